@@ -1,0 +1,1 @@
+"""The published protocols, each a command that prints a table."""

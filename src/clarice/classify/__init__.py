@@ -1,0 +1,1 @@
+"""2D classes, class averages and selection."""

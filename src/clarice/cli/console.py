@@ -1,0 +1,57 @@
+"""What every command shows while it works: a progress bar with its ETA on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from clarice.core.progress import Progress
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def showing_progress() -> Iterator[Progress]:
+    """A `Progress` that draws one bar a label on a terminal, or a line with ETA at most every ten seconds."""
+    if console.is_terminal:
+        with _bars() as progress:
+            yield progress
+    else:
+        yield _lines()
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bar(*columns, TextColumn("ETA"), TimeRemainingColumn(), console=console) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(label: str, done: int, total: int) -> None:
+            if label not in tasks:
+                tasks[label] = bar.add_task(label, total=total)
+            bar.update(tasks[label], completed=done, total=total)
+
+        yield progress
+
+
+def _lines() -> Progress:
+    started: dict[str, float] = {}
+    last_shown = 0.0
+
+    def progress(label: str, done: int, total: int) -> None:
+        nonlocal last_shown
+        now = time.monotonic()
+        started.setdefault(label, now)
+        if done < total and now - last_shown < 10:
+            return
+        last_shown = now
+        elapsed = now - started[label]
+        remaining = elapsed / done * (total - done) if done else float("nan")
+        console.print(f"{label}: {done}/{total}, {elapsed:.0f} s, ETA {remaining:.0f} s")
+
+    return progress

@@ -1,0 +1,1 @@
+"""Types and rules every other floor shares; imports nothing else of Clarice."""

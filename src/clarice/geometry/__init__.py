@@ -1,0 +1,1 @@
+"""Rotations, polar grids, the angular operation, central slices."""

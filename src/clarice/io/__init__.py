@@ -1,0 +1,1 @@
+"""Particles in and out: MRC, STAR, cryoSPARC, stacks and paths."""

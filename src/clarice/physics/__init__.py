@@ -1,0 +1,1 @@
+"""Image formation: atoms, CTF, noise, simulated data sets, procedural molecules."""

@@ -1,0 +1,1 @@
+"""The page a person reads, made from the run folder alone."""
