@@ -1,0 +1,104 @@
+"""Centred Fourier transforms, Fourier resampling and frequency grids; the origin sits at L // 2 in both spaces."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def _axes(ndim: int) -> tuple[int, ...]:
+    return tuple(range(-ndim, 0))
+
+
+def _fft(x: Tensor, ndim: int) -> Tensor:
+    axes = _axes(ndim)
+    return torch.fft.fftshift(torch.fft.fftn(torch.fft.ifftshift(x, dim=axes), dim=axes), dim=axes)
+
+
+def _ifft(x: Tensor, ndim: int) -> Tensor:
+    axes = _axes(ndim)
+    return torch.fft.fftshift(torch.fft.ifftn(torch.fft.ifftshift(x, dim=axes), dim=axes), dim=axes)
+
+
+def centred_fft2(images: Tensor) -> Tensor:
+    """Fourier transform of (..., L, L) images, norm "backward"."""
+    return _fft(images, 2)
+
+
+def centred_ifft2(spectra: Tensor) -> Tensor:
+    """Inverse of `centred_fft2`; complex, so take `.real` for images."""
+    return _ifft(spectra, 2)
+
+
+def centred_fft3(volumes: Tensor) -> Tensor:
+    """Fourier transform of (..., L, L, L) volumes, norm "backward"."""
+    return _fft(volumes, 3)
+
+
+def centred_ifft3(spectra: Tensor) -> Tensor:
+    """Inverse of `centred_fft3`; complex, so take `.real` for volumes."""
+    return _ifft(spectra, 3)
+
+
+def resize_centred(x: Tensor, box: int, ndim: int) -> Tensor:
+    """Crops or zero-pads the last `ndim` axes to `box`, keeping index L // 2 at box // 2."""
+    old = x.shape[-1]
+    for axis in _axes(ndim):
+        if box < old:
+            x = x.narrow(axis, old // 2 - box // 2, box)
+        elif box > old:
+            before = box // 2 - old // 2
+            shape = list(x.shape)
+            shape[axis] = box
+            padded = x.new_zeros(shape)
+            padded.narrow(axis, before, old).copy_(x)
+            x = padded
+    return x
+
+
+def fourier_resize(x: Tensor, box: int, ndim: int) -> Tensor:
+    """Resamples real images (`ndim` 2) or volumes (3) to edge `box`, keeping grey values; the field of view stays."""
+    old = x.shape[-1]
+    if box == old:
+        return x
+    spectrum = resize_centred(_fft(x, ndim), box, ndim)
+    return _ifft(spectrum, ndim).real * (box / old) ** ndim
+
+
+def frequency_grid(box: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """Frequencies (fy, fx) in cycles per pixel, each (L, L), centred."""
+    axis = (torch.arange(box, device=device, dtype=torch.float32) - box // 2) / box
+    fy, fx = torch.meshgrid(axis, axis, indexing="ij")
+    return fy, fx
+
+
+def shell_index(box: int, ndim: int, device: torch.device | None = None) -> Tensor:
+    """Rounded radius, in Fourier pixels, of every element of a centred (L,)*ndim grid; int64."""
+    axis = torch.arange(box, device=device, dtype=torch.float32) - box // 2
+    squares = axis**2
+    total = squares
+    for _ in range(ndim - 1):
+        total = total[..., None] + squares
+    return torch.round(torch.sqrt(total)).long()
+
+
+def radius_grid(box: int, ndim: int = 2, device: torch.device | None = None) -> Tensor:
+    """Distance in pixels of every element of a (L,)*ndim grid from index L // 2."""
+    axis = torch.arange(box, device=device, dtype=torch.float32) - box // 2
+    squares = axis**2
+    total = squares
+    for _ in range(ndim - 1):
+        total = total[..., None] + squares
+    return torch.sqrt(total)
+
+
+def shell_mean(values: Tensor, ndim: int) -> Tensor:
+    """Mean of `values` (..., L, ..) over each shell 0 .. L // 2 of its last `ndim` axes: (..., L // 2 + 1)."""
+    box = values.shape[-1]
+    index = shell_index(box, ndim, values.device).flatten()
+    keep = index <= box // 2
+    flat = values.flatten(start_dim=-ndim)[..., keep]
+    index = index[keep]
+    sums = flat.new_zeros((*flat.shape[:-1], box // 2 + 1)).index_add_(-1, index, flat)
+    counts = torch.bincount(index, minlength=box // 2 + 1).to(sums.real.dtype)
+    return sums / counts
