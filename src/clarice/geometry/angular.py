@@ -1,0 +1,162 @@
+"""The one operation of the house: correlate, assign and average over (reference, relative angle).
+
+In polar coordinates an in-plane rotation is a shift along the angle axis, so all relative angles of all pairs come
+from one batched matrix product per angular frequency. Signals are real, (n, channels, T), with T equally spaced
+angles; complex polar Fourier rings of real images enter through their real Hartley form (`geometry.polar.hartley`).
+
+    correlate  s(φ, i, j)   = Σ_c Σ_θ a_i(c, θ + φ) b_j(c, θ)
+    assign     p(φ, j | i)  = softmax over (φ, j) of s
+    average    out_i(c, θ)  = Σ_jφ p(φ, j | i) b_j(c, θ − φ)
+    adjoint    out_j(c, θ)  = Σ_iφ p(φ, j | i) a_i(c, θ + φ)      (`average_onto`)
+
+Scores are angle-major, (T, n, j), because then each frequency's product is one contiguous matrix. With `mirror`, the
+references are followed by their mirror images (θ → −θ), so j doubles. float32 goes by FFT; bfloat16 by products with
+a small Fourier matrix, which the matrix units of CPUs and GPUs run an order of magnitude faster.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+def to_spectrum(signals: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Angular spectrum of real signals (n, C, T), packed [Re | Im]: (T // 2 + 1, n, 2C) of `dtype`."""
+    spectrum = torch.fft.rfft(signals.float(), dim=-1, norm="ortho").permute(2, 0, 1)
+    return torch.cat([spectrum.real, spectrum.imag], dim=-1).to(dtype).contiguous()
+
+
+def from_spectrum(spectrum: Tensor, n_angles: int) -> Tensor:
+    """Inverse of `to_spectrum`: real float32 signals (n, C, T)."""
+    real, imaginary = spectrum.float().chunk(2, dim=-1)
+    return torch.fft.irfft(torch.complex(real, imaginary).permute(1, 2, 0), n=n_angles, dim=-1, norm="ortho")
+
+
+def mirror_spectrum(spectrum: Tensor) -> Tensor:
+    """Spectrum of the mirror images, θ → −θ: the complex conjugate."""
+    real, imaginary = spectrum.chunk(2, dim=-1)
+    return torch.cat([real, -imaginary], dim=-1)
+
+
+def with_mirrors(spectrum: Tensor) -> Tensor:
+    """The references followed by their mirror images, along j."""
+    return torch.cat([spectrum, mirror_spectrum(spectrum)], dim=1)
+
+
+@lru_cache(maxsize=32)
+def _fourier_matrix(n_angles: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(T, 2M): what turns stacked real and imaginary cross-spectra into correlations over φ."""
+    frequencies = torch.arange(n_angles // 2 + 1, dtype=torch.float64)
+    phase = 2 * math.pi * torch.arange(n_angles, dtype=torch.float64)[:, None] * frequencies / n_angles
+    twice = torch.full_like(frequencies, 2.0)  # every frequency stands for itself and its conjugate
+    twice[0] = 1.0
+    if n_angles % 2 == 0:
+        twice[-1] = 1.0
+    matrix = torch.cat([twice * torch.cos(phase), -twice * torch.sin(phase)], dim=1)
+    return matrix.to(dtype=dtype, device=device)
+
+
+def correlate_spectra(a: Tensor, b: Tensor, n_angles: int) -> Tensor:
+    """Scores (T, n, j) from packed spectra `a` (M, n, 2C) and `b` (M, j, 2C) of one dtype."""
+    b_real = b.transpose(1, 2)  # (M, 2C, j)
+    upper, lower = b_real.chunk(2, dim=1)
+    b_imaginary = torch.cat([-lower, upper], dim=1)
+    # a · conj b = (a_r b_r + a_i b_i) + i (a_i b_r − a_r b_i)
+    if a.dtype == torch.float32:
+        cross = torch.complex(torch.bmm(a, b_real), torch.bmm(a, b_imaginary))
+        return torch.fft.irfft(cross, n=n_angles, dim=0, norm="forward")
+    cross = torch.bmm(torch.cat([a, a]), torch.cat([b_real, b_imaginary]))  # (2M, n, j)
+    scores = _fourier_matrix(n_angles, a.dtype, a.device) @ cross.flatten(1)
+    return scores.view(n_angles, a.shape[1], b.shape[1])
+
+
+def correlate(
+    a: Tensor, b: Tensor, *, mirror: bool = False, weights: Tensor | None = None, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Scores (T, n, j) of signals `a` (n, C, T) against references `b` (j, C, T); (T, n, 2j) with `mirror`.
+
+    `weights` (C,) multiply each channel (ring). Index φ means: `a` is the reference turned by +2πφ/T.
+    """
+    weighted = a if weights is None else a * weights[:, None]
+    references = to_spectrum(b, dtype)
+    return correlate_spectra(
+        to_spectrum(weighted, dtype), with_mirrors(references) if mirror else references, a.shape[-1]
+    )
+
+
+def assign(scores: Tensor) -> Tensor:
+    """Posterior (T, n, j): softmax of the scores jointly over angle and reference."""
+    n_angles, count, references = scores.shape
+    joint = scores.float().permute(1, 0, 2).reshape(count, -1)
+    return torch.softmax(joint, dim=-1).view(count, n_angles, references).permute(1, 0, 2)
+
+
+def posterior_spectrum(posterior: Tensor) -> tuple[Tensor, Tensor]:
+    """Real and imaginary angular spectrum (M, n, j) each of a posterior (T, n, j), unnormalised transform."""
+    if posterior.dtype == torch.float32:
+        spectrum = torch.fft.rfft(posterior, dim=0)
+        return spectrum.real, spectrum.imag
+    n_angles, count, references = posterior.shape
+    matrix = _analysis_matrix(n_angles, posterior.dtype, posterior.device)
+    packed = (matrix @ posterior.flatten(1)).view(-1, count, references)
+    real, imaginary = packed.chunk(2)
+    return real, imaginary
+
+
+@lru_cache(maxsize=32)
+def _analysis_matrix(n_angles: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(2M, T): the real Fourier transform over φ as a matrix, cosines above minus sines."""
+    frequencies = torch.arange(n_angles // 2 + 1, dtype=torch.float64)[:, None]
+    phase = 2 * math.pi * frequencies * torch.arange(n_angles, dtype=torch.float64) / n_angles
+    return torch.cat([torch.cos(phase), -torch.sin(phase)]).to(dtype=dtype, device=device)
+
+
+def average_spectra(posterior: Tensor, b: Tensor) -> Tensor:
+    """Packed spectrum (M, n, 2C) of `out_i = Σ p T_φ b_j` from a posterior (T, n, j) and spectrum `b` (M, j, 2C)."""
+    real, imaginary = posterior_spectrum(posterior)
+    b_real, b_imaginary = b.chunk(2, dim=-1)
+    turned = torch.cat([-b_imaginary, b_real], dim=-1)  # i · b
+    return torch.bmm(real.contiguous(), b) + torch.bmm(imaginary.contiguous(), turned)
+
+
+def average_onto_spectra(posterior: Tensor, a: Tensor) -> Tensor:
+    """Packed spectrum (M, j, 2C) of `out_j = Σ p T_−φ a_i` from a posterior (T, n, j) and spectrum `a` (M, n, 2C)."""
+    real, imaginary = posterior_spectrum(posterior)
+    a_real, a_imaginary = a.chunk(2, dim=-1)
+    turned = torch.cat([a_imaginary, -a_real], dim=-1)  # −i · a
+    return torch.bmm(real.transpose(1, 2), a) + torch.bmm(imaginary.transpose(1, 2), turned)
+
+
+def average(posterior: Tensor, b: Tensor, *, mirror: bool = False) -> Tensor:
+    """Signals (n, C, T): for each i the references `b` (j, C, T), turned and weighted by the posterior (T, n, j)."""
+    spectrum = to_spectrum(b, posterior.dtype)
+    return from_spectrum(average_spectra(posterior, with_mirrors(spectrum) if mirror else spectrum), b.shape[-1])
+
+
+def average_onto(posterior: Tensor, a: Tensor, *, mirror: bool = False) -> Tensor:
+    """Signals (j, C, T): for each reference the `a` (n, C, T) turned back onto it; the adjoint of `average`.
+
+    With `mirror` the posterior has 2j references, and what fell on a mirror image is mirrored back.
+    """
+    spectrum = average_onto_spectra(posterior, to_spectrum(a, posterior.dtype))
+    if mirror:
+        plain, mirrored = spectrum.chunk(2, dim=1)
+        spectrum = plain + mirror_spectrum(mirrored)
+    return from_spectrum(spectrum, a.shape[-1])
+
+
+def rows_within(memory_mb: float, references: int, n_angles: int, dtype: torch.dtype) -> int:
+    """How many rows i fit a memory budget: scores, their exponentials and the cross-spectra are held at once."""
+    bytes_per_row = references * n_angles * (torch.finfo(dtype).bits // 8 * 3 + 4)
+    return max(1, int(memory_mb * 2**20 / bytes_per_row))
+
+
+def fast_dtype(device: torch.device | None = None) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it natively (GPUs, CPUs with AVX512-BF16 or AMX), else float32."""
+    if device is not None and device.type == "cuda":
+        return torch.bfloat16
+    native = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return torch.bfloat16 if native.get("avx512_bf16") or native.get("amx_bf16") else torch.float32
