@@ -1,0 +1,102 @@
+"""What the machine has, and what the process has used of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+import torch
+
+MEGABYTE = 1024 * 1024
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
+SAMPLING_SECONDS = 0.1
+
+
+def hardware() -> dict[str, Any]:
+    """The machine a run was made on, as `run.json` tells it."""
+    cuda = torch.cuda.is_available()
+    return {
+        "cpu": _processor_name(),
+        "cores": usable_cores(),
+        "memory_gb": round(psutil.virtual_memory().total / 1024**3, 1),
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _processor_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_within_reach_mb() -> float:
+    """Memory this process could have in all: what it holds, and what is free within a container's limit."""
+    free = float(psutil.virtual_memory().available)
+    with suppress(OSError, ValueError):  # no such limit: the file is missing or says "max"
+        free = min(free, float(CGROUP_LIMIT.read_text()) - float(CGROUP_USED.read_text()))
+    return (free + psutil.Process().memory_info().rss) / MEGABYTE
+
+
+def free_disk_mb(folder: Path) -> float:
+    """Space left for files in `folder`."""
+    return shutil.disk_usage(folder).free / MEGABYTE
+
+
+def _lifetime_peak_mb() -> float:
+    kilobytes_or_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes_or_bytes / (MEGABYTE if sys.platform == "darwin" else 1024)
+
+
+class PeakMemory:
+    """Measures the process's peak memory between entering and leaving; read `megabytes` afterwards.
+
+    The system only keeps the peak of the process's whole life. Where that rises in between, it is the answer,
+    exactly; where it does not, samples of the resident size are.
+    """
+
+    def __init__(self) -> None:
+        self.megabytes = 0.0
+        self._stop = threading.Event()
+        self._sampler = threading.Thread(target=self._sample, name="peak memory", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._peak_before = _lifetime_peak_mb()
+        self._sampler.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._sampler.join()
+        peak = _lifetime_peak_mb()
+        if peak > self._peak_before:
+            self.megabytes = peak
+
+    def _sample(self) -> None:
+        process = psutil.Process()
+        while True:
+            self.megabytes = max(self.megabytes, process.memory_info().rss / MEGABYTE)
+            if self._stop.wait(SAMPLING_SECONDS):
+                return
