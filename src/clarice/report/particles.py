@@ -1,0 +1,110 @@
+"""The particles before and after denoising, and the class averages with their members."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from clarice.report.folder import RunFiles, column, numbers
+from clarice.report.pictures import contrast, grey_png
+
+PAIRS = 8
+MAX_CLASSES_SHOWN = 120
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One particle, `row` counted from 1; `denoised` is None before that stage has run."""
+
+    row: int
+    raw: str
+    denoised: str | None
+
+
+@dataclass(frozen=True)
+class ClassAverage:
+    """One class average; `number` counted from 1, `selected` None when nothing was selected yet."""
+
+    number: int
+    size: int | None
+    share: float | None
+    selected: bool | None
+    picture: str
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Class averages, largest first, and how many there are in all."""
+
+    averages: tuple[ClassAverage, ...]
+    total: int
+    members: int
+
+
+def particle_pairs(run: RunFiles) -> tuple[Pair, ...]:
+    """Particles from evenly spaced rows, raw (as prepared) beside denoised; each image on its own grey scale."""
+    total = run.stack_length("prepared.mrcs")
+    if total == 0:
+        return ()
+    rows = sorted({int(row) for row in np.linspace(0, total - 1, min(PAIRS, total)).round()})
+    raw = run.images("prepared.mrcs", rows)
+    if raw is None:
+        return ()
+    denoised = run.images("denoised.mrcs", rows) if run.stack_length("denoised.mrcs") == total else None
+    return tuple(
+        Pair(
+            row + 1,
+            grey_png(raw[place], *contrast(raw[place])),
+            None if denoised is None else grey_png(denoised[place], *contrast(denoised[place], 4.0)),
+        )
+        for place, row in enumerate(rows)
+    )
+
+
+def class_averages(run: RunFiles) -> Classes | None:
+    """The class averages with sizes; None before classification."""
+    total = run.stack_length("classes.mrcs")
+    images = run.images("classes.mrcs", range(total)) if total else None
+    if images is None:
+        return None
+    sizes = _class_sizes(run, total)
+    members = 0 if sizes is None else int(sizes.sum())
+    selected = _selected_classes(run, total)
+    order = np.arange(total) if sizes is None else np.argsort(-sizes, kind="stable")
+    averages = tuple(
+        ClassAverage(
+            int(index) + 1,
+            None if sizes is None else int(sizes[index]),
+            None if sizes is None or not members else float(sizes[index]) / members,
+            None if selected is None else int(index) + 1 in selected,
+            grey_png(images[index], *contrast(images[index], 4.0)),
+        )
+        for index in order[:MAX_CLASSES_SHOWN]
+    )
+    return Classes(averages, total, members)
+
+
+def _class_sizes(run: RunFiles, total: int) -> np.ndarray | None:
+    """Particles in each class, from the members' table."""
+    number = column(run.table("class_members.star", "rlnClassNumber"), "rlnClassNumber")
+    if number is None or number.min() < 1 or number.max() > total:
+        return None
+    return np.bincount(number.astype(np.int64) - 1, minlength=total)
+
+
+def _selected_classes(run: RunFiles, total: int) -> frozenset[int] | None:
+    """Numbers of the classes kept: as recorded, else those most of whose members are in the selected table."""
+    for source in ("selection.json", "classes.json"):
+        listed = numbers(run.json(source).get("selected_classes"))
+        if len(listed):
+            return frozenset(int(number) for number in listed)
+    members = run.table("class_members.star", "rlnClassNumber")
+    kept = run.table("selected.star", "rlnImageName")
+    if members is None or kept is None or "rlnImageName" not in members.columns:
+        return None
+    inside = members["rlnImageName"].isin(set(kept["rlnImageName"])).to_numpy()
+    number = column(members, "rlnClassNumber")
+    if number is None:
+        return None
+    return frozenset(k for k in range(1, total + 1) if (number == k).any() and inside[number == k].mean() >= 0.5)

@@ -1,0 +1,72 @@
+"""How far the half maps agree: the FSC curves with their thresholds and Nyquist."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from clarice.report.charts import Axis, Chart, Level, Series, line_chart, round_ticks
+from clarice.report.folder import RunFiles, number, numbers
+from clarice.report.wording import angstrom
+
+CURVES = (
+    ("unmasked", "unmasked", "role-b"),
+    ("masked", "masked", "role-c"),
+    ("phase_randomised", "phase-randomised", "role-d"),
+    ("corrected", "corrected", "role-a"),
+)
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Resolutions in Å (None where unknown), and the chart."""
+
+    at_0143_angstrom: float | None
+    at_05_angstrom: float | None
+    nyquist_angstrom: float | None
+    chart: Chart | None
+
+    @property
+    def reaches_nyquist(self) -> bool:
+        """Whether the half maps agree up to the last shell, so that the box and not the data sets the limit."""
+        if self.at_0143_angstrom is None or self.nyquist_angstrom is None:
+            return False
+        return self.at_0143_angstrom <= 1.02 * self.nyquist_angstrom
+
+
+def resolution(run: RunFiles) -> Resolution | None:
+    """Read from fsc.json; None before refinement."""
+    content = run.json("fsc.json")
+    if not content:
+        return None
+    stated = content.get("resolution_angstrom")
+    stated = stated if isinstance(stated, dict) else {}
+    nyquist = number(content.get("nyquist_angstrom"))
+    curves = content.get("curves")
+    frequency = numbers(content.get("spatial_frequency_per_angstrom"))
+    chart = _chart(curves if isinstance(curves, dict) else {}, frequency, nyquist, number(stated.get("0.143")))
+    return Resolution(number(stated.get("0.143")), number(stated.get("0.5")), nyquist, chart)
+
+
+def _chart(curves: dict[str, object], frequency: np.ndarray, nyquist: float | None, reached: float | None) -> Chart | None:
+    drawn = []
+    for name, label, role in CURVES:
+        values = numbers(curves.get(name))
+        if len(values) and len(values) == len(frequency):
+            drawn.append(Series(label, frequency, values, role))
+    if not drawn:
+        return None
+    limit = 1 / nyquist if nyquist else float(frequency.max())
+    ticks = tuple(tick for tick in round_ticks(0, limit, 5) if tick > 0)
+    x = Axis("spatial frequency (1/Å)", 0.0, limit * 1.03, ticks, tuple(f"{1 / tick:.3g} Å" for tick in ticks))
+    lowest = min(float(np.nanmin(one.y)) for one in drawn)
+    low = -0.2 if lowest < -0.05 else 0.0
+    y = Axis("Fourier shell correlation", low, 1.0, tuple(t for t in (-0.2, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0) if t >= low))
+    levels = [Level(0.143, "0.143"), Level(0.5, "0.5"), Level(limit, f"Nyquist {angstrom(nyquist)}", vertical=True)]
+    caption = "Correlation of the two independent half maps, shell by shell."
+    if reached is not None:
+        caption += f" It falls below 0.143 at {angstrom(reached)}; Nyquist is {angstrom(nyquist)}."
+        if reached > 1.05 / limit:
+            levels.append(Level(1 / reached, angstrom(reached), vertical=True))
+    return line_chart("Fourier shell correlation", caption, drawn, x, y, levels, wide=True)

@@ -1,0 +1,129 @@
+"""Where the particles look from: a Mollweide map of view density, and how evenly views fill Fourier space."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup, escape
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from clarice.geometry.so3 import sphere_grid
+from clarice.report.charts import Chart
+from clarice.report.pictures import colour_png, heat_colours
+
+FloatArray = NDArray[np.float64]
+
+CELLS = 1500
+SMOOTHING_DEG = 7.0
+FOURIER_DIRECTIONS = 400
+# A direction counts as seen by every view within this angle of being perpendicular to it.
+SLICE_HALF_WIDTH_DEG = 3.0
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How views are spread: `seen_share` of the half sphere, and the least-sampled Fourier direction over the mean."""
+
+    seen_share: float
+    least_sampled: float
+
+
+def view_directions(rot_deg: FloatArray, tilt_deg: FloatArray) -> FloatArray:
+    """Beam directions in the molecule's frame, (n, 3), of RELION's rot and tilt (n,)."""
+    rot, tilt = np.deg2rad(rot_deg), np.deg2rad(tilt_deg)
+    return np.stack([np.cos(rot) * np.sin(tilt), np.sin(rot) * np.sin(tilt), np.cos(tilt)], axis=-1)
+
+
+def coverage(directions: FloatArray) -> Coverage:
+    """Coverage by views (n, 3). Opposite views count as one, for they carry the same slice of Fourier space."""
+    cells = sphere_grid(CELLS)
+    both = np.concatenate([directions, -directions])
+    near, _ = cKDTree(both).query(cells)
+    seen = near <= 2 * math.sin(math.radians(SMOOTHING_DEG) / 2)
+    reach = math.sin(math.radians(SLICE_HALF_WIDTH_DEG))
+    probes = sphere_grid(2 * FOURIER_DIRECTIONS)[:FOURIER_DIRECTIONS]
+    touched = np.array([np.count_nonzero(np.abs(directions @ probe) <= reach) for probe in probes])
+    return Coverage(float(seen.mean()), float(touched.min() / max(touched.mean(), 1e-9)))
+
+
+def density(directions: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Cell centres (c, 3) and smoothed view density there, 1 where views are as many as if spread evenly."""
+    cells = sphere_grid(CELLS)
+    _, nearest = cKDTree(cells).query(directions)
+    counts = np.bincount(nearest, minlength=CELLS).astype(np.float64)
+    kernel = np.exp((cells @ cells.T - 1) / math.radians(SMOOTHING_DEG) ** 2)
+    kernel /= kernel.sum(axis=0, keepdims=True)
+    smoothed: FloatArray = kernel @ counts * (CELLS / max(len(directions), 1))
+    return cells, smoothed
+
+
+def orientation_map(directions: FloatArray, height_px: int = 180) -> Chart:
+    """The Mollweide map (equal areas stay equal): rot runs sideways, tilt from 0° at the top to 180° at the bottom."""
+    cells, values = density(directions)
+    top = max(float(values.max()), 2.0)
+    y, x = np.mgrid[1 : -1 : height_px * 1j, -2 : 2 : 2 * height_px * 1j]
+    inside = x**2 / 4 + y**2 <= 1
+    theta = np.arcsin(y)
+    latitude = np.arcsin(np.clip((2 * theta + np.sin(2 * theta)) / np.pi, -1, 1))
+    longitude = np.pi * x / (2 * np.maximum(np.cos(theta), 1e-9))
+    points = np.stack([np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)], -1)
+    near, index = cKDTree(cells).query(points[inside], k=3)
+    weights = 1 / (near + 1e-6)
+    picture = np.zeros(x.shape)
+    picture[inside] = (values[index] * weights).sum(axis=1) / weights.sum(axis=1)
+    caption = f"Density of views relative to an even spread; the densest place holds {values.max():.1f} times the even share."
+    svg = _map_svg(colour_png(picture / top, inside), top, f"Viewing directions. {caption}")
+    return Chart("Viewing directions", caption, svg)
+
+
+def _mollweide(longitude_deg: float, latitude_deg: float) -> tuple[float, float]:
+    """Drawing coordinates of a point; Newton's steps for 2θ + sin 2θ = π sin(latitude)."""
+    latitude, theta = math.radians(latitude_deg), math.radians(latitude_deg) * 0.8
+    for _ in range(20):
+        slope = 2 + 2 * math.cos(2 * theta)
+        theta -= (2 * theta + math.sin(2 * theta) - math.pi * math.sin(latitude)) / max(slope, 1e-9)
+    return 180 + 170 * math.radians(longitude_deg) / math.pi * math.cos(theta), 97 - 85 * math.sin(theta)
+
+
+def _graticule() -> str:
+    paths = []
+    for longitude in (-90, 0, 90):
+        line = [_mollweide(longitude, latitude) for latitude in range(-85, 86, 5)]
+        paths.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in line))
+    for latitude in (-45, 0, 45):
+        paths.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in (_mollweide(-180, latitude), _mollweide(180, latitude))))
+    return f'<path d="{"".join(paths)}" class="graticule"/>'
+
+
+def _map_svg(picture: str, top: float, name: str) -> Markup:
+    stops = "".join(
+        f'<stop offset="{share:.2f}" stop-color="rgb({",".join(str(c) for c in heat_colours(np.array(share)))})"/>'
+        for share in np.linspace(0, 1, 6)
+    )
+    labels = "".join(
+        f'<text x="{x:.0f}" y="{y:.0f}" class="tick" text-anchor="{anchor}">{words}</text>'
+        for x, y, words, anchor in (
+            (180, 9, "tilt 0°", "middle"),
+            (180, 194, "tilt 180°", "middle"),
+            (12, 112, "", "start"),
+            (60, 224, "0", "end"),
+            (300, 224, f"{top:.1f} × even", "start"),
+        )
+    )
+    rot = "".join(
+        f'<text x="{_mollweide(angle, 0)[0]:.0f}" y="108" class="onmap" text-anchor="middle">{angle}°</text>'
+        for angle in (-90, 0, 90)
+    )
+    even = 66 + 228 / top
+    return Markup(
+        f'<svg class="chart" viewBox="0 0 360 232" role="img" aria-label="{escape(name)}">'
+        f'<defs><linearGradient id="heat">{stops}</linearGradient></defs>'
+        f'<image href="{picture}" x="10" y="12" width="340" height="170" preserveAspectRatio="none"/>'
+        f'{_graticule()}<ellipse cx="180" cy="97" rx="170" ry="85" class="outline"/>{rot}{labels}'
+        f'<rect x="66" y="214" width="228" height="12" rx="2" fill="url(#heat)"/>'
+        f'<line x1="{even:.1f}" x2="{even:.1f}" y1="210" y2="226" class="level"/>'
+        f'<text x="{even:.1f}" y="207" class="tick" text-anchor="middle">even</text></svg>'
+    )

@@ -1,0 +1,125 @@
+"""What the page's 3-D viewer and slices show: a cropped, finely sampled copy of the map, and a threshold to start from."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import label, zoom
+from skimage.filters import threshold_otsu
+
+from clarice.report.folder import Volume
+from clarice.report.pictures import grey_png
+
+# The viewer meshes a cube of this edge at most, fine enough for a smooth surface and small enough for a phone.
+VIEWER_EDGE = 76
+MAX_UPSAMPLING = 2.0
+# Partial specific volume 0.73 cm³/g of protein, in Å³ per dalton.
+PROTEIN_ANGSTROM3_PER_DALTON = 1.21
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A central slice: `axis` is its normal, `across` and `up` the axes along its edges."""
+
+    axis: str
+    across: str
+    up: str
+    picture: str
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What the viewer needs; `settings` goes into the page as JSON, `values_base64` are its bytes (z, y, x)."""
+
+    settings: dict[str, Any]
+    values_base64: str
+    level: float
+    level_sigma: float
+    mass_kilodalton: float
+    diameter_angstrom: float
+
+
+def starting_level(values: NDArray[np.float32]) -> float:
+    """The threshold that best parts particle from surroundings (Otsu's, on the positive part of the map)."""
+    positive = values[values > 0]
+    if len(positive) < 2 or float(positive.min()) == float(positive.max()):
+        return float(values.max()) / 2
+    return float(threshold_otsu(np.asarray(positive, dtype=np.float64)))
+
+
+def surface(volume: Volume) -> Surface | None:
+    """The viewer's copy of `volume`; None when the map is flat."""
+    values = volume.values
+    peak, sigma = float(values.max()), float(values.std())
+    if peak <= 0 or sigma == 0:
+        return None
+    level = starting_level(values)
+    body = _largest_body(values >= level)
+    start, stop = _content(_largest_body(values >= 0.5 * level))
+    crop = values[start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]]
+    factor = min(MAX_UPSAMPLING, VIEWER_EDGE / crop.shape[0])
+    fine = zoom(crop, factor, order=3, mode="nearest", grid_mode=True)
+    low = min(0.0, float(np.quantile(values, 0.01)))
+    quantised = np.round(255 * np.clip((fine - low) / (peak - low), 0, 1)).astype(np.uint8)
+    voxel = volume.pixel_size_angstrom * crop.shape[0] / fine.shape[0]
+    settings = {
+        "edge": int(fine.shape[0]),
+        "voxel_angstrom": voxel,
+        "low": low,
+        "high": peak,
+        "level": level,
+        "least": max(0.2 * level, sigma * 0.5),
+        "most": level + 0.85 * (peak - level),
+        "sigma": sigma,
+        "angstrom3_per_dalton": PROTEIN_ANGSTROM3_PER_DALTON,
+    }
+    enclosed = float(np.count_nonzero(body)) * volume.pixel_size_angstrom**3
+    return Surface(
+        settings,
+        base64.b64encode(quantised.tobytes()).decode("ascii"),
+        level,
+        level / sigma,
+        enclosed / PROTEIN_ANGSTROM3_PER_DALTON / 1000,
+        _diameter_px(body) * volume.pixel_size_angstrom,
+    )
+
+
+def central_slices(volume: Volume) -> tuple[Slice, ...]:
+    """Slices through the centre along z, y and x, sharing one grey scale."""
+    values, middle = volume.values, volume.values.shape[0] // 2
+    low, high = float(np.quantile(values, 0.005)), float(np.quantile(values, 0.9995))
+    planes = (
+        ("z", "x", "y", values[middle]),
+        ("y", "x", "z", values[:, middle]),
+        ("x", "y", "z", values[:, :, middle]),
+    )
+    return tuple(Slice(axis, across, up, grey_png(plane, low, high)) for axis, across, up, plane in planes)
+
+
+def _largest_body(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The largest connected part, so that stray noise neither widens the crop nor counts as mass."""
+    parts, found = label(inside)
+    if found <= 1:
+        return inside
+    body: NDArray[np.bool_] = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+    return body
+
+
+def _content(body: NDArray[np.bool_], margin: int = 3) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Corners of the smallest cube, inside the box, that holds `body` and a margin."""
+    box = body.shape[0]
+    places = np.argwhere(body)
+    low, high = places.min(axis=0) - margin, places.max(axis=0) + 1 + margin
+    edge = min(box, int((high - low).max()))
+    start = np.clip((low + high - edge) // 2, 0, box - edge)
+    return start, start + edge
+
+
+def _diameter_px(body: NDArray[np.bool_]) -> float:
+    """Twice the largest distance of the body from its centre of mass."""
+    places = np.argwhere(body).astype(np.float64)
+    return 2 * float(np.linalg.norm(places - places.mean(axis=0), axis=1).max()) + 1

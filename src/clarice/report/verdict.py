@@ -1,0 +1,107 @@
+"""The run in one paragraph, and what a careful reader must know before believing it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from clarice.report.convergence import PoseSummary
+from clarice.report.folder import RunFiles, number, records
+from clarice.report.provenance import Stages
+from clarice.report.resolution import Resolution
+from clarice.report.wording import angstrom, count, percent
+
+# Below this share of the mean, a Fourier direction is so thinly sampled that the map is drawn out along it.
+THIN_SAMPLING = 0.3
+FEW_PARTICLES = 500
+
+
+@dataclass(frozen=True)
+class Warning:
+    """One warning and the stage or file it comes from."""
+
+    source: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the other parts of the page found out."""
+
+    resolution: Resolution | None
+    poses: PoseSummary | None
+    stages: Stages | None
+    total_particles: int | None
+    kept_particles: int | None
+
+
+def findings_warnings(run: RunFiles, record: dict[str, Any], found: Findings) -> tuple[Warning, ...]:
+    """Warnings of the run's stages first, then of unreadable files, then those the results themselves give."""
+    listed = [
+        Warning(str(item.get("stage", "run")), str(item.get("message", ""))) for item in records(record.get("warnings"))
+    ]
+    listed += [Warning(name, sentence) for name, sentence in run.problems]
+    if found.stages is not None and found.stages.unfinished:
+        names = ", ".join(found.stages.unfinished)
+        listed.append(Warning("run", f"Not finished: {names}. Start the same command again to go on from there."))
+    if found.stages is not None:
+        listed += [Warning(name, f"This stage failed: {error}") for name, error in found.stages.failed]
+    if not record:
+        listed.append(Warning("run.json", "There is no run.json, so command, seed, times and warnings are not known."))
+    result = found.resolution
+    if result is not None and result.reaches_nyquist:
+        message = "The half maps agree up to Nyquist: the working box, not the data, sets this resolution. A larger working box may show more."
+        listed.append(Warning("resolution", message))
+    spread = None if found.poses is None else found.poses.coverage
+    if spread is not None and spread.least_sampled < THIN_SAMPLING:
+        message = (
+            f"Views are uneven: the least-sampled direction of Fourier space has {spread.least_sampled:.2f} times the mean. "
+            "Expect the map to be drawn out along it, and the stated resolution not to hold in every direction."
+        )
+        listed.append(Warning("orientations", message))
+    if found.kept_particles is not None and found.kept_particles < FEW_PARTICLES and result is not None:
+        message = f"Only {count(found.kept_particles)} particles went into the map; FSC curves from so few vary much by chance."
+        listed.append(Warning("particles", message))
+    return tuple(listed)
+
+
+def verdict(found: Findings, has_map: bool, method: str | None) -> str:
+    """A paragraph in plain words, with resolution, threshold and Nyquist named."""
+    sentences = []
+    if found.total_particles:
+        kept = found.kept_particles
+        part = "" if kept is None else f", of which {count(kept)} ({percent(kept, found.total_particles)}) were kept"
+        sentences.append(f"The stack holds {count(found.total_particles)} particles{part}.")
+    if method:
+        sentences.append(f"They were denoised by the method “{method}” for looking and sorting; the map is refined on the raw images.")
+    result = found.resolution
+    if result is not None and result.at_0143_angstrom is not None:
+        sentences.append(
+            f"The two half maps, refined apart from each other, agree to {angstrom(result.at_0143_angstrom)} "
+            f"at the FSC threshold 0.143 (Nyquist: {angstrom(result.nyquist_angstrom)})."
+        )
+        if result.at_05_angstrom is not None:
+            sentences.append(f"At the stricter threshold 0.5 it is {angstrom(result.at_05_angstrom)}.")
+        sentences.append(
+            "This says how well the halves agree, not whether the shape is right: judge it by the slices, the class "
+            "averages and the spread of views below."
+        )
+    elif has_map:
+        sentences.append("There is a map, but no half-map comparison yet, so no resolution can be stated.")
+    else:
+        sentences.append("There is no map yet.")
+    if has_map:
+        sentences.append("The hand of an ab initio map is not known: map_mirror.mrc fits the images equally well.")
+    return " ".join(sentences)
+
+
+def particle_counts(run: RunFiles, record: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Particles in the stack and particles kept, where known."""
+    source = record.get("input")
+    total = number(source.get("particles")) if isinstance(source, dict) else None
+    selection = run.json("selection.json")
+    kept = number(selection.get("kept"))
+    total = total if total is not None else number(selection.get("total"))
+    if total is None:
+        total = float(run.stack_length("prepared.mrcs")) or None
+    return None if total is None else int(total), None if kept is None else int(kept)
