@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from clarice.core.errors import UsageError
-from clarice.geometry.fourier import centred_fft2, radius_grid, shell_mean
+from clarice.geometry.fourier import centred_fft2, radius_grid, resize_centred, shell_mean
 from clarice.physics.ctf import rfft_frequency_grid
 
 
 def radial_to_rfft_grid(values: Tensor, box: int) -> Tensor:
-    """Radial values (..., L // 2 + 1) on the grid of `torch.fft.rfft2`, linear between shells: (..., L, L // 2 + 1).
+    """Radial values (..., L // 2 + 1) on the grid of `torch.fft.rfft2`: (..., L, L // 2 + 1).
 
-    The corners beyond the last shell take its value.
+    Linear between shells; the corners beyond the last shell take its value.
     """
     fy, fx = rfft_frequency_grid(box, values.device)
     radius = (torch.hypot(fx, fy) * box).clamp(max=values.shape[-1] - 1)
@@ -37,12 +37,12 @@ def white_noise(count: int, box: int, generator: torch.Generator) -> Tensor:
 
 
 def coloured_noise(count: int, box: int, spectrum: Tensor, generator: torch.Generator) -> Tensor:
-    """Gaussian noise with the radial per-pixel variance `spectrum` (L // 2 + 1,): (count, box, box) float32."""
+    """Gaussian noise (count, box, box) float32 of radial per-pixel variance `spectrum` (L // 2 + 1,)."""
     return filter_radially(white_noise(count, box, generator), torch.sqrt(spectrum))
 
 
 def typical_spectrum(box: int, pixel_size_angstrom: float) -> Tensor:
-    """A vitreous-ice-like spectrum (L // 2 + 1,): a low-frequency excess over white, and a falling detector response.
+    """A spectrum like that of ice, (L // 2 + 1,): low frequencies in excess, a detector that falls off.
 
     Scaled to a mean of 1 over the Fourier grid, so that a pixel's variance is 1.
     """
@@ -74,25 +74,28 @@ def poisson_image(signal: Tensor, generator: torch.Generator) -> Tensor:
 def radial_noise_spectrum(images: Tensor, radius_px: float) -> Tensor:
     """Per-pixel noise variance by shell, (L // 2 + 1,), from the pixels of (n, L, L) outside a disk.
 
-    The autocovariance over pairs of outside pixels, divided by the number of pairs, is unbiased whatever the
-    shape of the region; tapered to a quarter of the box, its transform is the spectrum. Each image's mean over
-    the region is removed, so shell 0 takes the value of shell 1. Raises UsageError when the disk leaves no pixel.
+    The autocovariance over pairs of outside pixels, divided by the number of pairs, is unbiased whatever
+    the region's shape; tapered to a quarter of the box, its transform is the spectrum. Each image's mean over
+    the region is removed, so shell 0 takes the value of shell 1.
+
+    Raises UsageError when the disk leaves no corners.
     """
     box = images.shape[-1]
     outside = (radius_grid(box, 2, images.device) > radius_px).to(images.dtype)
     pixels = outside.sum()
     if pixels < box:
         raise UsageError(
-            f"a disk of radius {radius_px:g} px leaves no corners in a box of {box} px: use a smaller radius"
+            f"a disk of radius {radius_px:g} px leaves no corners in a box of {box} px: make it smaller"
         )
     size = 2 * box
     pairs = torch.fft.irfft2(torch.fft.rfft2(outside, s=(size, size)).abs() ** 2, s=(size, size))
     power = torch.zeros((size, size // 2 + 1), device=images.device)
-    for part in images.split(256):
+    for start in range(0, len(images), 256):
+        part = images[start : start + 256]
         mean = (part * outside).sum(dim=(-2, -1), keepdim=True) / pixels
         power += (torch.fft.rfft2((part - mean) * outside, s=(size, size)).abs() ** 2).sum(dim=0)
     covariance = torch.fft.irfft2(power / len(images), s=(size, size)) / pairs.clamp(min=0.5)
-    covariance = torch.fft.fftshift(covariance)[size // 2 - box // 2 :, size // 2 - box // 2 :][:box, :box]
+    covariance = resize_centred(torch.fft.fftshift(covariance), box, 2)
     reach = box / 4
     taper = 0.5 + 0.5 * torch.cos(torch.pi * (radius_grid(box, 2, images.device) / reach).clamp(max=1))
     spectrum = shell_mean(centred_fft2(covariance * taper).real, 2)
@@ -102,10 +105,10 @@ def radial_noise_spectrum(images: Tensor, radius_px: float) -> Tensor:
 
 
 def whitening_filter(spectrum: Tensor) -> Tensor:
-    """Radial transfer (L // 2 + 1,) that gives noise of this spectrum unit variance at every frequency."""
-    return 1 / torch.sqrt(spectrum)
+    """Radial transfer (L // 2 + 1,) that gives noise of this spectrum unit variance everywhere."""
+    return torch.rsqrt(spectrum)
 
 
 def whiten(images: Tensor, spectrum: Tensor) -> Tensor:
-    """Images (n, L, L) filtered so that noise of `spectrum` (L // 2 + 1,) becomes white with unit variance."""
+    """Images (n, L, L) filtered so that noise of `spectrum` (L // 2 + 1,) turns white, of unit variance."""
     return filter_radially(images, whitening_filter(spectrum))

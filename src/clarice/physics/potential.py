@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import finufft
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from clarice.physics.atoms import Atoms, FloatArray, form_factor
 # h² / (2π m_e e): turns a scattering factor (Å) into the integral of a potential (V·Å³).
 VOLT_ANGSTROM2 = 47.87801
 # Above this many atoms one volume and its central slices are cheaper than a transform of all atoms an image.
-DIRECT_LIMIT = 40_000
+DIRECT_LIMIT = 100_000
 # Largest relative residual of the common form-factor basis.
 BASIS_TOLERANCE = 1e-4
 
@@ -52,7 +53,7 @@ def _basis(atoms: Atoms, nyquist_per_angstrom: float) -> tuple[FloatArray, Float
 def _filters(
     functions: FloatArray, frequencies: FloatArray, box: int, pixel_size: float, ndim: int
 ) -> Tensor:
-    """The radial functions on the centred Fourier grid, V, zero outside the Nyquist sphere: (r, L, …)."""
+    """Radial functions on the centred Fourier grid, V, zero outside the Nyquist sphere: (r, L, …)."""
     radius = radius_grid(box, ndim)
     at = radius.double().numpy() / (box * pixel_size)
     values = np.stack([np.interp(at, frequencies, function) for function in functions])
@@ -87,13 +88,17 @@ def atom_projector(
         return volume_projector(atoms_to_volume(atoms, box, pixel_size_angstrom))
     functions, frequencies, coefficients = _basis(atoms, 0.5 / pixel_size_angstrom)
     filters = _filters(functions, frequencies, box, pixel_size_angstrom, 2)
-    values = torch.from_numpy(coefficients.astype(np.complex64))
+    strengths = np.ascontiguousarray(coefficients, dtype=np.complex64)
     positions = atoms.positions_angstrom / (box * pixel_size_angstrom)
+    # One plan for all images, one thread, and the small oversampling: seven times faster than the defaults.
+    plan = finufft.Plan(
+        1, (box, box), len(strengths), 3e-5, isign=-1, dtype="complex64", upsampfac=1.25, nthreads=1
+    )
 
     def one(rotation: FloatArray) -> Tensor:
-        points = torch.from_numpy(-_wrapped(positions @ rotation[:2].T))
-        spectra = spread_from(values, points, box).reshape(len(filters), box, box)
-        return (spectra * filters).sum(dim=0)
+        x, y = 2 * np.pi * _wrapped(rotation[:2] @ positions.T).astype(np.float32)
+        plan.setpts(y, x)
+        return (torch.from_numpy(plan.execute(strengths)).reshape(filters.shape) * filters).sum(dim=0)
 
     def projections(rotations: FloatArray) -> Tensor:
         matrices = np.asarray(rotations, dtype=np.float64).reshape(-1, 3, 3)
@@ -105,7 +110,7 @@ def atom_projector(
 
 
 def volume_projector(volume: Tensor) -> Callable[[FloatArray], Tensor]:
-    """A function from rotations (n, 3, 3) to the central-slice projections (n, L, L) of a volume (L, L, L)."""
+    """A function from rotations (n, 3, 3) to central-slice projections (n, L, L) of a volume (L, L, L)."""
     return lambda rotations: project(volume, rotations).float()
 
 
@@ -118,7 +123,7 @@ def project_atoms(
     direct_limit: int = DIRECT_LIMIT,
     progress: Progress = silent,
 ) -> Tensor:
-    """Projections (n, box, box) float32 of the potential along the beam of each rotation (see `atom_projector`)."""
+    """Projections (n, box, box) float32 of the potential for rotations (n, 3, 3); see `atom_projector`."""
     projector = atom_projector(atoms, box, pixel_size_angstrom, direct_limit)
     batch = max(1, 4_000_000 // box**2)
     images = torch.empty((len(rotations), box, box))
@@ -139,7 +144,7 @@ def resample_volume(
 ) -> Tensor:
     """A volume (L, L, L) on a grid of another edge and pixel size: (box, box, box), grey values kept.
 
-    Trigonometric interpolation, low-passed to the coarser grid's Nyquist; zero where the old box does not reach.
+    Trigonometric interpolation, low-passed to the coarser Nyquist; zero where the old box does not reach.
     """
     old = volume.shape[-1]
     at = (torch.arange(box, dtype=torch.float64) - box // 2) * new_pixel_angstrom / pixel_size_angstrom

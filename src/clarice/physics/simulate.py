@@ -1,0 +1,255 @@
+"""Simulated particle sets: `y = H * (S_{−t} P_R v) + noise`, with the truth beside them.
+
+Projection, shift and CTF are applied at twice the box and cropped, because the CTF spreads a particle beyond
+a small box. Signal, clean images and volume are scaled together so that the noise has unit variance a pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clarice.core.errors import UsageError
+from clarice.core.particles import ArraySource, Optics, ParticleSet, Poses
+from clarice.core.progress import Progress, silent
+from clarice.geometry.fourier import resize_centred
+from clarice.geometry.so3 import random_rotations
+from clarice.physics.atoms import Atoms
+from clarice.physics.ctf import ctf_at, rfft_frequency_grid
+from clarice.physics.defocus import (
+    defocus_groups,
+    group_of_particle,
+    optics_of_groups,
+    read_defocus_table,
+    unit_optics,
+)
+from clarice.physics.noise import coloured_noise, poisson_image, typical_spectrum, white_noise
+from clarice.physics.potential import atom_projector, atoms_to_volume, resample_volume, volume_projector
+
+NoiseKind = Literal["white", "coloured", "poisson", "none"]
+Projector = Callable[[NDArray[np.float64]], Tensor]
+
+# Share of the box that the structure's largest diameter fills.
+FILL = 0.65
+# Streams of random numbers, so that a change of one setting leaves the other draws as they were.
+_STREAMS = ("rotations", "shifts", "defocus", "noise")
+
+
+@dataclass(frozen=True)
+class MapPotential:
+    """A map (L, L, L), axes (z, y, x), protein bright, to be projected instead of atoms."""
+
+    volume: Tensor
+    pixel_size_angstrom: float
+
+
+Specimen = Atoms | MapPotential
+
+
+@dataclass(frozen=True)
+class SimulationSettings:
+    """What to simulate. Without a pixel size the structure's diameter fills 65 % of the box.
+
+    `snr` is the mean over the set of the mean square of the noiseless CTF-applied image over the whole box,
+    over the noise variance per pixel. Shifts are uniform within ±`max_shift_px` in x and y.
+    """
+
+    particles: int
+    box: int
+    seed: int
+    pixel_size_angstrom: float | None = None
+    snr: float = 0.1
+    max_shift_px: float = 3.0
+    ctf: bool = True
+    noise: NoiseKind = "white"
+    voltage_kv: float = 300.0
+    spherical_aberration_mm: float = 2.7
+    amplitude_contrast: float = 0.1
+    bfactor_angstrom2: float = 0.0
+    defocus_groups: int = 50
+    ctf_table: Path | None = None
+
+    def __post_init__(self) -> None:
+        checks = (
+            (self.particles >= 1, f"--particles {self.particles} must be at least 1"),
+            (self.box >= 8, f"--box {self.box} must be at least 8 pixels"),
+            (self.snr > 0, f"--snr {self.snr:g} must be above 0"),
+            (
+                0 <= self.max_shift_px <= self.box / 2,
+                f"--shift-px {self.max_shift_px:g} must lie between 0 and half the box of {self.box} px",
+            ),
+            (self.defocus_groups >= 1, f"--defocus-groups {self.defocus_groups} must be at least 1"),
+            (
+                self.pixel_size_angstrom is None or self.pixel_size_angstrom > 0,
+                f"--pixel-size {self.pixel_size_angstrom} must be above 0 Å",
+            ),
+        )
+        for holds, message in checks:
+            if not holds:
+                raise UsageError(message)
+
+
+@dataclass(frozen=True)
+class SimulatedSet:
+    """A particle set (bright protein, noise of unit variance, no poses) and what is true of it.
+
+    `images` (n, L, L): the particles' images, as `particles.read()` gives them.
+    `clean` (n, L, L): CTF-free, noise-free projections in each particle's own frame, its shift included.
+    `poses`: true rotations and centring shifts. `volume` (L, L, L): the map whose projections they are.
+    `scale`: what volts were multiplied by. `noise_spectrum` (L // 2 + 1,): per-pixel variance by shell.
+    """
+
+    particles: ParticleSet
+    images: NDArray[np.float32]
+    clean: NDArray[np.float32]
+    poses: Poses
+    volume: NDArray[np.float32]
+    settings: SimulationSettings
+    scale: float
+    noise_spectrum: NDArray[np.float32]
+
+
+def _stream(seed: int, name: str) -> torch.Generator:
+    words = np.random.SeedSequence([seed, _STREAMS.index(name)]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
+
+
+def default_pixel_size(specimen: Specimen, box: int) -> float:
+    """Å per pixel at which the largest diameter fills 65 % of the box; a map keeps its field of view."""
+    if isinstance(specimen, MapPotential):
+        return specimen.pixel_size_angstrom * specimen.volume.shape[-1] / box
+    diameter = specimen.diameter_angstrom()
+    if diameter == 0:
+        raise UsageError("a single atom has no diameter to set the pixel size by: pass --pixel-size")
+    return diameter / (FILL * box)
+
+
+def draw_poses(settings: SimulationSettings) -> Poses:
+    """Rotations uniform on SO(3) and shifts uniform within ±max_shift_px, from the settings' seed."""
+    rotations = random_rotations(settings.particles, _stream(settings.seed, "rotations"))
+    generator = _stream(settings.seed, "shifts")
+    unit = torch.rand((settings.particles, 2), generator=generator, dtype=torch.float64).numpy()
+    return Poses(rotations, (2 * unit - 1) * settings.max_shift_px)
+
+
+def draw_optics(settings: SimulationSettings) -> tuple[Optics, NDArray[np.int64]]:
+    """Optics of each particle and its 0-based defocus group, from the settings' seed."""
+    group = group_of_particle(settings.particles, settings.defocus_groups)
+    if not settings.ctf:
+        return unit_optics(settings.particles, settings.voltage_kv), group
+    table = None if settings.ctf_table is None else read_defocus_table(settings.ctf_table)
+    groups = defocus_groups(settings.defocus_groups, _stream(settings.seed, "defocus"), table)
+    optics = optics_of_groups(
+        groups,
+        group,
+        voltage_kv=settings.voltage_kv,
+        spherical_aberration_mm=settings.spherical_aberration_mm,
+        amplitude_contrast=settings.amplitude_contrast,
+        bfactor_angstrom2=settings.bfactor_angstrom2,
+    )
+    return optics, group
+
+
+def _prepare(specimen: Specimen, box: int, pixel_size: float) -> tuple[Projector, Tensor]:
+    """A projector at twice the box, and the volume at the box."""
+    if isinstance(specimen, MapPotential):
+        wide = resample_volume(specimen.volume, specimen.pixel_size_angstrom, 2 * box, pixel_size)
+        return volume_projector(wide), resize_centred(wide, box, 3)
+    return atom_projector(specimen, 2 * box, pixel_size), atoms_to_volume(specimen, box, pixel_size)
+
+
+def form_images(
+    projections: Tensor, poses: Poses, optics: Optics, box: int, pixel_size_angstrom: float
+) -> tuple[Tensor, Tensor]:
+    """Projections (n, W, W) shifted, then as they are and with their CTF, cropped: two (n, box, box).
+
+    The content moves to `x_view − shift`.
+    """
+    wide = projections.shape[-1]
+    fy, fx = rfft_frequency_grid(wide)
+    shifts = torch.as_tensor(poses.shifts_px, dtype=torch.float32)
+    angle = 2 * torch.pi * (shifts[:, 0, None, None] * fx + shifts[:, 1, None, None] * fy)
+    spectra = torch.fft.rfft2(projections) * torch.polar(torch.ones_like(angle), angle)
+    clean = torch.fft.irfft2(spectra, s=(wide, wide))
+    transfer = ctf_at(optics, fx / pixel_size_angstrom, fy / pixel_size_angstrom)
+    signal = torch.fft.irfft2(spectra * transfer, s=(wide, wide))
+    return resize_centred(clean, box, 2), resize_centred(signal, box, 2)
+
+
+def _array(folder: Path | None, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    if folder is None:
+        return np.empty(shape, dtype=np.float32)
+    return np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape)
+
+
+def _chunk_rows(box: int) -> int:
+    """Rows formed at once: fixed by the box alone, so that the noise drawn does not depend on the machine."""
+    return max(1, 1_000_000 // box**2)
+
+
+def _add_noise(
+    signal: NDArray[np.float32], scale: float, settings: SimulationSettings, spectrum: Tensor
+) -> None:
+    """Turns `signal` in place into scaled noisy images."""
+    generator = _stream(settings.seed, "noise")
+    rows = _chunk_rows(settings.box)
+    for start in range(0, len(signal), rows):
+        part = torch.from_numpy(signal[start : start + rows] * np.float32(scale))
+        if settings.noise == "white":
+            part = part + white_noise(len(part), settings.box, generator)
+        elif settings.noise == "coloured":
+            part = part + coloured_noise(len(part), settings.box, spectrum, generator)
+        elif settings.noise == "poisson":
+            part = poisson_image(part, generator)
+        signal[start : start + rows] = part.numpy()
+
+
+def simulate(
+    specimen: Specimen,
+    settings: SimulationSettings,
+    *,
+    poses: Poses | None = None,
+    folder: Path | None = None,
+    progress: Progress = silent,
+) -> SimulatedSet:
+    """A particle set of `specimen` with its truth; the same settings give the same set.
+
+    Atoms are centred on their scattering mass first. `poses` replace the drawn ones. With a `folder` the images
+    live there in memory-mapped files instead of in memory.
+    """
+    specimen = specimen.centred() if isinstance(specimen, Atoms) else specimen
+    count, box = settings.particles, settings.box
+    pixel_size = settings.pixel_size_angstrom or default_pixel_size(specimen, box)
+    poses = draw_poses(settings) if poses is None else poses
+    if len(poses) != count:
+        raise UsageError(f"{len(poses)} poses were given for {count} particles: give one a particle")
+    optics, group = draw_optics(settings)
+    projector, volume = _prepare(specimen, box, pixel_size)
+    clean, images = _array(folder, "clean", (count, box, box)), _array(folder, "images", (count, box, box))
+    power, rows = 0.0, _chunk_rows(box)
+    for start in range(0, count, rows):
+        index = np.arange(start, min(start + rows, count))
+        projections = projector(poses.rotations[index])
+        parts = form_images(projections, poses.subset(index), optics.subset(index), box, pixel_size)
+        clean[index], images[index] = parts[0].numpy(), parts[1].numpy()
+        power += float(parts[1].double().square().sum())
+        progress("simulating", int(index[-1]) + 1, count)
+    if power == 0:
+        raise UsageError("the structure leaves no signal in the box: give one with atoms inside the box")
+    scale = float(np.sqrt(settings.snr * count * box**2 / power))
+    flat = torch.ones(box // 2 + 1) if settings.noise != "none" else torch.zeros(box // 2 + 1)
+    spectrum = typical_spectrum(box, pixel_size) if settings.noise == "coloured" else flat
+    _add_noise(images, scale, settings, spectrum)
+    for start in range(0, count, rows):
+        clean[start : start + rows] *= np.float32(scale)
+    micrograph = np.array([f"micrograph_{number + 1:04d}.mrc" for number in group])
+    particles = ParticleSet(ArraySource(images), pixel_size, optics=optics, micrograph=micrograph)
+    truth = (volume * scale).numpy()
+    return SimulatedSet(particles, images, clean, poses, truth, settings, scale, spectrum.float().numpy())
