@@ -1,1 +1,1 @@
-"""Particles in and out: MRC, STAR, cryoSPARC, stacks and paths."""
+"""Files: MRC stacks and maps, RELION STAR, cryoSPARC datasets; lazy reads, whole or absent writes."""
