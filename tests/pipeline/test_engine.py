@@ -185,7 +185,7 @@ def test_error_in_a_stage_is_recorded_and_leaves_nothing_half_written(tmp_path: 
 def test_exhausted_machine_is_told_in_words(
     tmp_path: Path, source: Path, error: Exception, expected: type[Exception]
 ) -> None:
-    with pytest.raises(expected, match="fail: .*(memory ran out|disk of .* is full)"):
+    with pytest.raises(expected, match=r"fail: .*(memory ran out|disk of .* is full)"):
         run_stages(tmp_path / "run", [draw(source, seed=1), failing(error)])
 
 
@@ -208,14 +208,15 @@ def test_only_declared_files_can_be_had(tmp_path: Path, source: Path) -> None:
 
 
 def test_order_of_stages_is_checked(tmp_path: Path, source: Path) -> None:
-    with pytest.raises(ValueError, match="join reads count.json, walk.txt, which no earlier stage writes"):
+    with pytest.raises(ValueError, match=r"join reads count\.json, walk\.txt, which no earlier stage writes"):
         run_stages(tmp_path / "run", [draw(source, seed=1), join()])
     with pytest.raises(ValueError, match="two stages are named count"):
         run_stages(tmp_path / "run", [draw(source, seed=1), count(), count()])
 
 
 @pytest.mark.parametrize(
-    ("estimate", "what"), [(Estimate(memory_mb=1e9), "of memory"), (Estimate(disk_mb=1e12), "is free on the disk")]
+    ("estimate", "what"),
+    [(Estimate(memory_mb=1e9), "of memory"), (Estimate(disk_mb=1e12), "is free on the disk")],
 )
 def test_work_that_cannot_fit_is_refused_before_it_starts(
     tmp_path: Path, source: Path, estimate: Estimate, what: str

@@ -11,10 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
-from toy_pipeline import results, run_toy
+from toy_pipeline import results, run_toy, toy_stages
+
+from clarice.pipeline.engine import execute
+from clarice.pipeline.run_folder import open_run
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["torch", "psutil"])
+PROCESSES.set_forkserver_preload(["clarice.pipeline.engine"])
 
 
 def run_and_die_at(folder: Path, source: Path, fatal_operation: int) -> None:
@@ -56,13 +59,14 @@ def undisturbed(tmp_path: Path, source: Path) -> dict[str, bytes]:
     return results(tmp_path / "undisturbed")
 
 
-def test_killed_before_every_operation_on_the_disk(
-    tmp_path: Path, source: Path, undisturbed: dict[str, bytes]
+@pytest.mark.parametrize("stride", [11, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_before_any_operation_on_the_disk(
+    tmp_path: Path, source: Path, undisturbed: dict[str, bytes], stride: int
 ) -> None:
-    """One folder, killed one operation later each time it is started anew from nothing."""
-    operation = 0
+    """In a new folder each time, killed `stride` operations later than in the last."""
+    operation = 1
     while True:
-        operation += 1
+        operation += stride
         folder = tmp_path / f"killed-{operation}"
         code = exit_code_of(run_and_die_at, folder, source, operation)
         if code == 0:
@@ -91,7 +95,9 @@ def test_killed_at_random_moments(tmp_path: Path, source: Path, undisturbed: dic
     for _ in range(10):
         process = PROCESSES.Process(target=run_toy, args=(folder, source))
         process.start()
-        time.sleep(choose.uniform(0.0, 0.3))
+        while not (folder / "run.json").exists():
+            time.sleep(0.01)
+        time.sleep(choose.uniform(0.0, 0.6))
         process.kill()
         process.join()
     run_toy(folder, source)
@@ -108,12 +114,7 @@ def test_resumes_in_the_middle_of_a_stage(tmp_path: Path, source: Path) -> None:
     record = json.loads((folder / "run.json").read_text())
     assert [entry["status"] for entry in record["stages"]] == ["done", "running"]
     steps: list[int] = []
-    from toy_pipeline import toy_stages
-
-    from clarice.pipeline.engine import execute
-    from clarice.pipeline.run_folder import open_run
-
     with open_run(folder, command="toy", arguments={}) as run:
-        execute(run, toy_stages(source), progress=lambda label, done, total: steps.append(done))
+        execute(run, toy_stages(source), progress=lambda *told: steps.append(told[1]))
     assert steps[0] > 1
     assert steps[-1] == 6

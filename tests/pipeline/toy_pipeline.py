@@ -1,4 +1,4 @@
-"""A small pipeline with everything the engine offers: sources, parameters, an optional output, a checkpointed loop."""
+"""A small pipeline with all that the engine offers: a source, parameters, an optional file, checkpoints."""
 
 from __future__ import annotations
 

@@ -29,7 +29,6 @@ class Checkpoint:
     def save(self, state: Mapping[str, Any], step: int) -> None:
         """Replaces the last checkpoint by `state` after `step`, in one step on the disk."""
         content = {"inputs_hash": self.inputs_hash, "step": step, "state": dict(state)}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with writing_durably(self.path) as temporary, temporary.open("wb") as file:
             torch.save(content, file)
 

@@ -37,7 +37,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _acquire(path: Path) -> int:
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = _open(path)
         try:
             _claim(descriptor, path)
             if _is_open_at(descriptor, path):
@@ -52,6 +52,15 @@ def _acquire(path: Path) -> int:
     os.pwrite(descriptor, json.dumps(content).encode(), 0)
     os.fsync(descriptor)
     return descriptor
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise OutputError(
+            f"{path.parent} cannot be written ({error.strerror}): choose a folder of yours for the run"
+        ) from error
 
 
 def _is_open_at(descriptor: int, path: Path) -> bool:

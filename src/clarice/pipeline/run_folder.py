@@ -138,13 +138,10 @@ def open_run(
 
 
 def _prepare(folder: Path) -> None:
-    """Makes the folder and finds out now, not after an hour, whether files can be written into it."""
+    """Makes the folder, unless it is there, and refuses one that is not ours to fill."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = set(os.listdir(folder))
-        probe = folder / f".writable.{os.getpid()}"
-        probe.touch()
-        probe.unlink()
     except OSError as error:
         raise OutputError(
             f"{folder} cannot be written ({error.strerror}): choose a folder of yours for the run"

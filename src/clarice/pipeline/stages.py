@@ -62,8 +62,8 @@ def stage(
 ) -> Callable[[Callable[Concatenate[Work, P], None]], Callable[P, Stage]]:
     """Turns `function(work, **parameters)` into `function(**parameters) -> Stage`.
 
-    A parameter that is a Path (or a sequence of them) is a source file: its content counts, its name does
-    not. Other parameters are None, bool, int, float, str, or sequences, string-keyed mappings and dataclasses
+    A Path among the parameters, or inside one, is a source file: its content counts, its name does not.
+    Other parameters are None, bool, int, float, str, or sequences, string-keyed mappings and dataclasses
     of these. `immaterial` names parameters that cannot change the result (threads, batch size): they
     may differ without the stage being run again.
     """
@@ -103,6 +103,10 @@ def _paths(value: object) -> Iterator[Path]:
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _paths(item)
+    elif isinstance(value, Mapping):
+        yield from _paths(list(value.values()))
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from _paths([getattr(value, field.name) for field in fields(value)])
 
 
 def _plain(value: object, what: str) -> Any:
