@@ -98,6 +98,8 @@ def radial_noise_spectrum(images: Tensor, radius_px: float) -> Tensor:
     covariance = resize_centred(torch.fft.fftshift(covariance), box, 2)
     reach = box / 4
     taper = 0.5 + 0.5 * torch.cos(torch.pi * (radius_grid(box, 2, images.device) / reach).clamp(max=1))
+    # Taking out the mean took the mean's own variance, S(0) / pixels, from every lag: it is put back.
+    covariance = covariance + (covariance * taper).sum() / (pixels - taper.sum()).clamp(min=box)
     spectrum = shell_mean(centred_fft2(covariance * taper).real, 2)
     spectrum[0] = spectrum[1]
     # The estimate may dip below zero where the spectrum is nearly empty; variance may not.

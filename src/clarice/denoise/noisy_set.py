@@ -1,0 +1,80 @@
+"""What a denoiser is given: particles made ready, and how the signal in them was filtered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clarice.core.particles import FloatArray, ParticleSet, RowIndex
+from clarice.physics.ctf import ctf_at, rfft_frequency_grid
+from clarice.physics.noise import radial_to_rfft_grid
+
+# Floats that one chunk of images may hold: a few transforms of it stay far below a gigabyte.
+CHUNK_PIXELS = 2**22
+
+
+@dataclass(frozen=True)
+class NoisySet:
+    """Particles of the model `y = W H x + e`, protein bright, e white Gaussian of variance 1 a pixel.
+
+    H is the CTF of each particle (|H| where `phase_flipped`; 1 where the set has no optics) and W the radial
+    filter that whitened its noise: row `noise_group[i]` of `whitening` (g, L // 2 + 1), noise_group (n,).
+    A denoiser returns x, in the units W was made for: those of the input's noise standard deviation.
+    """
+
+    particles: ParticleSet
+    whitening: FloatArray
+    noise_group: NDArray[np.int64]
+    phase_flipped: bool = False
+
+    def __len__(self) -> int:
+        return len(self.particles)
+
+    @property
+    def box(self) -> int:
+        """Edge of the images, pixels."""
+        return self.particles.box
+
+    @property
+    def rows_per_chunk(self) -> int:
+        """Images to work on at a time."""
+        return max(8, CHUNK_PIXELS // self.box**2)
+
+    def subset(self, rows: RowIndex) -> NoisySet:
+        """A view of `rows`, in that order."""
+        return replace(self, particles=self.particles.subset(rows), noise_group=self.noise_group[rows])
+
+    def images(self, rows: RowIndex) -> Tensor:
+        """Images of `rows`, (k, L, L) float32."""
+        return torch.from_numpy(np.ascontiguousarray(self.particles.read(rows), dtype=np.float32))
+
+    def ctf_of(self, rows: RowIndex) -> Tensor:
+        """H of `rows` on the grid of `torch.fft.rfft2`, (k, L, L // 2 + 1)."""
+        fy, fx = rfft_frequency_grid(self.box)
+        if self.particles.optics is None:
+            return torch.ones((len(rows), *fx.shape))
+        pixel = self.particles.pixel_size_angstrom
+        transfer = ctf_at(self.particles.optics.subset(rows), fx / pixel, fy / pixel)
+        return transfer.abs() if self.phase_flipped else transfer
+
+    def whitening_of(self, rows: RowIndex) -> Tensor:
+        """W of `rows`, (k, L // 2 + 1) float32."""
+        return torch.from_numpy(self.whitening[self.noise_group[rows]]).float()
+
+    def transfer_of(self, rows: RowIndex) -> Tensor:
+        """W H of `rows` on the grid of `torch.fft.rfft2`, (k, L, L // 2 + 1)."""
+        return self.ctf_of(rows) * radial_to_rfft_grid(self.whitening_of(rows), self.box)
+
+    def sample_rows(self, count: int) -> RowIndex:
+        """At most `count` rows, evenly spaced: enough for statistics of the whole set."""
+        return np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
+
+
+def white_set(particles: ParticleSet) -> NoisySet:
+    """A NoisySet of particles whose noise is white with variance 1 as they are."""
+    shells = particles.box // 2 + 1
+    return NoisySet(particles, np.ones((1, shells)), np.zeros(len(particles), dtype=np.int64))

@@ -1,0 +1,140 @@
+"""The denoisers by name: one file and one decorator add a method to commands, contract tests and tables."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clarice.core.errors import InputError, UsageError
+from clarice.core.particles import RowIndex
+from clarice.core.progress import Progress, silent
+from clarice.denoise.noisy_set import NoisySet
+
+DenoisedRows = Iterator[tuple[RowIndex, NDArray[np.float32]]]
+
+# Each module registers its methods when it is imported.
+METHOD_MODULES = ("wiener",)
+
+
+class DenoiserFunction(Protocol):
+    """Maps a set to estimates of x: row numbers and images (k, L, L), in row order, every row once.
+
+    It keeps no data between calls, and whatever it learns from the set it learns anew in each call.
+    """
+
+    def __call__(self, noisy: NoisySet, *, progress: Progress = silent) -> DenoisedRows: ...
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A registered method: its name on the command line, one line about it, and the function."""
+
+    name: str
+    summary: str
+    function: DenoiserFunction
+
+    def __call__(
+        self, noisy: NoisySet, *, halves_apart: bool = False, progress: Progress = silent
+    ) -> DenoisedRows:
+        """Row numbers and CTF-free images (k, L, L) in row order, protein bright, in the units of x.
+
+        With `halves_apart`, each half set is denoised as if the other did not exist, so that maps from the
+        two stay independent. Raises InputError when the set then says nothing about halves.
+        """
+        if not len(noisy):
+            return iter(())
+        if not halves_apart:
+            return self.function(noisy, progress=progress)
+        return merged(_halves(noisy), self.function, progress)
+
+
+_registered: dict[str, Denoiser] = {}
+
+
+def denoiser(name: str, summary: str) -> Callable[[DenoiserFunction], DenoiserFunction]:
+    """Registers the decorated function as method `name`; `summary` is its line in the command's help."""
+
+    def register(function: DenoiserFunction) -> DenoiserFunction:
+        if name in _registered and _registered[name].function is not function:
+            raise ValueError(f"two denoisers are named {name}")
+        _registered[name] = Denoiser(name, summary, function)
+        return function
+
+    return register
+
+
+def _load() -> None:
+    for module in METHOD_MODULES:
+        importlib.import_module(f"clarice.denoise.{module}")
+
+
+def denoiser_names() -> list[str]:
+    """Every registered method, in alphabetical order."""
+    _load()
+    return sorted(_registered)
+
+
+def get_denoiser(name: str) -> Denoiser:
+    """The method `name`. Raises UsageError, with the names there are, for any other."""
+    _load()
+    if name not in _registered:
+        raise UsageError(
+            f"there is no denoising method {name!r}: choose one of {', '.join(denoiser_names())}"
+        )
+    return _registered[name]
+
+
+def _halves(noisy: NoisySet) -> list[tuple[RowIndex, NoisySet]]:
+    half_set = noisy.particles.half_set
+    if half_set is None:
+        raise InputError(
+            "the particles carry no half sets to keep apart: add the column _rlnRandomSubset, "
+            "or denoise them together"
+        )
+    parts = (np.flatnonzero(half_set == half) for half in np.unique(half_set))
+    return [(rows, noisy.subset(rows)) for rows in parts]
+
+
+def merged(
+    parts: list[tuple[RowIndex, NoisySet]], function: DenoiserFunction, progress: Progress
+) -> DenoisedRows:
+    """Denoises each part by itself and yields the union in row order, at most a chunk of each part waiting.
+
+    `parts` holds the rows of the whole set that each part stands for, ascending and disjoint.
+    """
+    streams = [_numbered(rows, function(part, progress=progress)) for rows, part in parts]
+    waiting = [next(stream, None) for stream in streams]
+    while any(item is not None for item in waiting):
+        present = {index: item for index, item in enumerate(waiting) if item is not None}
+        first = min(present, key=lambda index: int(present[index][0][0]))
+        # Rows of the other parts that lie between would come too late once a part runs past them.
+        limit = min((int(item[0][0]) for index, item in present.items() if index != first), default=None)
+        rows, images = present[first]
+        count = len(rows) if limit is None else int(np.searchsorted(rows, limit))
+        yield rows[:count], images[:count]
+        left = (rows[count:], images[count:])
+        waiting[first] = left if len(left[0]) else next(streams[first], None)
+
+
+def _numbered(rows: RowIndex, stream: DenoisedRows) -> DenoisedRows:
+    for part, images in stream:
+        yield rows[part], images
+
+
+def denoise_all(denoised: DenoisedRows, count: int, box: int) -> NDArray[np.float32]:
+    """Every image of a stream in one array (count, box, box), for sets that fit in memory."""
+    images = np.empty((count, box, box), dtype=np.float32)
+    for rows, part in denoised:
+        images[rows] = part
+    return images
+
+
+def as_array(images: torch.Tensor) -> NDArray[np.float32]:
+    """A tensor of images as the float32 array a denoiser yields."""
+    return np.ascontiguousarray(images.detach().to("cpu", torch.float32).numpy())
