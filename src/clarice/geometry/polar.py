@@ -77,17 +77,6 @@ class FourierRings:
         weights = 2 * self.area_weights(rings.device)[:, None]  # each half-circle sample stands for its conjugate too
         return self.sample_adjoint(rings * weights)
 
-    def sample_transfer(self, transfer: Tensor) -> Tensor:
-        """Bilinear samples (n, R, T // 2) of smooth centred Fourier multipliers (n, L, L), such as a CTF."""
-        scaled = self.frequencies(transfer.device) * self.box  # Fourier pixels
-        centre = self.box // 2
-        grid = (scaled + centre) / (self.box - 1) * 2 - 1
-        grid = grid.view(1, 1, -1, 2).expand(len(transfer), -1, -1, -1)
-        values = torch.nn.functional.grid_sample(
-            transfer[:, None], grid, mode="bilinear", padding_mode="border", align_corners=True
-        )
-        return values.view(len(transfer), self.count, self.n_angles // 2)
-
 
 def hartley(rings: Tensor) -> Tensor:
     """Real full-circle signals (n, R, T) = Re F + Im F of Hermitian half-circle rings (n, R, T // 2).

@@ -85,7 +85,8 @@ def rotation_grid(spacing_deg: float) -> FloatArray:
 
 def in_plane(alpha_deg: FloatArray | float) -> FloatArray:
     """Rotation by `alpha_deg` about z that turns image content by +α from +x towards +y: (..., 3, 3)."""
-    return np.asarray(Rotation.from_euler("z", alpha_deg, degrees=True).as_matrix())
+    vectors = np.asarray(alpha_deg, dtype=np.float64)[..., None] * np.array([0.0, 0.0, 1.0])
+    return np.asarray(Rotation.from_rotvec(vectors, degrees=True).as_matrix())
 
 
 def symmetry_rotations(symmetry: str) -> FloatArray:
