@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_pipeline import count, draw, join, results, toy_stages, walk
+from tests.pipeline.toy_pipeline import count, draw, join, results, toy_stages, walk
 
 from clarice.core.errors import InputError, OutputError, ResourceError
 from clarice.pipeline import engine

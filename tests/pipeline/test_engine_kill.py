@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from toy_pipeline import results, run_toy, toy_stages
+from tests.pipeline.toy_pipeline import results, run_toy, toy_stages
 
 from clarice.pipeline.engine import execute
 from clarice.pipeline.run_folder import open_run
@@ -91,17 +91,17 @@ def test_killed_again_and_again_in_one_folder(
 
 def test_killed_at_random_moments(tmp_path: Path, source: Path, undisturbed: dict[str, bytes]) -> None:
     choose = random.Random(4)
-    folder = tmp_path / "run"
-    for _ in range(10):
+    for attempt in range(10):
+        folder = tmp_path / f"run-{attempt}"
         process = PROCESSES.Process(target=run_toy, args=(folder, source))
         process.start()
         while not (folder / "run.json").exists():
-            time.sleep(0.01)
-        time.sleep(choose.uniform(0.0, 0.6))
+            time.sleep(0.005)
+        time.sleep(choose.uniform(0.0, 0.4))
         process.kill()
         process.join()
-    run_toy(folder, source)
-    assert results(folder) == undisturbed
+        run_toy(folder, source)
+        assert results(folder) == undisturbed
 
 
 def test_resumes_in_the_middle_of_a_stage(tmp_path: Path, source: Path) -> None:
