@@ -221,8 +221,8 @@ def simulate(
 ) -> SimulatedSet:
     """A particle set of `specimen` with its truth; the same settings give the same set.
 
-    Atoms are centred on their scattering mass first. `poses` replace the drawn ones. With a `folder` the images
-    live there in memory-mapped files instead of in memory.
+    Atoms are centred on their scattering mass first. `poses` replace the drawn ones. With a `folder` the
+    images live there in memory-mapped files instead of in memory.
     """
     specimen = specimen.centred() if isinstance(specimen, Atoms) else specimen
     count, box = settings.particles, settings.box

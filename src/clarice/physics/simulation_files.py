@@ -109,9 +109,10 @@ def write_simulation(
 ) -> None:
     """Writes `FILES` into `folder`; `particles.star` comes last, so a set with it is whole.
 
-    `particles.mrcs` and `particles.star` hold no truth. `clean.mrcs` has the noise- and CTF-free projections in
-    the particles' rows, shifts and contrast; `truth.star` adds angles and origins; `map.mrc` is the volume,
-    bright. `contrast` "dark" turns the sign of both stacks. Raises OutputError when a file cannot be written.
+    `particles.mrcs` and `particles.star` hold no truth. `clean.mrcs` has the noise- and CTF-free projections
+    in the particles' rows, shifts and contrast; `truth.star` adds angles and origins; `map.mrc` is the
+    volume, bright. `contrast` "dark" turns the sign of both stacks. Raises OutputError when a file cannot be
+    written.
     """
     folder = Path(folder)
     sign = 1.0 if contrast == "bright" else -1.0
