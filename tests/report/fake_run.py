@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 from clarice.geometry.so3 import euler_to_matrix
 from clarice.io.mrc import write_mrc
 from clarice.io.star import write_star
+from clarice.metrics.shells import resolution_at
 
 BOX = 48
 PIXEL_ANGSTROM = 4.2
@@ -23,8 +24,8 @@ CLASSES = 24
 def backbone(rng: np.random.Generator) -> NDArray[np.float64]:
     """Points (n, 3) in pixels, (x, y, z): helices packed around the centre, without mirror symmetry."""
     points = []
-    for _ in range(9):
-        start = rng.normal(0, 5.2, 3)
+    for _ in range(16):
+        start = rng.normal(0, 3.6, 3)
         axis = rng.normal(size=3)
         axis /= np.linalg.norm(axis)
         side = np.cross(axis, [0.3, 0.5, 0.81])
@@ -32,7 +33,7 @@ def backbone(rng: np.random.Generator) -> NDArray[np.float64]:
         other = np.cross(axis, side)
         for step in range(26):
             turn = np.deg2rad(100 * step)
-            points.append(start + axis * (step - 13) * 0.36 + 0.55 * (side * np.cos(turn) + other * np.sin(turn)))
+            points.append(start + axis * (step - 13) * 0.33 + 0.55 * (side * np.cos(turn) + other * np.sin(turn)))
     placed = np.array(points)
     return placed - placed.mean(axis=0)
 
@@ -136,7 +137,9 @@ def _write_maps(folder: Path, volume: NDArray[np.float32], rng: np.random.Genera
             "box": BOX,
             "pixel_size_angstrom": PIXEL_ANGSTROM,
             "nyquist_angstrom": 2 * PIXEL_ANGSTROM,
-            "resolution_angstrom": {"0.143": 10.31, "0.5": 11.87},
+            "resolution_angstrom": {
+                str(level): resolution_at(corrected, level, PIXEL_ANGSTROM, BOX) for level in (0.143, 0.5)
+            },
             "curves": {name: [float(v) for v in values] for name, values in curves.items()},
             "spatial_frequency_per_angstrom": [float(v) for v in frequency],
         },
@@ -174,3 +177,9 @@ def _write_records(folder: Path, name: str, rng: np.random.Generator) -> None:
 
 def _write_json(folder: Path, name: str, content: dict[str, object]) -> None:
     (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def replace_file(path: Path, content: str | bytes) -> None:
+    """Puts new content in the place of `path` without touching the file it was linked to."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 12.0, 42.0
+RIGHT, TOP, BOTTOM = 14.0, 12.0, 42.0
+DIGIT_WIDTH = 6.4
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def round_ticks(low: float, high: float, count: int = 5) -> tuple[float, ...]:
 
 def tick_text(value: float) -> str:
     """A tick label: thousands set apart, no needless decimals."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}".replace("-", "−")
+    return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}").replace("-", "−")
 
 
 class _Plot:
@@ -92,11 +93,12 @@ class _Plot:
 
     def __init__(self, width: float, height: float, x: Axis, y: Axis) -> None:
         self.width, self.height, self.x_axis, self.y_axis = width, height, x, y
+        self.left = 28 + DIGIT_WIDTH * max((len(tick_text(tick)) for tick in y.ticks), default=0)
         self.right, self.bottom = width - RIGHT, height - BOTTOM - (12 if x.second_labels else 0)
         self.parts: list[str] = []
 
     def x(self, value: float) -> float:
-        return LEFT + (value - self.x_axis.low) / (self.x_axis.high - self.x_axis.low) * (self.right - LEFT)
+        return self.left + (value - self.x_axis.low) / (self.x_axis.high - self.x_axis.low) * (self.right - self.left)
 
     def y(self, value: float) -> float:
         share = (value - self.y_axis.low) / (self.y_axis.high - self.y_axis.low)
@@ -110,29 +112,30 @@ class _Plot:
 
     def axes(self) -> None:
         for tick in self.y_axis.ticks:
-            self.line(LEFT, self.y(tick), self.right, self.y(tick), "grid")
-            self.text(LEFT - 6, self.y(tick) + 3.5, tick_text(tick), "tick", "end")
+            self.line(self.left, self.y(tick), self.right, self.y(tick), "grid")
+            self.text(self.left - 6, self.y(tick) + 3.5, tick_text(tick), "tick", "end")
         for index, tick in enumerate(self.x_axis.ticks):
             self.line(self.x(tick), self.bottom, self.x(tick), self.bottom + 4, "axis")
             self.text(self.x(tick), self.bottom + 16, tick_text(tick), "tick")
             if self.x_axis.second_labels:
                 self.text(self.x(tick), self.bottom + 28, self.x_axis.second_labels[index], "tick faint")
-        self.line(LEFT, self.bottom, self.right, self.bottom, "axis")
-        self.text((LEFT + self.right) / 2, self.height - 6, self.x_axis.label, "label")
+        self.line(self.left, self.bottom, self.right, self.bottom, "axis")
+        self.text((self.left + self.right) / 2, self.height - 6, self.x_axis.label, "label")
         middle = (TOP + self.bottom) / 2
         self.text(11, middle, self.y_axis.label, "label", extra=f' transform="rotate(-90 11 {middle:.1f})"')
 
     def levels(self, levels: Sequence[Level]) -> None:
-        for level in levels:
-            if level.vertical:
-                at = self.x(level.value)
-                self.line(at, TOP, at, self.bottom, "level")
-                flip = at > (LEFT + self.right) / 2
-                self.text(at + (-5 if flip else 5), TOP + 10, level.label, "note", "end" if flip else "start")
-            else:
-                at = self.y(level.value)
-                self.line(LEFT, at, self.right, at, "level")
-                self.text(self.right - 3, at - 4, level.label, "note", "end")
+        upright = sorted((level for level in levels if level.vertical), key=lambda level: level.value)
+        for place, level in enumerate(upright):
+            at = self.x(level.value)
+            self.line(at, TOP, at, self.bottom, "level")
+            flip = at > (self.left + self.right) / 2
+            # Each label one line lower than the one before, so that near lines keep theirs apart.
+            self.text(at + (-5 if flip else 5), TOP + 10 + 14 * place, level.label, "note", "end" if flip else "start")
+        for level in (level for level in levels if not level.vertical):
+            at = self.y(level.value)
+            self.line(self.left, at, self.right, at, "level")
+            self.text(self.left + 4, at - 4, level.label, "note", "start")
 
     def path(self, series: Series) -> None:
         steps, pen = [], "M"
@@ -175,7 +178,7 @@ def _readout(plot: _Plot, series: Sequence[Series]) -> str:
     """What the page's script needs to name the values under the pointer."""
     longest = max(series, key=lambda one: len(one.x))
     content = {
-        "left": LEFT,
+        "left": plot.left,
         "right": plot.right,
         "top": TOP,
         "bottom": plot.bottom,

@@ -10,7 +10,7 @@ import numpy as np
 from clarice.report.charts import Axis, Chart, Series, histogram, line_chart
 from clarice.report.folder import RunFiles, column, number, numbers, records
 from clarice.report.sphere import Coverage, coverage, orientation_map, view_directions
-from clarice.report.wording import angstrom
+from clarice.report.wording import angstrom, hundredths, plain
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Start:
 
     index: int
     seed: str
-    log_likelihood: float | None
-    behind: float | None
+    log_likelihood: str
+    behind: str
     chosen: bool
 
 
@@ -79,9 +79,9 @@ def _starts(listed: list[dict[str, Any]], chosen: Any) -> tuple[tuple[Start, ...
     starts = tuple(
         Start(
             index + 1,
-            str(start.get("seed", "–")),
-            final,
-            None if best is None or final is None else best - final,
+            plain(start.get("seed")),
+            hundredths(final),
+            hundredths(None if best is None or final is None else best - final),
             index == chosen,
         )
         for index, (start, final) in enumerate(zip(listed, finals, strict=True))

@@ -11,17 +11,20 @@ from clarice.report.folder import RunFiles, column
 from clarice.report.wording import quantity
 
 ANGSTROM_PER_MICROMETRE = 1e4
+CONSTANTS = {
+    "rlnVoltage": ("Voltage", "kV"),
+    "rlnSphericalAberration": ("Spherical aberration", "mm"),
+    "rlnAmplitudeContrast": ("Amplitude contrast", ""),
+    "rlnImagePixelSize": ("Pixel size", "Å"),
+}
 
 
 @dataclass(frozen=True)
 class OpticsGroup:
-    """Constants of one optics group, as text with units."""
+    """What one optics group, or several alike, holds constant, as (name, value with unit)."""
 
     name: str
-    voltage: str
-    spherical_aberration: str
-    amplitude_contrast: str
-    pixel_size: str
+    constants: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -63,17 +66,20 @@ def _groups(run: RunFiles, name: str) -> tuple[OpticsGroup, ...]:
     table = run.table(name, "rlnVoltage")
     if table is None:
         return ()
-    columns = (
-        ("rlnVoltage", "kV"),
-        ("rlnSphericalAberration", "mm"),
-        ("rlnAmplitudeContrast", ""),
-        ("rlnImagePixelSize", "Å"),
-    )
-    known = [item for item in columns if item[0] in table.columns]
-    distinct = table[[item[0] for item in known]].drop_duplicates()
+    known = [column for column in CONSTANTS if column in table.columns]
     found = []
-    for index, row in distinct.iterrows():
-        texts = {key: quantity(float(row[key]), unit, 4) for key, unit in known}
-        label = str(table.loc[index, "rlnOpticsGroupName"]) if "rlnOpticsGroupName" in table.columns else str(len(found) + 1)
-        found.append(OpticsGroup(label, *(texts.get(key, quantity(None, unit)) for key, unit in columns)))
+    for values, rows in table.groupby(known, sort=False):
+        title = str(rows["rlnOpticsGroupName"].iloc[0]) if "rlnOpticsGroupName" in table.columns else ""
+        others = rows["rlnOpticsGroup"].nunique() - 1 if "rlnOpticsGroup" in table.columns else 0
+        texts = (_with_unit(value, CONSTANTS[column][1]) for column, value in zip(known, values, strict=True))
+        labels = (CONSTANTS[column][0] for column in known)
+        suffix = f" and {others} alike" if others > 0 else ""
+        found.append(OpticsGroup(f"Optics {title}".strip() + suffix, tuple(zip(labels, texts, strict=True))))
     return tuple(found)
+
+
+def _with_unit(text: str, unit: str) -> str:
+    try:
+        return quantity(float(text), unit, 4)
+    except ValueError:
+        return str(text)

@@ -19,7 +19,7 @@ from clarice.report.folder import RunFiles, Volume, number
 from clarice.report.optics import optics_summary
 from clarice.report.particles import class_averages, particle_pairs
 from clarice.report.resolution import Resolution, resolution
-from clarice.report.surface import Surface, central_slices, surface
+from clarice.report.surface import Surface, central_slices, projections, surface
 from clarice.report.verdict import Findings, findings_warnings, particle_counts, verdict
 from clarice.report.wording import angstrom, count, date, percent, plain, quantity
 
@@ -85,10 +85,13 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "surface": drawn,
         "flat_map": volume is not None and drawn is None,
         "diameter": quantity(diameter, "Å", 3),
-        "slices": () if volume is None else central_slices(volume),
+        "planes": ()
+        if volume is None
+        else (("Central slices", central_slices(volume)), ("Projections", projections(volume))),
         "has_mirror": run.has("map_mirror.mrc"),
         "map_facts": () if volume is None or drawn is None else _map_facts(volume, drawn),
         "fsc": result,
+        "nyquist": angstrom(None if result is None else result.nyquist_angstrom),
         "poses": poses,
         "optics": optics,
         "search": search,
@@ -169,7 +172,7 @@ def _map_facts(volume: Volume, drawn: Surface) -> tuple[tuple[str, str], ...]:
         ("Pixel size", quantity(volume.pixel_size_angstrom, "Å", 4)),
         ("Nyquist", angstrom(2 * volume.pixel_size_angstrom)),
         ("First threshold", f"{drawn.level:.3g} ({drawn.level_sigma:.1f} σ)"),
-        ("Enclosed protein", quantity(drawn.mass_kilodalton, "kDa", 3)),
+        ("Largest extent", quantity(drawn.diameter_angstrom, "Å", 3)),
     )
 
 

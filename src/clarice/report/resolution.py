@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clarice.metrics.shells import resolution_at
 from clarice.report.charts import Axis, Chart, Level, Series, line_chart, round_ticks
 from clarice.report.folder import RunFiles, number, numbers
 from clarice.report.wording import angstrom
@@ -19,13 +20,23 @@ CURVES = (
 
 
 @dataclass(frozen=True)
+class Crossing:
+    """Where one curve first falls below each threshold, as text."""
+
+    curve: str
+    at_0143: str
+    at_05: str
+
+
+@dataclass(frozen=True)
 class Resolution:
-    """Resolutions in Å (None where unknown), and the chart."""
+    """Resolutions in Å (None where unknown), the chart, and each curve's own crossings."""
 
     at_0143_angstrom: float | None
     at_05_angstrom: float | None
     nyquist_angstrom: float | None
     chart: Chart | None
+    crossings: tuple[Crossing, ...]
 
     @property
     def reaches_nyquist(self) -> bool:
@@ -45,18 +56,28 @@ def resolution(run: RunFiles) -> Resolution | None:
     nyquist = number(content.get("nyquist_angstrom"))
     curves = content.get("curves")
     frequency = numbers(content.get("spatial_frequency_per_angstrom"))
-    chart = _chart(curves if isinstance(curves, dict) else {}, frequency, nyquist, number(stated.get("0.143")))
-    return Resolution(number(stated.get("0.143")), number(stated.get("0.5")), nyquist, chart)
-
-
-def _chart(curves: dict[str, object], frequency: np.ndarray, nyquist: float | None, reached: float | None) -> Chart | None:
     drawn = []
     for name, label, role in CURVES:
-        values = numbers(curves.get(name))
-        if len(values) and len(values) == len(frequency):
+        values = numbers(curves.get(name)) if isinstance(curves, dict) else np.empty(0)
+        if len(values) > 1 and len(values) == len(frequency):
             drawn.append(Series(label, frequency, values, role))
-    if not drawn:
-        return None
+    chart = _chart(drawn, nyquist, number(stated.get("0.143"))) if drawn else None
+    crossings = _crossings(drawn, number(content.get("box")), number(content.get("pixel_size_angstrom")))
+    return Resolution(number(stated.get("0.143")), number(stated.get("0.5")), nyquist, chart, crossings)
+
+
+def _crossings(drawn: list[Series], box: float | None, pixel_size: float | None) -> tuple[Crossing, ...]:
+    if box is None or pixel_size is None:
+        return ()
+    return tuple(
+        Crossing(one.label, *(angstrom(resolution_at(one.y, level, pixel_size, int(box))) for level in (0.143, 0.5)))
+        for one in drawn
+        if one.label != "phase-randomised"
+    )
+
+
+def _chart(drawn: list[Series], nyquist: float | None, reached: float | None) -> Chart:
+    frequency = drawn[0].x
     limit = 1 / nyquist if nyquist else float(frequency.max())
     ticks = tuple(tick for tick in round_ticks(0, limit, 5) if tick > 0)
     x = Axis("spatial frequency (1/Å)", 0.0, limit * 1.03, ticks, tuple(f"{1 / tick:.3g} Å" for tick in ticks))

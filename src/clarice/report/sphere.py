@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from clarice.geometry.so3 import sphere_grid
-from clarice.report.charts import Chart
+from clarice.report.charts import Chart, tick_text
 from clarice.report.pictures import colour_png, heat_colours
 
 FloatArray = NDArray[np.float64]
@@ -108,13 +108,12 @@ def _map_svg(picture: str, top: float, name: str) -> Markup:
         for x, y, words, anchor in (
             (180, 9, "tilt 0°", "middle"),
             (180, 194, "tilt 180°", "middle"),
-            (12, 112, "", "start"),
             (60, 224, "0", "end"),
             (300, 224, f"{top:.1f} × even", "start"),
         )
     )
     rot = "".join(
-        f'<text x="{_mollweide(angle, 0)[0]:.0f}" y="108" class="onmap" text-anchor="middle">{angle}°</text>'
+        f'<text x="{_mollweide(angle, 0)[0]:.0f}" y="108" class="onmap" text-anchor="middle">{tick_text(angle)}°</text>'
         for angle in (-90, 0, 90)
     )
     even = 66 + 228 / top

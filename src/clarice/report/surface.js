@@ -188,7 +188,7 @@
     const volume = inside * Math.pow(settings.voxel_angstrom, 3);
     const mass = volume / settings.angstrom3_per_dalton / 1000;
     reading.textContent = (level / settings.sigma).toFixed(1) + " σ (" + Number(level.toPrecision(3)) + "), encloses " +
-      Math.round(volume / 1000).toLocaleString("en") + " nm³, or " + Math.round(mass).toLocaleString("en") + " kDa of protein";
+      Math.round(volume / 1000).toLocaleString("en") + " nm³, about " + Math.round(mass).toLocaleString("en") + " kDa of protein";
     slider.setAttribute("aria-valuetext", reading.textContent);
     redraw();
   }

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import label, zoom
+from scipy.ndimage import gaussian_filter, label, zoom
 from skimage.filters import threshold_otsu
 
 from clarice.report.folder import Volume
@@ -22,8 +22,8 @@ PROTEIN_ANGSTROM3_PER_DALTON = 1.21
 
 
 @dataclass(frozen=True)
-class Slice:
-    """A central slice: `axis` is its normal, `across` and `up` the axes along its edges."""
+class Plane:
+    """A central slice or a projection: `axis` is its normal, `across` and `up` the axes along its edges."""
 
     axis: str
     across: str
@@ -39,7 +39,6 @@ class Surface:
     values_base64: str
     level: float
     level_sigma: float
-    mass_kilodalton: float
     diameter_angstrom: float
 
 
@@ -57,11 +56,14 @@ def surface(volume: Volume) -> Surface | None:
     peak, sigma = float(values.max()), float(values.std())
     if peak <= 0 or sigma == 0:
         return None
-    level = starting_level(values)
-    body = _largest_body(values >= level)
-    start, stop = _content(_largest_body(values >= 0.5 * level))
+    level = min(starting_level(values), 0.9 * peak)
+    body = _without_specks(values >= level)
+    start, stop = _content(_without_specks(values >= 0.6 * level))
     crop = values[start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]]
     factor = min(MAX_UPSAMPLING, VIEWER_EDGE / crop.shape[0])
+    if factor < 1:
+        # Without this, detail finer than the viewer's voxels would fold back as false texture.
+        crop = gaussian_filter(crop, 0.5 / factor)
     fine = zoom(crop, factor, order=3, mode="nearest", grid_mode=True)
     low = min(0.0, float(np.quantile(values, 0.01)))
     quantised = np.round(255 * np.clip((fine - low) / (peak - low), 0, 1)).astype(np.uint8)
@@ -72,41 +74,46 @@ def surface(volume: Volume) -> Surface | None:
         "low": low,
         "high": peak,
         "level": level,
-        "least": max(0.2 * level, sigma * 0.5),
+        "least": min(max(0.2 * level, 0.5 * sigma), 0.9 * level),
         "most": level + 0.85 * (peak - level),
         "sigma": sigma,
         "angstrom3_per_dalton": PROTEIN_ANGSTROM3_PER_DALTON,
     }
-    enclosed = float(np.count_nonzero(body)) * volume.pixel_size_angstrom**3
     return Surface(
         settings,
         base64.b64encode(quantised.tobytes()).decode("ascii"),
         level,
         level / sigma,
-        enclosed / PROTEIN_ANGSTROM3_PER_DALTON / 1000,
         _diameter_px(body) * volume.pixel_size_angstrom,
     )
 
 
-def central_slices(volume: Volume) -> tuple[Slice, ...]:
-    """Slices through the centre along z, y and x, sharing one grey scale."""
+def central_slices(volume: Volume) -> tuple[Plane, ...]:
+    """Slices through the centre across z, y and x, sharing one grey scale."""
     values, middle = volume.values, volume.values.shape[0] // 2
-    low, high = float(np.quantile(values, 0.005)), float(np.quantile(values, 0.9995))
-    planes = (
-        ("z", "x", "y", values[middle]),
-        ("y", "x", "z", values[:, middle]),
-        ("x", "y", "z", values[:, :, middle]),
-    )
-    return tuple(Slice(axis, across, up, grey_png(plane, low, high)) for axis, across, up, plane in planes)
+    return _planes((values[middle], values[:, middle], values[:, :, middle]), 0.9995)
 
 
-def _largest_body(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest connected part, so that stray noise neither widens the crop nor counts as mass."""
+def projections(volume: Volume) -> tuple[Plane, ...]:
+    """Sums along z, y and x, sharing one grey scale: what the class averages of these views look like."""
+    return _planes(tuple(volume.values.sum(axis=axis) for axis in range(3)), 0.999)
+
+
+def _planes(images: tuple[NDArray[np.float32], ...], brightest: float) -> tuple[Plane, ...]:
+    low, high = (float(np.quantile(np.stack(images), share)) for share in (0.005, brightest))
+    axes = (("z", "x", "y"), ("y", "x", "z"), ("x", "y", "z"))
+    return tuple(Plane(*names, grey_png(image, low, high)) for names, image in zip(axes, images, strict=True))
+
+
+def _without_specks(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """`inside` without parts under 3 % of the largest one, so that stray noise does not widen crop and diameter."""
     parts, found = label(inside)
     if found <= 1:
         return inside
-    body: NDArray[np.bool_] = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-    return body
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    kept: NDArray[np.bool_] = (sizes >= 0.03 * sizes.max())[parts]
+    return kept
 
 
 def _content(body: NDArray[np.bool_], margin: int = 3) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

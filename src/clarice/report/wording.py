@@ -15,11 +15,12 @@ def _known(value: float | None) -> bool:
 
 
 def quantity(value: float | None, unit: str, digits: int = 3) -> str:
-    """`value` with `digits` significant digits and its unit, never in exponent form below a million."""
+    """`value` with up to `digits` significant digits and its unit, never in exponent form below a million."""
     if value is None or not math.isfinite(value):
         return MISSING
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
     text = f"{value:.{min(decimals, 6)}f}" if abs(value) < 1e6 else f"{value:.{digits - 1}e}"
+    text = text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
     return f"{text}{THIN_SPACE}{unit}" if unit else text
 
 
@@ -33,6 +34,11 @@ def angstrom(value: float | None) -> str:
 def count(value: float | None) -> str:
     """A whole number with thousands set apart."""
     return f"{round(value):,}" if value is not None and _known(value) else MISSING
+
+
+def hundredths(value: float | None) -> str:
+    """A number with two decimals and thousands set apart."""
+    return f"{value:,.2f}".replace("-", "−") if value is not None and _known(value) else MISSING
 
 
 def percent(part: float, whole: float) -> str:
