@@ -158,4 +158,5 @@ def resample_volume(
         matrix = matrix + torch.cos(torch.pi * distance) / old
     matrix[(at < -(old // 2) - 0.5) | (at > old - old // 2 - 0.5)] = 0
     matrix = matrix.to(volume.dtype)
-    return torch.einsum("ai,bj,ck,ijk->abc", matrix, matrix, matrix, volume)
+    # The volume first: einsum works from the left, and the matrices alone make a huge product.
+    return torch.einsum("ijk,ai,bj,ck->abc", volume, matrix, matrix, matrix)
