@@ -20,6 +20,8 @@ BOND_ANGSTROM = 3.8
 RESIDUE_DALTON = 111.0
 # Volume of a residue at a protein's usual 1.21 Å³ per Dalton.
 _RESIDUE_VOLUME_ANGSTROM3 = 134.0
+# Residues by which the loops outside the ellipsoid of elements make a domain larger.
+_LOOP_SHARE = 0.13
 _LAYER_SPACING = 10.0
 _SPACING = {"helix": 9.6, "strand": 4.8}
 _RISE = {"helix": 1.5, "strand": 3.3}
@@ -39,7 +41,7 @@ _ARCHITECTURES = (
 
 @dataclass(frozen=True)
 class Domain:
-    """Cα `positions` (n, 3), Å, along the chain; which residues are in a helix or strand, and which are there.
+    """Cα `positions` (n, 3), Å, along the chain; those in a helix or strand, and those that are there.
 
     Residues that would run into a neighbouring domain are missing, as disordered loops are from maps.
     """
@@ -75,7 +77,8 @@ def element_trace(kind: str, residues: int) -> FloatArray:
 
 def _slots(residues: int, rng: np.random.Generator) -> list[_Slot]:
     """Elements that fill an ellipsoid of the domain's volume, layer by layer."""
-    radius = (residues * _RESIDUE_VOLUME_ANGSTROM3 * 3 / (4 * np.pi)) ** (1 / 3)
+    volume = residues * (1 - _LOOP_SHARE) * _RESIDUE_VOLUME_ANGSTROM3
+    radius = (volume * 3 / (4 * np.pi)) ** (1 / 3)
     axes = radius * np.array([1.0, 1.0, 1.0]) * rng.uniform(0.85, 1.2, 3)
     axes *= radius / np.prod(axes) ** (1 / 3)
     layers = max(1, round(2 * axes[1] / _LAYER_SPACING))

@@ -31,7 +31,7 @@ _CLASH_ANGSTROM = 5.0
 # interfaces are broad.
 _INTERFACE_ANGSTROM = 9.0
 # Residues that trimming takes, about.
-_TRIMMED_SHARE = 0.15
+_TRIMMED_SHARE = 0.11
 # Different folds in one molecule; larger ones repeat them in other orientations.
 _MAX_FOLDS = 10
 # How little distance along the axis costs in an elongated subunit: 1 would make a rod one domain thick.
@@ -229,7 +229,10 @@ def _assemble(domains: list[Domain], operators: FloatArray, rng: np.random.Gener
         bodies = [(_points(domains) - centre) @ turn.T @ operator.T for operator in operators]
         tries.append((_drawn_together(bodies, out @ np.swapaxes(operators, 1, 2)), turn, out))
     radius, turn, out = min(tries, key=lambda attempt: attempt[0])  # the snuggest fit
-    shift = max(radius - _INTERFACE_ANGSTROM / 2, 0.0) * out - turn @ centre
+    depth = (
+        _INTERFACE_ANGSTROM / 2 * min(1.0, len(_points(domains)) / 250)
+    )  # small subunits cannot spare much
+    shift = max(radius - depth, 0.0) * out - turn @ centre
     moved = [_moved(domain, turn, shift) for domain in domains]
     whole = _points(moved)
     identity = np.argmax(np.trace(operators, axis1=1, axis2=2))
