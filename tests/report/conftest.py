@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from tests.report.fake_run import make_run
 
 
@@ -20,7 +19,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copied_run(finished_run: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Makes a copy of the finished run; with `only`, of those files alone. Replace its files, never write into them."""
+    """Copies the finished run, or `only` some files of it. Replace its files, never write into them."""
 
     def copy(*only: str) -> Path:
         target = tmp_path / "copy"

@@ -33,7 +33,9 @@ def backbone(rng: np.random.Generator) -> NDArray[np.float64]:
         other = np.cross(axis, side)
         for step in range(26):
             turn = np.deg2rad(100 * step)
-            points.append(start + axis * (step - 13) * 0.33 + 0.55 * (side * np.cos(turn) + other * np.sin(turn)))
+            points.append(
+                start + axis * (step - 13) * 0.33 + 0.55 * (side * np.cos(turn) + other * np.sin(turn))
+            )
     placed = np.array(points)
     return placed - placed.mean(axis=0)
 
@@ -51,7 +53,11 @@ def make_run(folder: Path, name: str = "T20S_particles.star", seed: int = 3) -> 
     folder.mkdir(parents=True, exist_ok=True)
     points = backbone(rng)
     euler = np.stack(
-        [rng.uniform(-180, 180, PARTICLES), np.rad2deg(np.arccos(rng.uniform(-1, 1, PARTICLES) ** 3)), rng.uniform(-180, 180, PARTICLES)],
+        [
+            rng.uniform(-180, 180, PARTICLES),
+            np.rad2deg(np.arccos(rng.uniform(-1, 1, PARTICLES) ** 3)),
+            rng.uniform(-180, 180, PARTICLES),
+        ],
         axis=-1,
     )
     rotations = euler_to_matrix(euler)
@@ -63,7 +69,9 @@ def make_run(folder: Path, name: str = "T20S_particles.star", seed: int = 3) -> 
     return folder
 
 
-def _write_images(folder: Path, points: NDArray[np.float64], rotations: NDArray[np.float64], rng: np.random.Generator) -> None:
+def _write_images(
+    folder: Path, points: NDArray[np.float64], rotations: NDArray[np.float64], rng: np.random.Generator
+) -> None:
     clean = np.stack([density(points @ rotation.T, 2) for rotation in rotations[:400]])
     clean /= clean.std()
     repeated = clean[np.arange(PARTICLES) % 400]
@@ -76,7 +84,9 @@ def _write_images(folder: Path, points: NDArray[np.float64], rotations: NDArray[
     write_mrc(folder / "classes.mrcs", averages.astype(np.float32), PIXEL_ANGSTROM, is_volume=False)
 
 
-def _write_tables(folder: Path, names: list[str], euler: NDArray[np.float64], rng: np.random.Generator) -> None:
+def _write_tables(
+    folder: Path, names: list[str], euler: NDArray[np.float64], rng: np.random.Generator
+) -> None:
     optics = pd.DataFrame(
         {
             "rlnOpticsGroup": ["1"],
@@ -121,13 +131,17 @@ def _write_maps(folder: Path, volume: NDArray[np.float32], rng: np.random.Genera
     noisy = (volume + rng.normal(0, 0.02 * volume.max(), volume.shape)).astype(np.float32)
     noisy = gaussian_filter(noisy, 0.4)
     write_mrc(folder / "map.mrc", noisy, PIXEL_ANGSTROM, is_volume=True)
-    write_mrc(folder / "map_mirror.mrc", np.ascontiguousarray(noisy[:, :, ::-1]), PIXEL_ANGSTROM, is_volume=True)
+    write_mrc(
+        folder / "map_mirror.mrc", np.ascontiguousarray(noisy[:, :, ::-1]), PIXEL_ANGSTROM, is_volume=True
+    )
     shells = BOX // 2 + 1
     frequency = np.arange(shells) / (BOX * PIXEL_ANGSTROM)
     scatter = rng.normal(0, 0.012, (3, shells)) * np.linspace(0, 1.6, shells)
     masked = 1 / (1 + np.exp((np.arange(shells) - 17.0) / 1.5)) + scatter[0]
     unmasked = 1 / (1 + np.exp((np.arange(shells) - 14.2) / 1.7)) + scatter[1]
-    randomised = np.where(np.arange(shells) < 11, masked, 0.14 * np.exp(-(np.arange(shells) - 11) / 9) + scatter[2])
+    randomised = np.where(
+        np.arange(shells) < 11, masked, 0.14 * np.exp(-(np.arange(shells) - 11) / 9) + scatter[2]
+    )
     corrected = np.where(np.arange(shells) < 13, masked, (masked - randomised) / (1 - randomised))
     curves = {"unmasked": unmasked, "masked": masked, "phase_randomised": randomised, "corrected": corrected}
     _write_json(
@@ -147,17 +161,51 @@ def _write_maps(folder: Path, volume: NDArray[np.float32], rng: np.random.Genera
 
 
 def _write_records(folder: Path, name: str, rng: np.random.Generator) -> None:
-    courses = [[float(v) for v in -1150 - 60 * np.exp(-np.arange(1, 31) / rate) - lag] for rate, lag in ((6, 0), (8, 0.6), (9, 7.2))]
+    courses = [
+        [float(v) for v in -1150 - 60 * np.exp(-np.arange(1, 31) / rate) - lag]
+        for rate, lag in ((6, 0), (8, 0.6), (9, 7.2))
+    ]
     starts = [{"seed": 11 + k, "log_likelihood": course} for k, course in enumerate(courses)]
     _write_json(folder, "abinitio", {"starts": starts, "chosen": 0})
     reached = [30.0, 22.1, 17.4, 14.2, 12.3, 11.2, 10.7, 10.4, 10.31]
     _write_json(folder, "refinement", {"iterations": [{"resolution_angstrom": v} for v in reached]})
-    _write_json(folder, "prepared", {"working_box": BOX, "working_pixel_size_angstrom": PIXEL_ANGSTROM, "sign": -1, "noise_sigma": 1.02})
+    _write_json(
+        folder,
+        "prepared",
+        {"working_box": BOX, "working_pixel_size_angstrom": PIXEL_ANGSTROM, "sign": -1, "noise_sigma": 1.02},
+    )
     _write_json(folder, "denoised", {"method": "covariance_wiener", "seconds": 4.1})
-    _write_json(folder, "check", {"box": 96, "particles": PARTICLES, "contrast": "dark protein", "ctf_state": "not corrected", "duplicates": 0})
-    times = (("check", 1.2, 310.0), ("prepare", 2.9, 402.0), ("denoise", 8.4, 715.0), ("classify", 31.0, 824.0), ("select", 0.2, 310.0), ("abinitio", 58.3, 1010.0), ("refine", 74.6, 1290.0), ("export", 0.9, 400.0))
+    _write_json(
+        folder,
+        "check",
+        {
+            "box": 96,
+            "particles": PARTICLES,
+            "contrast": "dark protein",
+            "ctf_state": "not corrected",
+            "duplicates": 0,
+        },
+    )
+    times = (
+        ("check", 1.2, 310.0),
+        ("prepare", 2.9, 402.0),
+        ("denoise", 8.4, 715.0),
+        ("classify", 31.0, 824.0),
+        ("select", 0.2, 310.0),
+        ("abinitio", 58.3, 1010.0),
+        ("refine", 74.6, 1290.0),
+        ("export", 0.9, 400.0),
+    )
     stages = [
-        {"name": n, "status": "done", "started": "2026-11-20T13:05:00+00:00", "seconds": s, "peak_memory_mb": m, "inputs_hash": f"{k:016x}", "outputs": [f"{n}.json"]}
+        {
+            "name": n,
+            "status": "done",
+            "started": "2026-11-20T13:05:00+00:00",
+            "seconds": s,
+            "peak_memory_mb": m,
+            "inputs_hash": f"{k:016x}",
+            "outputs": [f"{n}.json"],
+        }
         for k, (n, s, m) in enumerate(times)
     ]
     record = {
@@ -166,10 +214,27 @@ def _write_records(folder: Path, name: str, rng: np.random.Generator) -> None:
         "arguments": {"stack": name, "working_box": BOX, "classes": CLASSES, "symmetry": "C1"},
         "seed": 7,
         "created": "2026-11-20T13:05:00+00:00",
-        "hardware": {"cpu": "AMD EPYC 7B13", "cores": 2, "memory_gb": 8.0, "torch": "2.13.0", "device": "cpu"},
-        "input": {"path": f"/data/{name}", "sha256": "9f2c" * 16, "particles": PARTICLES, "box": 96, "pixel_size_angstrom": 2.1},
+        "hardware": {
+            "cpu": "AMD EPYC 7B13",
+            "cores": 2,
+            "memory_gb": 8.0,
+            "torch": "2.13.0",
+            "device": "cpu",
+        },
+        "input": {
+            "path": f"/data/{name}",
+            "sha256": "9f2c" * 16,
+            "particles": PARTICLES,
+            "box": 96,
+            "pixel_size_angstrom": 2.1,
+        },
         "stages": [*stages, {"name": "report", "status": "running"}],
-        "warnings": [{"stage": "check", "message": "12 particles lie closer than 40 Å to another one in the same micrograph; they may be picked twice."}],
+        "warnings": [
+            {
+                "stage": "check",
+                "message": "12 particles lie closer than 40 Å to another one; they may be picked twice.",
+            }
+        ],
         "peak_memory_mb": 1290.0,
     }
     _write_json(folder, "run", record)

@@ -1,4 +1,4 @@
-"""The page in Chromium: no script error, nothing wider than the screen, every control works, and it looks like something."""
+"""The page in Chromium: no script error, nothing wider than the screen, every control works."""
 
 from __future__ import annotations
 
@@ -16,66 +16,31 @@ from PIL import Image
 from clarice.report.page import write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: the page was not looked at")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="Chromium is not installed: the page was not looked at"
+)
 
 FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --hide-scrollbars "
-    "--disable-background-networking --disable-component-update --disable-sync --virtual-time-budget=20000"
-).split()
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--virtual-time-budget=20000",
+)
 
-# Put first into the page, so that no error goes unseen. Under virtual time no frame is ever due, so timers stand in.
+# Put first into the page, so that no error goes unseen. Under virtual time no frame is due: timers stand in.
 RECORDER = (
     "<script>window.faults=[];addEventListener('error',e=>faults.push(e.message));"
     "console.error=(...a)=>faults.push(a.join(' '));requestAnimationFrame=(f)=>setTimeout(f,0);</script>"
 )
 
-PROBE = """
-<!DOCTYPE html><html><body style="margin:0"><iframe id="f" style="border:0" width="WIDTH" height="900" srcdoc="PAGE"></iframe>
-<pre id="found"></pre><script>
-const pause = (ms) => new Promise((go) => setTimeout(go, ms));
-const frame = document.getElementById("f");
-frame.addEventListener("load", async () => {
-  const found = {}, w = frame.contentWindow, d = w.document, root = d.documentElement;
-  const canvas = d.querySelector("#surface canvas");
-  const shown = async () => { await pause(200); return canvas.toDataURL(); };
-  const key = (name) => canvas.dispatchEvent(new w.KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true }));
-  const press = (name) => d.querySelector(name).click();
-  try {
-    await pause(300);
-    found.width = w.innerWidth; found.scroll = root.scrollWidth;
-    found.wide = [...d.querySelectorAll("body *")].filter((e) => !e.closest(".scroll, .unseen, .skip, dialog, svg, .tiles") && e.getBoundingClientRect().right > w.innerWidth + 0.5).map((e) => e.tagName + "." + e.className);
-    const first = await shown();
-    key("ArrowRight"); const turned = await shown();
-    press("[data-reset]"); const reset = await shown();
-    press("[data-hand]"); const mirrored = await shown();
-    found.label = d.querySelector("[data-shown]").textContent;
-    press("[data-hand]"); press("[data-closer]"); const closer = await shown();
-    press("[data-reset]");
-    const slider = d.getElementById("threshold"), before = d.querySelector("#surface output").textContent;
-    slider.value = slider.max; slider.dispatchEvent(new w.Event("input")); const tight = await shown();
-    found.turned = turned !== first; found.reset = reset === first; found.mirrored = mirrored !== first;
-    found.closer = closer !== first; found.tight = tight !== first;
-    found.reading = before !== d.querySelector("#surface output").textContent;
-    const back = () => w.getComputedStyle(d.body).backgroundColor, was = back();
-    press("[data-theme-toggle]"); found.theme = back() !== was;
-    press(".pair"); found.dialog = d.querySelector("dialog").open && d.querySelectorAll("dialog img").length === 2;
-    d.querySelector("dialog button").click(); found.closed = !d.querySelector("dialog").open;
-    const chart = d.querySelector("svg.for-" + (w.innerWidth >= 700 ? "wide" : "narrow"));
-    chart.dispatchEvent(new w.KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
-    chart.dispatchEvent(new w.KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
-    found.readout = chart.closest("figure").querySelector("output").textContent;
-    const parts = [...d.querySelectorAll("section .card, section h2:not(.unseen), section .tiles, section .warnings, .pair, .classes li")];
-    const meet = (p, q) => {
-      const a = p.getBoundingClientRect(), b = q.getBoundingClientRect();
-      return a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1;
-    };
-    found.overlaps = parts.filter((p, i) => parts.some((q, j) => j > i && !p.contains(q) && meet(p, q))).map((p) => p.className);
-  } catch (error) { found.broken = String(error); }
-  found.faults = w.faults;
-  document.getElementById("found").textContent = JSON.stringify(found);
-});
-</script></body></html>
-"""
+PROBE = (Path(__file__).parent / "probe.html").read_text(encoding="utf-8")
 
 
 def chromium(profile: Path, *arguments: str) -> str:
@@ -93,8 +58,12 @@ def page(finished_run: Path) -> Path:
 def test_controls_work_and_nothing_overflows(page: Path, tmp_path: Path, width: int) -> None:
     watched = page.read_text(encoding="utf-8").replace("<head>", "<head>" + RECORDER, 1)
     probe = tmp_path / "probe.html"
-    probe.write_text(PROBE.replace("WIDTH", str(width)).replace("PAGE", html.escape(watched)), encoding="utf-8")
-    dumped = chromium(tmp_path / "profile", f"--window-size={max(width, 600)},1000", "--dump-dom", probe.as_uri())
+    probe.write_text(
+        PROBE.replace("WIDTH", str(width)).replace("PAGE", html.escape(watched)), encoding="utf-8"
+    )
+    dumped = chromium(
+        tmp_path / "profile", f"--window-size={max(width, 600)},1000", "--dump-dom", probe.as_uri()
+    )
     match = re.search(r'<pre id="found">(.*?)</pre>', dumped, re.DOTALL)
     assert match is not None
     assert match[1], "the page's scripts did not come to their end"

@@ -1,4 +1,4 @@
-"""The page as a document: every section, no file needed but those that are there, nothing fetched, names escaped."""
+"""The page as a document: every section, whatever files are there, nothing fetched, names escaped."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from tests.report.fake_run import make_run, replace_file
 
 from clarice.core.errors import InputError, OutputError
 from clarice.report.page import SECTIONS, write_report
-from tests.report.fake_run import make_run, replace_file
 
 VOID = {"meta", "link", "img", "input", "br", "hr"}
 SELF_CLOSING_SVG = {"line", "path", "rect", "circle", "ellipse", "stop", "image"}
@@ -67,7 +67,9 @@ def test_a_finished_run_fills_every_section(finished_run: Path) -> None:
     assert len(page.ids()) == len(set(page.ids()))
     assert [name for name in page.ids() if name in dict(SECTIONS)] == [anchor for anchor, _ in SECTIONS]
     # The one left is for readers without scripts.
-    assert [attributes for tag, attributes in page.elements if attributes.get("class") == "not-run"] == [{"class": "not-run"}]
+    assert [attributes for tag, attributes in page.elements if attributes.get("class") == "not-run"] == [
+        {"class": "not-run"}
+    ]
     for words in (
         "T20S_particles.star",
         "1,200 particles",
@@ -88,7 +90,9 @@ def test_a_finished_run_fills_every_section(finished_run: Path) -> None:
 
 def test_warnings_come_before_everything_but_the_verdict(finished_run: Path) -> None:
     text = document(finished_run).text
-    assert text.index("they may be picked twice") < text.index("Particles kept") < text.index("Each pair shows")
+    assert (
+        text.index("they may be picked twice") < text.index("Particles kept") < text.index("Each pair shows")
+    )
     assert text.index("agree to") < text.index("they may be picked twice")
 
 
@@ -153,7 +157,16 @@ def test_missing_files_leave_their_sections_saying_so(copied_run, kept: tuple[st
 
 
 @pytest.mark.parametrize(
-    "name", ["run.json", "fsc.json", "prepared.mrcs", "classes.mrcs", "map.mrc", "particles.star", "class_members.star"]
+    "name",
+    [
+        "run.json",
+        "fsc.json",
+        "prepared.mrcs",
+        "classes.mrcs",
+        "map.mrc",
+        "particles.star",
+        "class_members.star",
+    ],
 )
 @pytest.mark.parametrize("content", [b"", b"\0\xff garbage " * 200, b"[1, 2]"])
 def test_damaged_files_become_warnings(copied_run, name: str, content: bytes) -> None:
@@ -167,7 +180,11 @@ def test_damaged_files_become_warnings(copied_run, name: str, content: bytes) ->
 def test_values_that_are_no_numbers_are_left_out(copied_run) -> None:
     folder = copied_run()
     curves = {"corrected": [1.0, None, float("nan"), 0.2], "masked": "none", "unmasked": [1.0]}
-    content = {"curves": curves, "spatial_frequency_per_angstrom": [0, 0.1, 0.2, 0.3], "resolution_angstrom": {"0.143": None}}
+    content = {
+        "curves": curves,
+        "spatial_frequency_per_angstrom": [0, 0.1, 0.2, 0.3],
+        "resolution_angstrom": {"0.143": None},
+    }
     replace_file(folder / "fsc.json", json.dumps(content))
     replace_file(folder / "abinitio.json", json.dumps({"starts": [{"seed": None}, 3], "chosen": "x"}))
     replace_file(folder / "refinement.json", json.dumps({"iterations": [{}, {"resolution_angstrom": "far"}]}))

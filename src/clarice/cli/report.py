@@ -15,6 +15,8 @@ def register(app: typer.Typer) -> None:
     app.command("report")(report)
 
 
-def report(run: Path = typer.Argument(help="Run folder, finished or not, as written by `clarice run -o`.")) -> None:
+def report(
+    run: Path = typer.Argument(help="Run folder, finished or not, as written by `clarice run -o`."),
+) -> None:
     """Writes RUN/report.html: one page with everything the run found, from the run folder alone."""
     console.print(f"{write_report(run)}")

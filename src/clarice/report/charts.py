@@ -98,14 +98,17 @@ class _Plot:
         self.parts: list[str] = []
 
     def x(self, value: float) -> float:
-        return self.left + (value - self.x_axis.low) / (self.x_axis.high - self.x_axis.low) * (self.right - self.left)
+        return self.left + (value - self.x_axis.low) / (self.x_axis.high - self.x_axis.low) * (
+            self.right - self.left
+        )
 
     def y(self, value: float) -> float:
         share = (value - self.y_axis.low) / (self.y_axis.high - self.y_axis.low)
         return self.bottom - share * (self.bottom - TOP)
 
     def text(self, x: float, y: float, words: str, css: str, anchor: str = "middle", extra: str = "") -> None:
-        self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}" class="{css}" text-anchor="{anchor}"{extra}>{escape(words)}</text>')
+        place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{extra}'
+        self.parts.append(f'<text class="{css}" {place}>{escape(words)}</text>')
 
     def line(self, x1: float, y1: float, x2: float, y2: float, css: str) -> None:
         self.parts.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{css}"/>')
@@ -131,7 +134,13 @@ class _Plot:
             self.line(at, TOP, at, self.bottom, "level")
             flip = at > (self.left + self.right) / 2
             # Each label one line lower than the one before, so that near lines keep theirs apart.
-            self.text(at + (-5 if flip else 5), TOP + 10 + 14 * place, level.label, "note", "end" if flip else "start")
+            self.text(
+                at + (-5 if flip else 5),
+                TOP + 10 + 14 * place,
+                level.label,
+                "note",
+                "end" if flip else "start",
+            )
         for level in (level for level in levels if not level.vertical):
             at = self.y(level.value)
             self.line(self.left, at, self.right, at, "level")
@@ -147,9 +156,8 @@ class _Plot:
             steps.append(f"{pen}{self.x(x):.1f} {self.y(clipped):.1f}")
             pen = "L"
             if series.points:
-                self.parts.append(
-                    f'<circle cx="{self.x(x):.1f}" cy="{self.y(clipped):.1f}" r="2.6" class="dot {series.role}"/>'
-                )
+                place = f'cx="{self.x(x):.1f}" cy="{self.y(clipped):.1f}"'
+                self.parts.append(f'<circle {place} r="2.6" class="dot {series.role}"/>')
         self.parts.append(f'<path d="{"".join(steps)}" class="line {series.role}"/>')
 
     def svg(self, name: str, css: str, data: str = "") -> str:
@@ -160,11 +168,19 @@ class _Plot:
 
 
 def line_chart(
-    title: str, caption: str, series: Sequence[Series], x: Axis, y: Axis, levels: Sequence[Level] = (), wide: bool = False
+    title: str,
+    caption: str,
+    series: Sequence[Series],
+    x: Axis,
+    y: Axis,
+    levels: Sequence[Level] = (),
+    wide: bool = False,
 ) -> Chart:
-    """Lines over common axes; pointing at it (or the arrow keys) reads the values. `wide` adds a desktop drawing."""
+    """Lines over common axes, read by pointing or with arrow keys; `wide` adds a drawing for desktops."""
     drawings = []
-    for width, height, css in ((600.0, 330.0, "for-wide"), (360.0, 270.0, "for-narrow")) if wide else ((360.0, 240.0, ""),):
+    for width, height, css in (
+        ((600.0, 330.0, "for-wide"), (360.0, 270.0, "for-narrow")) if wide else ((360.0, 240.0, ""),)
+    ):
         plot = _Plot(width, height, x, y)
         plot.axes()
         plot.levels(levels)
@@ -200,12 +216,15 @@ def histogram(title: str, caption: str, values: FloatArray, x_label: str, bins: 
     """How many particles fall in each of about `bins` equal steps of `values` (n,)."""
     axis = Axis.spanning(x_label, values)
     counts, edges = np.histogram(values, bins=bins, range=(axis.low, axis.high))
-    plot = _Plot(360.0, 240.0, axis, Axis.spanning("particles", counts.astype(np.float64), from_zero=True, count=4))
+    plot = _Plot(
+        360.0, 240.0, axis, Axis.spanning("particles", counts.astype(np.float64), from_zero=True, count=4)
+    )
     plot.axes()
     for low, high, size in zip(edges[:-1], edges[1:], counts, strict=True):
-        top = plot.y(float(size))
-        plot.parts.append(
-            f'<rect x="{plot.x(low) + 0.5:.1f}" y="{top:.1f}" width="{max(plot.x(high) - plot.x(low) - 1, 0.5):.1f}" '
-            f'height="{plot.bottom - top:.1f}" class="bar"><title>{low:.5g} to {high:.5g}: {size:,} particles</title></rect>'
+        top, width = plot.y(float(size)), max(plot.x(high) - plot.x(low) - 1, 0.5)
+        place = (
+            f'x="{plot.x(low) + 0.5:.1f}" y="{top:.1f}" width="{width:.1f}" height="{plot.bottom - top:.1f}"'
         )
+        words = f"{low:.5g} to {high:.5g}: {size:,} particles"
+        plot.parts.append(f'<rect class="bar" {place}><title>{words}</title></rect>')
     return Chart(title, caption, Markup(plot.svg(f"{title}. {caption}", "")))

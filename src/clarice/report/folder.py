@@ -19,7 +19,15 @@ from clarice.io.star import read_star
 FloatArray = NDArray[np.float64]
 
 # Any one of these makes a folder a run folder; a folder with none of them is a mistaken path.
-RUN_FILES = ("run.json", "prepared.star", "denoised.mrcs", "classes.mrcs", "map.mrc", "fsc.json", "particles.star")
+RUN_FILES = (
+    "run.json",
+    "prepared.star",
+    "denoised.mrcs",
+    "classes.mrcs",
+    "map.mrc",
+    "fsc.json",
+    "particles.star",
+)
 
 
 @dataclass(frozen=True)
@@ -31,13 +39,17 @@ class Volume:
 
 
 class RunFiles:
-    """The files of one run. What cannot be read is noted in `problems` as (file, sentence) and treated as missing."""
+    """The files of one run. What cannot be read counts as missing and is noted in `problems` (file, sentence)."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_dir():
-            raise InputError(f"{path}: there is no such folder; give the folder that `clarice run … -o` wrote")
+            raise InputError(
+                f"{path}: there is no such folder; give the folder that `clarice run … -o` wrote"
+            )
         if not any((path / name).exists() for name in RUN_FILES):
-            raise InputError(f"{path}: is not a run folder (it has no run.json); give the folder `clarice run … -o` wrote")
+            raise InputError(
+                f"{path}: is not a run folder (it has no run.json); give the folder `clarice run … -o` wrote"
+            )
         self.path = path
         self.problems: list[tuple[str, str]] = []
         self._stars: dict[str, dict[str, pd.DataFrame]] = {}
@@ -115,7 +127,9 @@ class RunFiles:
 
     def _note(self, name: str, error: Exception) -> None:
         if all(noted != name for noted, _ in self.problems):
-            self.problems.append((name, f"{name} cannot be read ({error}); its part of this page is left out"))
+            self.problems.append(
+                (name, f"{name} cannot be read ({error}); its part of this page is left out")
+            )
 
 
 def column(table: pd.DataFrame | None, name: str) -> FloatArray | None:

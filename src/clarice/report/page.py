@@ -40,7 +40,7 @@ SECTIONS = (
 def write_report(run_folder: Path) -> Path:
     """Writes `report.html` into `run_folder` and returns its path.
 
-    Files that are missing leave their section saying so; files that cannot be read become warnings on the page.
+    Where a file is missing its section says so; a file that cannot be read becomes a warning on the page.
     Raises InputError when `run_folder` is no run folder, OutputError when the page cannot be written.
     """
     run = RunFiles(Path(run_folder))
@@ -54,7 +54,9 @@ def write_report(run_folder: Path) -> Path:
 
 def render(run: RunFiles) -> str:
     """The whole page as HTML."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     template = environment.from_string(_resource("page.html.j2"))
     return template.render(_content(run))
 
@@ -64,7 +66,12 @@ def _content(run: RunFiles) -> dict[str, Any]:
     volume = run.volume("map.mrc")
     drawn = None if volume is None else surface(volume)
     result, poses, stages = resolution(run), pose_summary(run), provenance.stages(record)
-    pairs, classes, optics, search = particle_pairs(run), class_averages(run), optics_summary(run), convergence(run)
+    pairs, classes, optics, search = (
+        particle_pairs(run),
+        class_averages(run),
+        optics_summary(run),
+        convergence(run),
+    )
     total, kept = particle_counts(run, record)
     method = run.json("denoised.json").get("method")
     found = Findings(result, poses, stages, total, kept)
@@ -80,7 +87,9 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "method": method,
         "box": plain(prepared.get("working_box")),
         "pixel": quantity(number(prepared.get("working_pixel_size_angstrom")), "Å", 4),
-        "kept_words": f"{count(kept)} of {count(total)} particles were kept." if kept is not None and total else "",
+        "kept_words": f"{count(kept)} of {count(total)} particles were kept."
+        if kept is not None and total
+        else "",
         "reasons": _reasons(selection.get("reasons")),
         "surface": drawn,
         "flat_map": volume is not None and drawn is None,
@@ -140,7 +149,11 @@ def _headline(record: dict[str, Any], total: int | None) -> tuple[str, ...]:
 
 
 def _tiles(
-    result: Resolution | None, poses: PoseSummary | None, stages: provenance.Stages | None, total: int | None, kept: int | None
+    result: Resolution | None,
+    poses: PoseSummary | None,
+    stages: provenance.Stages | None,
+    total: int | None,
+    kept: int | None,
 ) -> tuple[tuple[str, str, str], ...]:
     """The figures a reader looks for first, as (label, value, note)."""
     at_0143 = None if result is None else result.at_0143_angstrom
@@ -150,7 +163,11 @@ def _tiles(
     return (
         ("Resolution", angstrom(at_0143), f"FSC 0.143, Nyquist {angstrom(nyquist)}"),
         ("At FSC 0.5", angstrom(at_05), "between half maps"),
-        ("Particles kept", count(kept), percent(kept, total) + " of the stack" if kept is not None and total else ""),
+        (
+            "Particles kept",
+            count(kept),
+            percent(kept, total) + " of the stack" if kept is not None and total else "",
+        ),
         ("Views covered", "–" if spread is None else percent(spread.seen_share, 1.0), "of all directions"),
         ("Time", "–" if stages is None else stages.total_time, "all stages"),
         ("Peak memory", "–" if stages is None else stages.peak_memory, ""),
@@ -179,7 +196,11 @@ def _map_facts(volume: Volume, drawn: Surface) -> tuple[tuple[str, str], ...]:
 def _details(
     run: RunFiles, record: dict[str, Any], stages: provenance.Stages | None
 ) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
-    hashes = () if stages is None else tuple((row.name, f"{row.inputs_hash} → {row.outputs}") for row in stages.rows)
+    hashes = (
+        ()
+        if stages is None
+        else tuple((row.name, f"{row.inputs_hash} → {row.outputs}") for row in stages.rows)
+    )
     return (
         ("Arguments", provenance.arguments(record)),
         ("Input check", provenance.facts_of(run.json("check.json"))),

@@ -43,7 +43,7 @@ class Classes:
 
 
 def particle_pairs(run: RunFiles) -> tuple[Pair, ...]:
-    """Particles from evenly spaced rows, raw (as prepared) beside denoised; each image on its own grey scale."""
+    """Particles from evenly spaced rows, raw (as prepared) beside denoised, each on its own grey scale."""
     total = run.stack_length("prepared.mrcs")
     if total == 0:
         return ()
@@ -94,7 +94,7 @@ def _class_sizes(run: RunFiles, total: int) -> np.ndarray | None:
 
 
 def _selected_classes(run: RunFiles, total: int) -> frozenset[int] | None:
-    """Numbers of the classes kept: as recorded, else those most of whose members are in the selected table."""
+    """Numbers of the classes kept: as recorded, else those with most of their members in selected.star."""
     for source in ("selection.json", "classes.json"):
         listed = numbers(run.json(source).get("selected_classes"))
         if len(listed):
@@ -107,4 +107,6 @@ def _selected_classes(run: RunFiles, total: int) -> frozenset[int] | None:
     number = column(members, "rlnClassNumber")
     if number is None:
         return None
-    return frozenset(k for k in range(1, total + 1) if (number == k).any() and inside[number == k].mean() >= 0.5)
+    return frozenset(
+        k for k in range(1, total + 1) if (number == k).any() and inside[number == k].mean() >= 0.5
+    )

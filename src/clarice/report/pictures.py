@@ -13,12 +13,13 @@ MAX_EDGE_PX = 192
 
 # Dark blue to pale yellow, lightness rising evenly, readable for the colour-blind.
 _HEAT = np.array(
-    [[19, 26, 66], [38, 65, 122], [38, 112, 142], [53, 158, 135], [129, 200, 106], [236, 226, 104]], dtype=np.float64
+    [[19, 26, 66], [38, 65, 122], [38, 112, 142], [53, 158, 135], [129, 200, 106], [236, 226, 104]],
+    dtype=np.float64,
 )
 
 
 def grey_png(image: NDArray[np.float32], low: float, high: float) -> str:
-    """A PNG data address of `image` (L, L), axes (y, x) drawn with y upwards; `low` is black and `high` white."""
+    """A PNG data address of `image` (L, L), axes (y, x), y drawn upwards; `low` is black and `high` white."""
     scaled = np.clip((image[::-1] - low) / max(high - low, 1e-12), 0, 1)
     return _address(_shrunk(Image.fromarray(np.round(255 * scaled).astype(np.uint8))))
 
@@ -34,7 +35,10 @@ def heat_colours(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     place = np.clip(values, 0, 1) * (len(_HEAT) - 1)
     lower = np.minimum(place.astype(int), len(_HEAT) - 2)
     part = (place - lower)[..., None]
-    return np.round((1 - part) * _HEAT[lower] + part * _HEAT[lower + 1]).astype(np.uint8)
+    colours: NDArray[np.uint8] = np.round((1 - part) * _HEAT[lower] + part * _HEAT[lower + 1]).astype(
+        np.uint8
+    )
+    return colours
 
 
 def colour_png(values: NDArray[np.float64], visible: NDArray[np.bool_]) -> str:

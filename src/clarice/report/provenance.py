@@ -80,7 +80,9 @@ def stages(record: dict[str, Any]) -> Stages | None:
     peak_memory = number(record.get("peak_memory_mb")) or max((p for p in peaks if p), default=None)
     unfinished = tuple(row.name for row in rows if row.status == "unfinished")
     failed = tuple(
-        (str(stage.get("name")), plain(stage.get("error"))) for stage in listed if stage.get("status") == "failed"
+        (str(stage.get("name")), plain(stage.get("error")))
+        for stage in listed
+        if stage.get("status") == "failed"
     )
     return Stages(rows, duration(sum(s or 0 for s in seconds)), memory(peak_memory), unfinished, failed)
 
@@ -119,7 +121,11 @@ def arguments(record: dict[str, Any]) -> tuple[tuple[str, str], ...]:
 
 def facts_of(content: dict[str, Any], limit: int = 40) -> tuple[tuple[str, str], ...]:
     """The short entries of a JSON object as (name, value), long lists left out."""
-    short = [(k.replace("_", " "), plain(v)) for k, v in content.items() if not (isinstance(v, list) and len(v) > 12)]
+    short = [
+        (k.replace("_", " "), plain(v))
+        for k, v in content.items()
+        if not (isinstance(v, list) and len(v) > 12)
+    ]
     return tuple(short[:limit])
 
 
@@ -131,22 +137,34 @@ def next_steps(run: RunFiles, record: dict[str, Any], diameter_angstrom: float |
     raw_pixel, map_pixel = number(source.get("pixel_size_angstrom")), number(fsc.get("pixel_size_angstrom"))
     raw_box, map_box = number(source.get("box")), number(fsc.get("box"))
     commands, reference = [], "map.mrc"
-    if raw_pixel and map_pixel and raw_box and map_box and (raw_box != map_box or abs(raw_pixel - map_pixel) > 1e-4):
+    if (
+        raw_pixel
+        and map_pixel
+        and raw_box
+        and map_box
+        and (raw_box != map_box or abs(raw_pixel - map_pixel) > 1e-4)
+    ):
         reference = "map_for_relion.mrc"
         text = (
             f"relion_image_handler --i map.mrc --o {reference} --angpix {map_pixel:.6g} "
             f"--rescale_angpix {raw_pixel:.6g} --new_box {raw_box:.0f}"
         )
         commands.append(Command("Bring the map to the particles' pixel size and box", text))
-    diameter = f"{10 * round(1.15 * diameter_angstrom / 10 + 0.5):.0f}" if diameter_angstrom else "DIAMETER_ANGSTROM"
+    diameter = (
+        f"{10 * round(1.15 * diameter_angstrom / 10 + 0.5):.0f}" if diameter_angstrom else "DIAMETER_ANGSTROM"
+    )
     commands.append(
-        Command("Check the poses: reconstruct without any search", "relion_reconstruct --i particles.star --o check.mrc --ctf")
+        Command(
+            "Check the poses: reconstruct without any search",
+            "relion_reconstruct --i particles.star --o check.mrc --ctf",
+        )
     )
     refine = (
         f"mpirun -n 3 relion_refine_mpi --i particles.star --ref {reference} --firstiter_cc --ini_high 30 "
-        f"--o Refine3D/run --auto_refine --split_random_halves --ctf --particle_diameter {diameter} --flatten_solvent "
-        "--zero_mask --oversampling 1 --healpix_order 2 --auto_local_healpix_order 4 --offset_range 5 --offset_step 2 "
-        "--sym C1 --norm --scale --low_resol_join_halves 40 --pool 3 --pad 2 --j 4"
+        f"--o Refine3D/run --auto_refine --split_random_halves --ctf --particle_diameter {diameter} "
+        "--flatten_solvent --zero_mask --oversampling 1 --healpix_order 2 --auto_local_healpix_order 4 "
+        "--offset_range 5 --offset_step 2 --sym C1 --norm --scale --low_resol_join_halves 40 "
+        "--pool 3 --pad 2 --j 4"
     )
     commands.append(Command("Refine in RELION (make the folder Refine3D first)", refine))
     return NextSteps(tuple(commands), _cryosparc_steps(run))
@@ -155,10 +173,12 @@ def next_steps(run: RunFiles, record: dict[str, Any], diameter_angstrom: float |
 def _cryosparc_steps(run: RunFiles) -> tuple[str, ...]:
     meta = "particles.cs" if run.has("particles.cs") else "particles.star"
     steps = [
-        f"Import Particle Stack: set “Particle meta path” to {meta} in this folder; the poses come in with it.",
+        f"Import Particle Stack: “Particle meta path” is {meta} in this folder; the poses come in with it.",
         "Import 3D Volumes: choose map.mrc"
-        + (" and, as a second volume, map_mirror.mrc (the other hand)." if run.has("map_mirror.mrc") else "."),
-        "Homogeneous Refinement with the particles and the map, or Local Refinement to start from these poses.",
+        + (
+            " and, as a second volume, map_mirror.mrc (the other hand)." if run.has("map_mirror.mrc") else "."
+        ),
+        "Homogeneous Refinement with particles and map, or Local Refinement to start from these poses.",
     ]
     return tuple(steps)
 

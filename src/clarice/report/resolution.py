@@ -40,7 +40,7 @@ class Resolution:
 
     @property
     def reaches_nyquist(self) -> bool:
-        """Whether the half maps agree up to the last shell, so that the box and not the data sets the limit."""
+        """Whether the half maps agree up to the last shell: then the box, not the data, sets the limit."""
         if self.at_0143_angstrom is None or self.nyquist_angstrom is None:
             return False
         return self.at_0143_angstrom <= 1.02 * self.nyquist_angstrom
@@ -70,7 +70,10 @@ def _crossings(drawn: list[Series], box: float | None, pixel_size: float | None)
     if box is None or pixel_size is None:
         return ()
     return tuple(
-        Crossing(one.label, *(angstrom(resolution_at(one.y, level, pixel_size, int(box))) for level in (0.143, 0.5)))
+        Crossing(
+            one.label,
+            *(angstrom(resolution_at(one.y, level, pixel_size, int(box))) for level in (0.143, 0.5)),
+        )
         for one in drawn
         if one.label != "phase-randomised"
     )
@@ -80,11 +83,22 @@ def _chart(drawn: list[Series], nyquist: float | None, reached: float | None) ->
     frequency = drawn[0].x
     limit = 1 / nyquist if nyquist else float(frequency.max())
     ticks = tuple(tick for tick in round_ticks(0, limit, 5) if tick > 0)
-    x = Axis("spatial frequency (1/Å)", 0.0, limit * 1.03, ticks, tuple(f"{1 / tick:.3g} Å" for tick in ticks))
+    x = Axis(
+        "spatial frequency (1/Å)", 0.0, limit * 1.03, ticks, tuple(f"{1 / tick:.3g} Å" for tick in ticks)
+    )
     lowest = min(float(np.nanmin(one.y)) for one in drawn)
     low = -0.2 if lowest < -0.05 else 0.0
-    y = Axis("Fourier shell correlation", low, 1.0, tuple(t for t in (-0.2, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0) if t >= low))
-    levels = [Level(0.143, "0.143"), Level(0.5, "0.5"), Level(limit, f"Nyquist {angstrom(nyquist)}", vertical=True)]
+    y = Axis(
+        "Fourier shell correlation",
+        low,
+        1.0,
+        tuple(t for t in (-0.2, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0) if t >= low),
+    )
+    levels = [
+        Level(0.143, "0.143"),
+        Level(0.5, "0.5"),
+        Level(limit, f"Nyquist {angstrom(nyquist)}", vertical=True),
+    ]
     caption = "Correlation of the two independent half maps, shell by shell."
     if reached is not None:
         caption += f" It falls below 0.143 at {angstrom(reached)}; Nyquist is {angstrom(nyquist)}."

@@ -25,7 +25,7 @@ SLICE_HALF_WIDTH_DEG = 3.0
 
 @dataclass(frozen=True)
 class Coverage:
-    """How views are spread: `seen_share` of the half sphere, and the least-sampled Fourier direction over the mean."""
+    """Share of all directions seen, and sampling of the least-sampled Fourier direction over the mean."""
 
     seen_share: float
     least_sampled: float
@@ -38,11 +38,10 @@ def view_directions(rot_deg: FloatArray, tilt_deg: FloatArray) -> FloatArray:
 
 
 def coverage(directions: FloatArray) -> Coverage:
-    """Coverage by views (n, 3). Opposite views count as one, for they carry the same slice of Fourier space."""
+    """Coverage by views (n, 3); opposite views count as one: they carry the same slice of Fourier space."""
     cells = sphere_grid(CELLS)
     both = np.concatenate([directions, -directions])
-    near, _ = cKDTree(both).query(cells)
-    seen = near <= 2 * math.sin(math.radians(SMOOTHING_DEG) / 2)
+    seen = np.asarray(cKDTree(both).query(cells)[0]) <= 2 * math.sin(math.radians(SMOOTHING_DEG) / 2)
     reach = math.sin(math.radians(SLICE_HALF_WIDTH_DEG))
     probes = sphere_grid(2 * FOURIER_DIRECTIONS)[:FOURIER_DIRECTIONS]
     touched = np.array([np.count_nonzero(np.abs(directions @ probe) <= reach) for probe in probes])
@@ -61,7 +60,7 @@ def density(directions: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def orientation_map(directions: FloatArray, height_px: int = 180) -> Chart:
-    """The Mollweide map (equal areas stay equal): rot runs sideways, tilt from 0° at the top to 180° at the bottom."""
+    """The Mollweide map (equal areas stay equal): rot runs sideways, tilt from 0° (top) to 180°."""
     cells, values = density(directions)
     top = max(float(values.max()), 2.0)
     y, x = np.mgrid[1 : -1 : height_px * 1j, -2 : 2 : 2 * height_px * 1j]
@@ -69,12 +68,14 @@ def orientation_map(directions: FloatArray, height_px: int = 180) -> Chart:
     theta = np.arcsin(y)
     latitude = np.arcsin(np.clip((2 * theta + np.sin(2 * theta)) / np.pi, -1, 1))
     longitude = np.pi * x / (2 * np.maximum(np.cos(theta), 1e-9))
-    points = np.stack([np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)], -1)
+    points = np.stack(
+        [np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)], -1
+    )
     near, index = cKDTree(cells).query(points[inside], k=3)
-    weights = 1 / (near + 1e-6)
+    weights = 1 / (np.asarray(near) + 1e-6)
     picture = np.zeros(x.shape)
     picture[inside] = (values[index] * weights).sum(axis=1) / weights.sum(axis=1)
-    caption = f"Density of views relative to an even spread; the densest place holds {values.max():.1f} times the even share."
+    caption = f"Density of views; the densest place holds {values.max():.1f} times as many as an even spread."
     svg = _map_svg(colour_png(picture / top, inside), top, f"Viewing directions. {caption}")
     return Chart("Viewing directions", caption, svg)
 
@@ -94,14 +95,19 @@ def _graticule() -> str:
         line = [_mollweide(longitude, latitude) for latitude in range(-85, 86, 5)]
         paths.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in line))
     for latitude in (-45, 0, 45):
-        paths.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in (_mollweide(-180, latitude), _mollweide(180, latitude))))
+        paths.append(
+            "M"
+            + "L".join(f"{x:.1f} {y:.1f}" for x, y in (_mollweide(-180, latitude), _mollweide(180, latitude)))
+        )
     return f'<path d="{"".join(paths)}" class="graticule"/>'
 
 
 def _map_svg(picture: str, top: float, name: str) -> Markup:
     stops = "".join(
-        f'<stop offset="{share:.2f}" stop-color="rgb({",".join(str(c) for c in heat_colours(np.array(share)))})"/>'
-        for share in np.linspace(0, 1, 6)
+        f'<stop offset="{share:.2f}" stop-color="rgb({red},{green},{blue})"/>'
+        for share, (red, green, blue) in zip(
+            np.linspace(0, 1, 6), heat_colours(np.linspace(0, 1, 6)), strict=True
+        )
     )
     labels = "".join(
         f'<text x="{x:.0f}" y="{y:.0f}" class="tick" text-anchor="{anchor}">{words}</text>'
@@ -113,8 +119,8 @@ def _map_svg(picture: str, top: float, name: str) -> Markup:
         )
     )
     rot = "".join(
-        f'<text x="{_mollweide(angle, 0)[0]:.0f}" y="108" class="onmap" text-anchor="middle">{tick_text(angle)}°</text>'
-        for angle in (-90, 0, 90)
+        f'<text x="{x:.0f}" y="108" class="onmap" text-anchor="middle">{words}</text>'
+        for x, words in ((_mollweide(angle, 0)[0], f"{tick_text(angle)}°") for angle in (-90, 0, 90))
     )
     even = 66 + 228 / top
     return Markup(

@@ -1,4 +1,4 @@
-"""What the page's 3-D viewer and slices show: a cropped, finely sampled copy of the map, and a threshold to start from."""
+"""What the page's 3-D viewer shows (a cropped, finely sampled map and a first threshold), and slices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skimage.filters import threshold_otsu
 from clarice.report.folder import Volume
 from clarice.report.pictures import grey_png
 
-# The viewer meshes a cube of this edge at most, fine enough for a smooth surface and small enough for a phone.
+# The viewer meshes a cube of this edge at most, fine enough to look smooth, small enough for a phone.
 VIEWER_EDGE = 76
 MAX_UPSAMPLING = 2.0
 # Partial specific volume 0.73 cm³/g of protein, in Å³ per dalton.
@@ -33,7 +33,7 @@ class Plane:
 
 @dataclass(frozen=True)
 class Surface:
-    """What the viewer needs; `settings` goes into the page as JSON, `values_base64` are its bytes (z, y, x)."""
+    """What the viewer needs: `settings` go into the page as JSON, `values_base64` are its bytes (z, y, x)."""
 
     settings: dict[str, Any]
     values_base64: str
@@ -47,7 +47,8 @@ def starting_level(values: NDArray[np.float32]) -> float:
     positive = values[values > 0]
     if len(positive) < 2 or float(positive.min()) == float(positive.max()):
         return float(values.max()) / 2
-    return float(threshold_otsu(np.asarray(positive, dtype=np.float64)))
+    level: float = threshold_otsu(np.asarray(positive, dtype=np.float64))  # type: ignore[no-untyped-call]
+    return float(level)
 
 
 def surface(volume: Volume) -> Surface | None:
@@ -106,7 +107,7 @@ def _planes(images: tuple[NDArray[np.float32], ...], brightest: float) -> tuple[
 
 
 def _without_specks(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """`inside` without parts under 3 % of the largest one, so that stray noise does not widen crop and diameter."""
+    """`inside` without parts under 3 % of the largest one, so that noise does not widen crop and diameter."""
     parts, found = label(inside)
     if found <= 1:
         return inside

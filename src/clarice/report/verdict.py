@@ -36,31 +36,41 @@ class Findings:
 
 
 def findings_warnings(run: RunFiles, record: dict[str, Any], found: Findings) -> tuple[Warning, ...]:
-    """Warnings of the run's stages first, then of unreadable files, then those the results themselves give."""
+    """Warnings of the run's stages first, then of unreadable files, then those the results give."""
     listed = [
-        Warning(str(item.get("stage", "run")), str(item.get("message", ""))) for item in records(record.get("warnings"))
+        Warning(str(item.get("stage", "run")), str(item.get("message", "")))
+        for item in records(record.get("warnings"))
     ]
     listed += [Warning(name, sentence) for name, sentence in run.problems]
     if found.stages is not None and found.stages.unfinished:
         names = ", ".join(found.stages.unfinished)
-        listed.append(Warning("run", f"Not finished: {names}. Start the same command again to go on from there."))
+        listed.append(
+            Warning("run", f"Not finished: {names}. Start the same command again to go on from there.")
+        )
     if found.stages is not None:
         listed += [Warning(name, f"This stage failed: {error}") for name, error in found.stages.failed]
     if not record:
-        listed.append(Warning("run.json", "There is no run.json, so command, seed, times and warnings are not known."))
+        listed.append(
+            Warning("run.json", "There is no run.json, so command, seed, times and warnings are not known.")
+        )
     result = found.resolution
     if result is not None and result.reaches_nyquist:
-        message = "The half maps agree up to Nyquist: the working box, not the data, sets this resolution. A larger working box may show more."
+        message = (
+            "The half maps agree up to Nyquist: the working box, not the data, sets this resolution. "
+            "A larger working box may show more."
+        )
         listed.append(Warning("resolution", message))
     spread = None if found.poses is None else found.poses.coverage
     if spread is not None and spread.least_sampled < THIN_SAMPLING:
         message = (
-            f"Views are uneven: the least-sampled direction of Fourier space has {spread.least_sampled:.2f} times the mean. "
-            "Expect the map to be drawn out along it, and the stated resolution not to hold in every direction."
+            "Views are uneven: the least-sampled direction of Fourier space has "
+            f"{spread.least_sampled:.2f} times the mean. Expect the map to be drawn out along it, and the "
+            "stated resolution not to hold in every direction."
         )
         listed.append(Warning("orientations", message))
     if found.kept_particles is not None and found.kept_particles < FEW_PARTICLES and result is not None:
-        message = f"Only {count(found.kept_particles)} particles went into the map; FSC curves from so few vary much by chance."
+        kept = count(found.kept_particles)
+        message = f"Only {kept} particles went into the map; FSC curves from so few vary much by chance."
         listed.append(Warning("particles", message))
     return tuple(listed)
 
@@ -70,10 +80,17 @@ def verdict(found: Findings, has_map: bool, method: str | None) -> str:
     sentences = []
     if found.total_particles:
         kept = found.kept_particles
-        part = "" if kept is None else f", of which {count(kept)} ({percent(kept, found.total_particles)}) were kept"
+        part = (
+            ""
+            if kept is None
+            else f", of which {count(kept)} ({percent(kept, found.total_particles)}) were kept"
+        )
         sentences.append(f"The stack holds {count(found.total_particles)} particles{part}.")
     if method:
-        sentences.append(f"They were denoised by the method “{method}” for looking and sorting; the map is refined on the raw images.")
+        sentences.append(
+            f"They were denoised by the method “{method}” for looking and sorting; "
+            "the map is refined on the raw images."
+        )
     result = found.resolution
     if result is not None and result.at_0143_angstrom is not None:
         sentences.append(
@@ -83,15 +100,17 @@ def verdict(found: Findings, has_map: bool, method: str | None) -> str:
         if result.at_05_angstrom is not None:
             sentences.append(f"At the stricter threshold 0.5 it is {angstrom(result.at_05_angstrom)}.")
         sentences.append(
-            "This says how well the halves agree, not whether the shape is right: judge it by the slices, the class "
-            "averages and the spread of views below."
+            "This says how well the halves agree, not whether the shape is right: judge it by the slices, "
+            "the class averages and the spread of views below."
         )
     elif has_map:
         sentences.append("There is a map, but no half-map comparison yet, so no resolution can be stated.")
     else:
         sentences.append("There is no map yet.")
     if has_map:
-        sentences.append("The hand of an ab initio map is not known: map_mirror.mrc fits the images equally well.")
+        sentences.append(
+            "The hand of an ab initio map is not known: map_mirror.mrc fits the images equally well."
+        )
     return " ".join(sentences)
 
 

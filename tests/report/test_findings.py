@@ -1,0 +1,119 @@
+"""What the page concludes from the files: warnings, selected classes, the verdict, the way on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tests.report.fake_run import CLASSES, PARTICLES, replace_file
+
+from clarice.io.star import read_star, write_star
+from clarice.report.convergence import convergence, pose_summary
+from clarice.report.folder import RunFiles
+from clarice.report.particles import class_averages, particle_pairs
+from clarice.report.provenance import next_steps, stages
+from clarice.report.resolution import resolution
+from clarice.report.verdict import Findings, findings_warnings, verdict
+
+
+def messages(folder: Path) -> str:
+    """All warnings that follow from the folder's files."""
+    run = RunFiles(folder)
+    record = run.json("run.json")
+    found = Findings(resolution(run), pose_summary(run), stages(record), PARTICLES, PARTICLES)
+    return " ".join(warning.message for warning in findings_warnings(run, record, found))
+
+
+def test_a_good_run_gives_no_warning_of_its_own(finished_run: Path) -> None:
+    assert messages(finished_run).count(".") == 1  # the pipeline's one
+
+
+def test_a_resolution_at_nyquist_is_the_box_s_doing(copied_run) -> None:
+    folder = copied_run()
+    content = json.loads((folder / "fsc.json").read_text())
+    content["resolution_angstrom"]["0.143"] = content["nyquist_angstrom"]
+    replace_file(folder / "fsc.json", json.dumps(content))
+    assert "up to Nyquist" in messages(folder)
+
+
+def test_views_along_one_axis_are_warned_of(copied_run) -> None:
+    folder = copied_run()
+    blocks = read_star(folder / "particles.star")
+    table = blocks["particles"].assign(rlnAngleTilt=np.random.default_rng(1).normal(0, 8, PARTICLES))
+    (folder / "particles.star").unlink()
+    write_star(folder / "particles.star", {**blocks, "particles": table})
+    assert "Views are uneven" in messages(folder)
+
+
+def test_classes_come_largest_first_with_those_left_out_marked(finished_run: Path) -> None:
+    classes = class_averages(RunFiles(finished_run))
+    assert classes is not None
+    sizes = [average.size or 0 for average in classes.averages]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sum(sizes) == PARTICLES == classes.members
+    assert sum(average.share or 0 for average in classes.averages) == 1.0
+    left_out = {average.number for average in classes.averages if average.selected is False}
+    assert left_out == {CLASSES - 2, CLASSES - 1, CLASSES}
+
+
+def test_a_recorded_selection_is_taken_as_it_is(copied_run) -> None:
+    folder = copied_run()
+    replace_file(folder / "selection.json", json.dumps({"selected_classes": [2, 5]}))
+    classes = class_averages(RunFiles(folder))
+    assert classes is not None
+    assert {average.number for average in classes.averages if average.selected} == {2, 5}
+
+
+def test_classes_that_do_not_fit_the_members_have_no_sizes(copied_run) -> None:
+    folder = copied_run()
+    (folder / "class_members.star").unlink()
+    write_star(folder / "class_members.star", {"": pd.DataFrame({"rlnClassNumber": [1, CLASSES + 1]})})
+    classes = class_averages(RunFiles(folder))
+    assert classes is not None
+    assert all(average.size is None for average in classes.averages)
+
+
+def test_pairs_span_the_stack(finished_run: Path) -> None:
+    pairs = particle_pairs(RunFiles(finished_run))
+    assert [pair.row for pair in pairs][:: len(pairs) - 1] == [1, PARTICLES]
+    assert all(pair.denoised and pair.raw != pair.denoised for pair in pairs)
+
+
+def test_starts_are_measured_from_the_best(finished_run: Path) -> None:
+    search = convergence(RunFiles(finished_run))
+    assert search is not None
+    assert [start.chosen for start in search.starts] == [True, False, False]
+    assert search.starts[0].behind == "0.00"
+    assert [chart.title for chart in search.charts] == ["Log-likelihood of the starts", "Refinement"]
+
+
+def test_a_likelihood_that_is_one_number_gives_no_course(copied_run) -> None:
+    folder = copied_run()
+    starts = [{"seed": 1, "log_likelihood": -10.0}, {"seed": 2, "log_likelihood": -9.5}]
+    replace_file(folder / "abinitio.json", json.dumps({"starts": starts, "chosen": 1}))
+    search = convergence(RunFiles(folder))
+    assert search is not None
+    assert [(start.behind, start.chosen) for start in search.starts] == [("0.50", False), ("0.00", True)]
+    assert [chart.title for chart in search.charts] == ["Refinement"]
+
+
+def test_the_map_is_not_resampled_when_it_already_fits(copied_run) -> None:
+    folder = copied_run()
+    run = RunFiles(folder)
+    record = run.json("run.json")
+    record["input"] |= {"box": 48, "pixel_size_angstrom": 4.2}
+    steps = next_steps(run, record, 100.0)
+    assert steps is not None
+    assert len(steps.relion) == 2
+    assert "--ref map.mrc" in steps.relion[-1].text
+    assert "--particle_diameter 120" in steps.relion[-1].text
+
+
+def test_the_verdict_names_threshold_and_nyquist_or_that_there_is_no_map(finished_run: Path) -> None:
+    found = Findings(resolution(RunFiles(finished_run)), None, None, PARTICLES, 1100)
+    words = verdict(found, True, "wiener").replace("\u202f", " ")
+    assert "threshold 0.143 (Nyquist: 8.40 Å)" in words
+    assert "hand" in words
+    assert "There is no map yet." in verdict(Findings(None, None, None, None, None), False, None)
