@@ -104,9 +104,11 @@ def test_the_map_is_not_resampled_when_it_already_fits(copied_run) -> None:
     run = RunFiles(folder)
     record = run.json("run.json")
     record["input"] |= {"box": 48, "pixel_size_angstrom": 4.2}
+    record["arguments"] |= {"symmetry": "D7"}
     steps = next_steps(run, record, 100.0)
     assert steps is not None
     assert len(steps.relion) == 2
+    assert all("--sym D7" in command.text for command in steps.relion)
     assert "--ref map.mrc" in steps.relion[-1].text
     assert "--particle_diameter 120" in steps.relion[-1].text
 

@@ -39,7 +39,7 @@ class Volume:
 
 
 class RunFiles:
-    """The files of one run. What cannot be read counts as missing and is noted in `problems` (file, sentence)."""
+    """The files of one run. What cannot be read counts as missing; `problems` says so (file, sentence)."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_dir():

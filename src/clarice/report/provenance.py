@@ -136,6 +136,7 @@ def next_steps(run: RunFiles, record: dict[str, Any], diameter_angstrom: float |
     source, fsc = _object(record.get("input")), run.json("fsc.json")
     raw_pixel, map_pixel = number(source.get("pixel_size_angstrom")), number(fsc.get("pixel_size_angstrom"))
     raw_box, map_box = number(source.get("box")), number(fsc.get("box"))
+    symmetry = shlex.quote(str(_object(record.get("arguments")).get("symmetry") or "C1"))
     commands, reference = [], "map.mrc"
     if (
         raw_pixel
@@ -156,14 +157,14 @@ def next_steps(run: RunFiles, record: dict[str, Any], diameter_angstrom: float |
     commands.append(
         Command(
             "Check the poses: reconstruct without any search",
-            "relion_reconstruct --i particles.star --o check.mrc --ctf",
+            f"relion_reconstruct --i particles.star --o check.mrc --ctf --sym {symmetry}",
         )
     )
     refine = (
         f"mpirun -n 3 relion_refine_mpi --i particles.star --ref {reference} --firstiter_cc --ini_high 30 "
         f"--o Refine3D/run --auto_refine --split_random_halves --ctf --particle_diameter {diameter} "
         "--flatten_solvent --zero_mask --oversampling 1 --healpix_order 2 --auto_local_healpix_order 4 "
-        "--offset_range 5 --offset_step 2 --sym C1 --norm --scale --low_resol_join_halves 40 "
+        f"--offset_range 5 --offset_step 2 --sym {symmetry} --norm --scale --low_resol_join_halves 40 "
         "--pool 3 --pad 2 --j 4"
     )
     commands.append(Command("Refine in RELION (make the folder Refine3D first)", refine))
