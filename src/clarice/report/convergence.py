@@ -55,7 +55,7 @@ def convergence(run: RunFiles) -> Convergence | None:
                 "Starts that end together found the same structure.",
                 courses,
                 Axis.spanning("iteration", np.concatenate([course.x for course in courses])),
-                Axis.spanning("log-likelihood per particle", longest),
+                Axis.spanning("log-likelihood", longest),
             )
         )
     progress = _refinement_chart(records(run.json("refinement.json").get("iterations")))
