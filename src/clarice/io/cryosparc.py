@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from clarice.core.errors import InputError
 from clarice.core.particles import Optics, Poses, RowIndex
+from clarice.io.refusals import OptionNeededError
 
 _COMPRESSED_MAGIC = b"\x94CSDAT"
 _MAX_HEADER_BYTES = 1 << 20
@@ -171,11 +172,11 @@ def common_pixel_size(table: CryosparcTable) -> float | None:
         return None
     sizes = table.numbers("blob/psize_A")
     if sizes.min() <= 0:
-        raise InputError(
+        raise OptionNeededError(
             f"{table.path}: blob/psize_A is {sizes.min():g} Å in some rows; pass --pixel-size in Å"
         )
     if sizes.max() - sizes.min() > 1e-3 * sizes.min():
-        raise InputError(
+        raise OptionNeededError(
             f"{table.path}: blob/psize_A ranges from {sizes.min():g} to {sizes.max():g} Å; "
             "pass --optics-group N to take one exposure group"
         )

@@ -26,7 +26,7 @@ def updated_rows(
     extra_columns: Mapping[str, ArrayLike] | None = None,
     drop_columns: Sequence[str] = (),
 ) -> NDArray[np.void]:
-    """The set's `.cs` rows with what is given set anew, all other fields kept; a new set gets a full table."""
+    """The set's `.cs` rows with what is given set anew, other fields kept; a new set gets a full table."""
     table = particles.table
     made = not isinstance(table, CryosparcTable)
     rows = _new_rows(particles, image_names) if not isinstance(table, CryosparcTable) else table.rows

@@ -50,10 +50,6 @@ _STAR_COLUMNS = (
 )
 
 
-class NotParticlesError(InputError):
-    """The file is whole, but it is something other than a particle stack."""
-
-
 def describe_star(blocks: Mapping[str, pd.DataFrame]) -> str:
     """What a STAR file without image names holds."""
     for name, meaning in _STAR_BLOCKS:

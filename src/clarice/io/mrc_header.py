@@ -138,7 +138,7 @@ def _pixel_size(order: str, raw: bytes, mx: int, warnings: list[str]) -> float |
 
 
 def _is_volume(ispg: int, shape: tuple[int, int, int], intervals: tuple[int, int, int]) -> bool | None:
-    """MRC2014 tells stacks (space group 0, one z interval) from volumes (1), but many programs write neither."""
+    """MRC2014: space group 0 and one z interval make a stack, 1 a volume; many programs write neither."""
     nz, ny, nx = shape
     if nz == 1 or not nx == ny == nz:
         return False

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clarice.core.errors import InputError
+from clarice.io.refusals import ImagesMissingError
 
 
 def split_image_names(
@@ -37,7 +38,7 @@ def split_image_names(
     return sections, numbers, list(files)
 
 
-def resolve_files(names: Iterable[str], table_path: Path, root: Path | None) -> list[Path]:
+def resolve_files(names: Iterable[str], table_path: Path, root: Path | None, particles: int) -> list[Path]:
     """The file each name means. With `root`: below it, by its whole path or its last part. Otherwise beside
     the
     table, in the folders above the table (a project folder), or in the working folder.
@@ -50,8 +51,9 @@ def resolve_files(names: Iterable[str], table_path: Path, root: Path | None) -> 
         existing = next((place for place in places if _is_file(place)), None)
         if existing is None:
             tried = ", ".join(str(place) for place in places)
-            raise InputError(
-                f"{table_path}: the image file {name} was not found (tried {tried}); pass --root "
+            raise ImagesMissingError(
+                f"{table_path} lists {particles} particles, but the image file {name} was not found "
+                f"(tried {tried}); pass --root "
                 "with its folder"
             )
         found[name] = existing
@@ -91,7 +93,7 @@ def _refuse_shared(found: dict[str, Path], table_path: Path) -> None:
 
 
 def name_from(image_file: Path, table_path: Path) -> str:
-    """How a table at `table_path` names an image file: relative when it lies in or below the table's folder."""
+    """How a table names an image file: relative to the table's folder when it lies in or below it."""
     file = Path(os.path.abspath(image_file))
     folder = Path(os.path.abspath(table_path)).parent
     return str(file.relative_to(folder)) if file.is_relative_to(folder) else str(file)

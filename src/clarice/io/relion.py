@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from clarice.core.errors import InputError
 from clarice.core.particles import FloatArray, Optics, Poses, RowIndex
+from clarice.io.refusals import OptionNeededError
 from clarice.io.star import floats, integers, texts
 
 IMAGE_NAME = "rlnImageName"
@@ -150,7 +151,7 @@ def common_pixel_size(table: RelionTable) -> float | None:
         )
     groups = integers(table.particles, "rlnOpticsGroup", str(table.path))
     listed = ", ".join(f"{group} has {sizes[groups == group][0]:g} Å" for group in np.unique(groups))
-    raise InputError(
+    raise OptionNeededError(
         f"{table.path}: optics groups differ in pixel size (group {listed}); pass --optics-group N "
         "to take one"
     )

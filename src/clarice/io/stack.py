@@ -13,9 +13,10 @@ from clarice.core.errors import InputError, OutputError, UsageError
 from clarice.core.particles import ImageSource, ParticleSet, Poses, RowIndex, SubsetSource
 from clarice.io import cryosparc, relion
 from clarice.io.cryosparc_write import updated_rows, write_cs
-from clarice.io.identify import NotParticlesError, describe_file, describe_star
+from clarice.io.identify import describe_file, describe_star
 from clarice.io.mrc import MrcSource, inspect_mrc
 from clarice.io.paths import keeps_meaning, name_from, resolve_files, split_image_names
+from clarice.io.refusals import NotParticlesError, OptionNeededError
 from clarice.io.relion_write import star_blocks
 from clarice.io.star import read_star, write_star
 
@@ -107,13 +108,20 @@ def _open_star(path: Path, root: Path | None, pixel_size: float | None, group: i
     names = table.particles[relion.IMAGE_NAME].tolist()
     size = pixel_size if pixel_size is not None else relion.common_pixel_size(table)
     if size is None:
-        raise InputError(
+        raise OptionNeededError(
             f"{path} has no pixel size: the column _rlnImagePixelSize (or _rlnDetectorPixelSize and "
             "_rlnMagnification) is missing; pass --pixel-size in Å"
         )
     fields = relion.read_fields(table, size)
     sections, numbers, files = split_image_names(names, str(path))
     source = _source(path, root, files, numbers, sections)
+    stated_box = table.column("rlnImageSize")
+    if pixel_size is None and stated_box is not None and not np.all(stated_box == source.box):
+        raise OptionNeededError(
+            f"{path} states images of {stated_box[0]:.0f} pixels (_rlnImageSize), but its files "
+            f"hold {source.box}: "
+            "pass --pixel-size in Å of the images in the files"
+        )
     return ParticleSet(source, size, table=table, **fields)
 
 
@@ -144,7 +152,7 @@ def _open_cs(
         )
     size = pixel_size if pixel_size is not None else cryosparc.common_pixel_size(table)
     if size is None:
-        raise InputError(
+        raise OptionNeededError(
             f"{path} has no pixel size: the field blob/psize_A is missing; pass --pixel-size in Å"
         )
     distinct, numbers = np.unique(table.texts("blob/path"), return_inverse=True)
@@ -169,7 +177,9 @@ def _open_mrc(path: Path, pixel_size: float | None) -> ParticleSet:
         )
     size = pixel_size if pixel_size is not None else header.pixel_size_angstrom
     if size is None:
-        raise InputError(f"{path} has no pixel size in its header (field CELLA): pass --pixel-size in Å")
+        raise OptionNeededError(
+            f"{path} has no pixel size in its header (field CELLA): pass --pixel-size in Å"
+        )
     file = MrcSource(path, header)
     source = StackSource((file,), (path.name,), np.zeros(nz, dtype=np.int32), np.arange(nz))
     return ParticleSet(source, size)
@@ -181,7 +191,7 @@ def _source(
     """Opens every image file of a table; raises InputError when one is missing or a row lies outside its
     file.
     """
-    files = tuple(MrcSource.open(file) for file in resolve_files(names, path, root))
+    files = tuple(MrcSource.open(file) for file in resolve_files(names, path, root, len(sections)))
     boxes = {file.box: file.path for file in files}
     if len(boxes) > 1:
         listed = " and ".join(f"{box} px ({file})" for box, file in sorted(boxes.items())[:2])
@@ -235,7 +245,7 @@ def _image_names(particles: ParticleSet, path: Path, images_path: Path | None) -
     if images_path is not None:
         name = name_from(images_path, path)
         return [f"{number:06d}@{name}" for number in range(1, count + 1)]
-    located = _located(particles.images)
+    located = files_behind(particles.images)
     if located is None:
         raise OutputError(
             f"cannot write {path}: its images are not in a file yet; write them and pass images_path"
@@ -252,7 +262,7 @@ def _image_names(particles: ParticleSet, path: Path, images_path: Path | None) -
     return [f"{section:06d}@{files[number]}" for section, number in zip(sections, numbers, strict=True)]
 
 
-def _located(images: ImageSource) -> tuple[StackSource, RowIndex] | None:
+def files_behind(images: ImageSource) -> tuple[StackSource, RowIndex] | None:
     """The files behind an image source and the rows it takes from them; None when it has no files."""
     if isinstance(images, StackSource):
         return images, np.arange(len(images))

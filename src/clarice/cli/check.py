@@ -1,0 +1,163 @@
+"""`clarice check`: what a stack is, and whether it can be processed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+from rich.table import Table
+
+from clarice.cli.console import console, showing_progress
+from clarice.core.errors import InputError, UsageError
+from clarice.io.atomic import writing
+from clarice.pipeline.preflight import Verdict, check_file
+from clarice.pipeline.preflight.verdict import ContrastSign, CtfState
+
+_CONTRASTS = ("bright", "dark")
+_STATES = ("raw", "flipped", "multiplied")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to `app`."""
+    app.command("check")(check_stack)
+
+
+def check_stack(
+    stack: Annotated[Path, typer.Argument(help="Particles: .star, .star.gz, .cs or .mrcs.")],
+    root: Annotated[Path | None, typer.Option(help="Folder below which the image files lie.")] = None,
+    passthrough: Annotated[
+        list[Path] | None,
+        typer.Option(help="Passthrough file of a .cs dataset; may be given more than once."),
+    ] = None,
+    pixel_size: Annotated[float | None, typer.Option(help="Pixel size in Å, in place of the file's.")] = None,
+    optics_group: Annotated[
+        int | None, typer.Option(help="Take the particles of this optics group only.")
+    ] = None,
+    contrast: Annotated[str | None, typer.Option(help="Protein in the images: bright or dark.")] = None,
+    ctf_state: Annotated[str | None, typer.Option(help="CTF: raw, flipped or multiplied.")] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write the verdict to this JSON file.")
+    ] = None,
+) -> None:
+    """Report what a particle stack is and whether it can be processed.
+
+    Exit status 0: it can. 2: it can, once an option is passed. 3: it cannot.
+    """
+    _check_choice("--contrast", contrast, _CONTRASTS)
+    _check_choice("--ctf-state", ctf_state, _STATES)
+    with showing_progress() as progress:
+        verdict = check_file(
+            stack,
+            root,
+            passthrough,
+            pixel_size,
+            optics_group,
+            cast(ContrastSign | None, contrast),
+            cast(CtfState | None, ctf_state),
+            progress,
+        )
+    if json_path is not None:
+        with writing(json_path) as temporary:
+            temporary.write_text(json.dumps(verdict.as_json(), indent=2, ensure_ascii=False) + "\n", "utf-8")
+    show(verdict)
+    if not verdict.usable:
+        raise (UsageError if verdict.kind == "needs an option" else InputError)(verdict.summary)
+
+
+def _check_choice(option: str, value: str | None, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        raise UsageError(f"{option} {value} is not known: use {', '.join(choices[:-1])} or {choices[-1]}")
+
+
+def show(verdict: Verdict) -> None:
+    """Prints the verdict as a table, then what stands in the way and what to know."""
+    if verdict.particles is not None:
+        table = Table(show_header=False, box=None, pad_edge=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in _rows(verdict):
+            table.add_row(name, value)
+        console.print(table)
+    for problem in verdict.problems:
+        console.print(f"problem: {problem}", markup=False)
+    for need in verdict.needs:
+        console.print(f"needed: {need}", markup=False)
+    for warning in verdict.warnings:
+        console.print(f"warning: {warning}", markup=False)
+    console.print(f"verdict: {'usable' if verdict.usable else verdict.kind}", markup=False)
+
+
+def _rows(verdict: Verdict) -> list[tuple[str, str]]:
+    files = "images in memory" if verdict.image_files is None else f"{verdict.image_files} image files"
+    rows = [
+        ("stack", f"{verdict.path} ({files})"),
+        ("particles", f"{verdict.particles}"),
+        ("box", f"{verdict.box} px"),
+        (
+            "pixel size",
+            f"{verdict.pixel_size_angstrom:.4g} Å (Nyquist {2 * (verdict.pixel_size_angstrom or 0):.4g} Å)",
+        ),
+        ("micrographs", "not stated" if verdict.micrographs is None else str(verdict.micrographs)),
+        ("optics groups", _listed(verdict.optics_groups)),
+        ("half sets", "not stated" if verdict.half_sets is None else "{} and {}".format(*verdict.half_sets)),
+        ("poses", "in the file" if verdict.has_poses else "none"),
+    ]
+    return rows + _evidence_rows(verdict)
+
+
+def _listed(groups: tuple[int, ...] | None) -> str:
+    if groups is None:
+        return "not stated"
+    shown = ", ".join(map(str, groups[:8]))
+    return f"{len(groups)} ({shown}{', …' if len(groups) > 8 else ''})"
+
+
+def _evidence_rows(verdict: Verdict) -> list[tuple[str, str]]:
+    rows = []
+    if verdict.contrast is not None:
+        seen = verdict.contrast
+        low = (
+            ""
+            if seen.low_frequency_z is None
+            else f", lowest frequencies along the CTF z {seen.low_frequency_z:+.1f}"
+        )
+        rows.append(
+            (
+                "contrast",
+                f"protein {seen.sign} (by the {seen.basis}): inside a disk of "
+                f"{seen.disk_radius_px:.0f} px less outside "
+                f"{seen.disk_difference_sigma:+.3f} σ, z {seen.disk_z:+.1f}, other sign z "
+                f"{seen.opposite_z:.1f}{low}",
+            )
+        )
+    if verdict.ctf is not None:
+        ctf = verdict.ctf
+        span = (
+            ""
+            if ctf.defocus_range_angstrom is None
+            else ", defocus {:.0f} to {:.0f} Å".format(*ctf.defocus_range_angstrom)
+        )
+        ratio = (
+            "" if ctf.zero_to_peak_power is None else f", power at zeros / peaks {ctf.zero_to_peak_power:.2f}"
+        )
+        flip = "" if ctf.flip_z is None else f", flipping gathers power z {ctf.flip_z:+.1f}"
+        rows.append(("CTF", f"{ctf.state} ({ctf.basis}){span}{ratio}{flip}"))
+    if verdict.images is not None:
+        found = verdict.images
+        rows.append(
+            (
+                "background",
+                f"mean {found.background_mean:.3g}, σ {found.background_sigma:.3g} "
+                f"({'normalised' if found.normalised else 'not normalised'}; {found.sampled} images)",
+            )
+        )
+        rows.append(
+            (
+                "damage",
+                f"{found.not_finite} not finite, {found.constant} constant, {found.duplicates} repeated "
+                f"(of {found.scanned} looked at)",
+            )
+        )
+    return rows

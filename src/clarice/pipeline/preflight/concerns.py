@@ -1,0 +1,167 @@
+"""What stands in the way, what must be said first, and what is worth knowing: one sentence each."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clarice.core.particles import ParticleSet
+from clarice.io.stack import files_behind
+from clarice.pipeline.preflight.verdict import Contrast, CtfEvidence, ImageFindings
+
+_CTF_COLUMNS = 6
+
+
+def image_problems(found: ImageFindings) -> list[str]:
+    """Damaged images that would spoil everything computed from them."""
+    problems = []
+    if found.not_finite:
+        rows = ", ".join(map(str, found.not_finite_rows[:5]))
+        problems.append(f"{found.not_finite} images hold NaN or infinite values (rows {rows}): remove them")
+    if found.constant:
+        rows = ", ".join(map(str, found.constant_rows[:5]))
+        problems.append(f"{found.constant} images are constant (rows {rows}): remove them")
+    return problems
+
+
+def ctf_problems(particles: ParticleSet, ctf: CtfEvidence) -> list[str]:
+    """CTF values that are incomplete or impossible."""
+    if 0 < len(ctf.missing) < _CTF_COLUMNS:
+        listed = ", ".join(ctf.missing)
+        return [f"the CTF columns are incomplete: {listed} missing; add them, or remove the others"]
+    optics = particles.optics
+    if optics is None:
+        return []
+    limits = (
+        ("voltage", optics.voltage_kv, 20, 2000, "kV"),
+        ("amplitude contrast", optics.amplitude_contrast, -1, 1, ""),
+        ("defocus U", optics.defocus_u_angstrom, -2e6, 2e6, "Å"),
+    )
+    for name, values, low, high, unit in limits:
+        wrong = np.flatnonzero((values < low) | (values > high))
+        if len(wrong):
+            return [
+                f"the {name} of row {wrong[0] + 1} is {values[wrong[0]]:g} {unit}, which no "
+                "microscope has".strip()
+            ]
+    return []
+
+
+def open_questions(seen: Contrast) -> tuple[str, ...]:
+    """What the user must say before the stack can be processed."""
+    if seen.sign != "ambiguous":
+        return ()
+    return (
+        f"the images do not tell whether protein is bright or dark (strongest z-score {seen.disk_z:+.1f}); "
+        "pass --contrast bright or --contrast dark",
+    )
+
+
+def contrast_warnings(seen: Contrast) -> list[str]:
+    """Where images, file and user disagree about the contrast."""
+    warnings = []
+    measured = "bright" if seen.disk_z > 0 else "dark"
+    if seen.basis == "file":
+        warnings.append(
+            f"the images do not tell the contrast (z-score {seen.disk_z:+.1f}): protein is taken as "
+            f"{seen.sign}, as "
+            "blob/sign says; pass --contrast to change it"
+        )
+    elif seen.basis == "images" and seen.sign != "ambiguous" and seen.stated not in (None, seen.sign):
+        warnings.append(f"blob/sign says protein is {seen.stated}, but the images show it {seen.sign}")
+    elif seen.basis == "option" and seen.sign != measured and abs(seen.disk_z) >= 5:
+        warnings.append(f"--contrast {seen.sign} was given, but the images show protein {measured}")
+    return warnings
+
+
+def ctf_warnings(particles: ParticleSet, ctf: CtfEvidence) -> list[str]:
+    """What is assumed about the CTF, and where file and images disagree."""
+    warnings = []
+    if particles.optics is None:
+        warnings.append(
+            "no CTF is known for these particles: they are taken as they are, without CTF correction"
+        )
+        return warnings
+    if ctf.basis == "assumed" or (ctf.basis == "file" and ctf.state == "raw"):
+        warnings.append(
+            f"the images do not tell raw from phase-flipped: {ctf.state} is taken; pass --ctf-state "
+            "flipped or "
+            "--ctf-state multiplied if that is wrong"
+        )
+    if ctf.stated is not None and ctf.stated != ctf.state:
+        warnings.append(
+            f"the file says the CTF is {ctf.stated}, but {ctf.state} is taken (by the {ctf.basis})"
+        )
+    low, high = ctf.defocus_range_angstrom or (0.0, 0.0)
+    if abs(high) < 200:
+        warnings.append(f"defocus reaches only {high:g} Å: is it in µm, or a placeholder?")
+    elif low < 0:
+        warnings.append(f"some particles are overfocused (defocus down to {low:.0f} Å)")
+    return warnings
+
+
+def image_warnings(particles: ParticleSet, found: ImageFindings) -> list[str]:
+    """Copies, backgrounds, and what was not looked at."""
+    warnings = []
+    if found.duplicates:
+        first, again = found.duplicate_rows[0]
+        warnings.append(
+            f"{found.duplicates} images are copies of others (row {again} of row {first}, for one)"
+        )
+    if not found.normalised:
+        warnings.append(
+            f"backgrounds are not normalised (mean {found.background_mean:.3g}, σ "
+            f"{found.background_sigma:.3g}): "
+            "they will be"
+        )
+    if found.scanned < len(particles):
+        warnings.append(
+            f"{found.scanned} of {len(particles)} images were looked at for damage, spread over the stack"
+        )
+    return warnings
+
+
+def set_warnings(particles: ParticleSet) -> list[str]:
+    """Placeholders among half sets and poses."""
+    warnings = []
+    halves = half_sets(particles)
+    if halves is not None and min(halves) == 0:
+        warnings.append("the half-set column puts every particle into one half: halves will be assigned anew")
+    if _same_everywhere(particles):
+        warnings.append("all orientations are the same: the pose columns are placeholders")
+    return warnings
+
+
+def _same_everywhere(particles: ParticleSet) -> bool:
+    poses = particles.poses
+    return poses is not None and len(poses) > 1 and float(np.ptp(poses.rotations, axis=0).max()) == 0
+
+
+def file_warnings(particles: ParticleSet) -> list[str]:
+    """Odd headers and repeated rows."""
+    behind = files_behind(particles.images)
+    if behind is None:
+        return []
+    source, rows = behind
+    found: dict[str, int] = {}
+    for file in source.files:
+        for warning in file.header.warnings:
+            found[warning] = found.get(warning, 0) + 1
+    warnings = [
+        f"in {count} image files {warning}" if count > 1 else warning for warning, count in found.items()
+    ]
+    keys = source.file_numbers[rows].astype(np.int64) << 40 | source.sections[rows]
+    repeated = len(keys) - len(np.unique(keys))
+    if repeated:
+        warnings.append(f"{repeated} rows name an image that another row names too")
+    if particles.table is None and particles.pixel_size_angstrom == 1.0:
+        warnings.append(
+            "the pixel size of 1 Å is what programs write when they do not know it: pass --pixel-size"
+        )
+    return warnings
+
+
+def half_sets(particles: ParticleSet) -> tuple[int, int] | None:
+    """Particles in half 1 and in half 2; None where the file does not say."""
+    if particles.half_set is None:
+        return None
+    return int((particles.half_set == 1).sum()), int((particles.half_set == 2).sum())
