@@ -3,7 +3,7 @@
     χ = π λ Δz s² − (π/2) C_s λ³ s⁴ + phase_shift + arcsin w
     Δz = ½ [U + V + (U − V) cos 2(θ − θ_U)],  θ from +x towards +y
 
-damped by the envelope exp(−B s² / 4). CTFFIND, cryoDRGN and torch-ctf write −H.
+damped by the envelope exp(−B s² / 4). CTFFIND and cryoDRGN write −H.
 """
 
 from __future__ import annotations

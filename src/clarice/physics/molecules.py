@@ -80,6 +80,8 @@ def make_molecule(
         raise UsageError(f"a molecule of {mass_kda:g} kDa cannot be made: choose {low:g} to {high:g} kDa")
     if shape is not None and shape not in get_args(Shape):
         raise UsageError(f"shape {shape!r} is not known: use one of {', '.join(get_args(Shape))}")
+    if seed < 0:
+        raise UsageError(f"--molecule {seed} must not be negative")
     operators = symmetry_rotations(symmetry)
     rng = np.random.default_rng(np.random.SeedSequence([seed]))
     drawn_mass = float(np.exp(rng.uniform(np.log(low), np.log(high))))

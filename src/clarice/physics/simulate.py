@@ -90,6 +90,12 @@ class SimulationSettings:
                 self.pixel_size_angstrom is None or self.pixel_size_angstrom > 0,
                 f"--pixel-size {self.pixel_size_angstrom} must be above 0 Å",
             ),
+            (self.voltage_kv > 0, f"--voltage-kv {self.voltage_kv:g} must be above 0"),
+            (
+                0 <= self.amplitude_contrast <= 1,
+                f"--amplitude-contrast {self.amplitude_contrast:g} must lie between 0 and 1",
+            ),
+            (self.seed >= 0, f"--seed {self.seed} must not be negative"),
         )
         for holds, message in checks:
             if not holds:
