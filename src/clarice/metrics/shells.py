@@ -1,7 +1,7 @@
 """Fourier ring and shell correlation, the resolution they state, and their controls (masks, noise).
 
-Shell k of a box of L pixels lies at k / (L · pixel size) per Å; curves have L // 2 + 1 entries from shell 0.
-A Fourier element belongs to the shell its rounded radius names.
+Shell k of a box of L pixels lies at k / (L · pixel size) per Å; curves have L // 2 + 1 entries, from shell
+0 on. A Fourier element belongs to the shell its rounded radius names.
 """
 
 from __future__ import annotations
@@ -36,8 +36,15 @@ def _half_shells(box: int, ndim: int) -> tuple[NDArray[np.int64], FloatArray]:
     return np.rint(np.sqrt(squares)).astype(np.int64), np.broadcast_to(multiplicity, squares.shape)
 
 
+def as_array(values: ArrayLike | torch.Tensor) -> FloatArray:
+    """Values as a float64 array, whether they come as an array or as a tensor on any device."""
+    return np.asarray(
+        values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values, dtype=np.float64
+    )
+
+
 def _as_grids(values: ArrayLike, ndim: int, name: str) -> FloatArray:
-    array = np.asarray(values, dtype=np.float64)
+    array = as_array(values)
     if array.ndim < ndim or len(set(array.shape[-ndim:])) != 1:
         raise ValueError(f"{name} must have {ndim} equal trailing axes, not the shape {array.shape}")
     return array
