@@ -15,16 +15,18 @@ from torch import Tensor
 
 import clarice
 from clarice.core.conventions import CLAUSES, centre_index
-from clarice.core.particles import Optics, Poses
+from clarice.core.particles import ArraySource, Optics, ParticleSet, Poses
 from clarice.geometry import so3
 from clarice.geometry.fourier import centred_fft2
 from clarice.geometry.polar import FourierRings
 from clarice.geometry.slices import project
+from clarice.metrics.image import relative_mse
 from clarice.metrics.registration import register
 from clarice.metrics.shells import resolution_at
 from clarice.physics.ctf import ctf, electron_wavelength_angstrom
 from clarice.physics.noise import radial_noise_spectrum, white_noise
 from clarice.physics.simulate import MapPotential, SimulationSettings, simulate
+from clarice.pipeline.prepare import prepare
 
 SOURCES = sorted(Path(clarice.__file__).parent.rglob("*.py"))
 IDENTITY = np.eye(3)[None]
@@ -148,6 +150,31 @@ def test_shifts() -> None:
     images = simulated(blob(32, tuple(molecule)), Poses(rotations, shifts))
     for image, rotation, shift in zip(images, rotations, shifts, strict=True):
         np.testing.assert_allclose(centre_of_mass(image), (rotation @ molecule)[:2] - shift, atol=0.05)
+
+
+def test_contrast() -> None:
+    """Particles of either sign are bright inside; what is written has the sign of what came in."""
+    rotations = so3.random_rotations(30, torch.Generator().manual_seed(6))
+    volume = blob(32, (4, 1, 0), (-3, 5, 2), (0, -4, -5))
+    bright = simulated(volume, Poses(rotations, np.zeros((30, 2))), snr=2.0, noise="white")
+    for sign in (1, -1):
+        made = prepare(ParticleSet(ArraySource(sign * bright), 3.0), sign=sign)
+        inside = made.particles.read()[:, 12:20, 12:20].mean()
+        assert inside > 0.5
+        restored = made.preparation.restore(made.particles.read())
+        assert np.sign(restored[:, 12:20, 12:20].mean()) == sign
+
+
+def test_relative_mse() -> None:
+    """Over the set, inside the inscribed disk: the corners do not count, bright images count more."""
+    truth = np.zeros((2, 16, 16), dtype=np.float32)
+    truth[0, 8, 8], truth[1, 8, 8] = 1, 3
+    estimate = truth.copy()
+    estimate[0, 8, 8] = 0
+    assert relative_mse(estimate, truth) == pytest.approx(1 / 10)
+    estimate[:, 0, 0] = 100
+    assert relative_mse(estimate, truth) == pytest.approx(1 / 10)
+    assert relative_mse(np.zeros_like(truth), truth) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("box", [32, 33])
