@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from tests.e2e.program import call
 
 Clarice = Callable[..., subprocess.CompletedProcess[str]]

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.e2e.program import PROGRAM, call
 
 from clarice.io.mrc import read_mrc
 from clarice.io.star import read_star
-from tests.e2e.program import PROGRAM, call
 
 ROOT = Path(__file__).resolve().parents[2]
 Clarice = Callable[..., subprocess.CompletedProcess[str]]

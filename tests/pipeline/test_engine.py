@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.pipeline.toy_pipeline import count, draw, join, results, toy_stages, walk
 
 from clarice.core.errors import InputError, OutputError, ResourceError
 from clarice.pipeline import engine
@@ -15,7 +16,6 @@ from clarice.pipeline.engine import execute
 from clarice.pipeline.run_folder import open_run
 from clarice.pipeline.stages import Estimate, Stage, stage
 from clarice.pipeline.work import Work
-from tests.pipeline.toy_pipeline import count, draw, join, results, toy_stages, walk
 
 
 @pytest.fixture

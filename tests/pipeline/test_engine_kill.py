@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.pipeline.toy_pipeline import results, run_toy, toy_stages
 
 from clarice.pipeline.engine import execute
 from clarice.pipeline.run_folder import open_run
-from tests.pipeline.toy_pipeline import results, run_toy, toy_stages
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["clarice.pipeline.engine"])
