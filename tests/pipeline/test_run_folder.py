@@ -139,6 +139,14 @@ def test_error_ends_up_in_the_log(tmp_path: Path) -> None:
     assert "stopped: stack.star names no image" in (tmp_path / "run" / "clarice.log").read_text()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
+def test_log_on_a_full_disk_adds_no_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "clarice.log").symlink_to("/dev/full")
+    with open_run(tmp_path, command="a", arguments={}) as run:
+        run.say("hello")
+    assert capsys.readouterr().err == ""
+
+
 def test_temporary_files_of_a_killed_run_are_cleared(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with open_run(folder, command="a", arguments={}):

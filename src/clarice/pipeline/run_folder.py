@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,10 +158,22 @@ def _remove_leftovers(folder: Path) -> None:
             path.unlink()
 
 
+class _LogFile(logging.FileHandler):
+    """A log that cannot be written, on a full disk, does not add to the trouble."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the library's name
+        """Says nothing: the work itself will say what is wrong."""
+
+
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
     """Appends the package's log and Python's warnings to `path`, times in UTC."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    try:
+        handler = _LogFile(path, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror}): remove it or free the disk"
+        ) from error
     handler.setLevel(logging.INFO)
     formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
@@ -176,7 +188,8 @@ def _logging_to(path: Path) -> Iterator[None]:
         for name, level in before.items():
             logging.getLogger(name).removeHandler(handler)
             logging.getLogger(name).setLevel(level)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
 
 
 @contextmanager
