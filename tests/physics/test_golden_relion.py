@@ -1,4 +1,4 @@
-"""Our projections, shifts and CTF against RELION 3.1 on the same map (made by tests/golden/make_golden.py)."""
+"""Our projections, shifts and CTF against RELION 3.1 on the same map (see tests/golden/make_golden.py)."""
 
 from __future__ import annotations
 

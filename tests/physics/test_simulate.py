@@ -88,7 +88,9 @@ def test_poisson_counts_have_mean_one_and_the_stated_snr() -> None:
     counts = simulate(make_atoms(), settings).images + 1
     assert np.array_equal(counts, np.round(counts))
     assert counts.min() >= 0
-    assert float(counts.mean()) == pytest.approx(1.0, abs=0.02)
+    # The CTF leaves the share w of the images' mean, so the mean count is a little above 1.
+    assert float(counts.mean()) == pytest.approx(1.0 + float(noiseless.images.mean()), abs=0.01)
+    assert float(counts.mean()) == pytest.approx(1.0, abs=0.05)
     residual = counts - 1 - noiseless.images
     assert float(np.mean(noiseless.images.astype(float) ** 2) / residual.var()) == pytest.approx(
         0.05, rel=0.06
