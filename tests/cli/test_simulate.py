@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from clarice.cli import simulate as command
-from clarice.core.errors import ClariceError, InputError, OutputError, UsageError
+from clarice.core.errors import ClariceError, InputError, OutputError, ResourceError, UsageError
 from clarice.geometry.so3 import euler_to_matrix
 from clarice.io.mrc import read_mrc, write_mrc
 from clarice.io.star import floats, read_star
@@ -142,3 +142,9 @@ def test_maps_that_are_not_cubes_and_folders_that_are_files_are_refused(tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"):
         run("-o", str(tmp_path / "file"), *OPTIONS)
+
+
+def test_a_set_larger_than_the_disk_is_refused_first(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match="needs"):
+        run("-o", str(tmp_path), "--particles", "1000000000", "--box", "512")
+    assert list(tmp_path.iterdir()) == []

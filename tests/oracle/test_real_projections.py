@@ -1,4 +1,4 @@
-"""Pose conventions on files other people's RELION wrote: stacks with known poses, particles with their map."""
+"""Pose conventions on files of other people's RELION: stacks with known poses, particles with their map."""
 
 from __future__ import annotations
 

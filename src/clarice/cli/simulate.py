@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,7 +13,7 @@ import torch
 import typer
 
 from clarice.cli.console import console, showing_progress
-from clarice.core.errors import OutputError, UsageError
+from clarice.core.errors import OutputError, ResourceError, UsageError
 from clarice.geometry.so3 import symmetry_rotations
 from clarice.io.mrc import read_mrc
 from clarice.physics.atoms import atoms_from_npz, read_structure
@@ -156,10 +157,12 @@ def command(
 def _simulate_into(
     output: Path, specimen: Specimen, source: str, settings: SimulationSettings, contrast: Contrast
 ) -> None:
+    _make_folder(output)
     with showing_progress() as progress, ExitStack() as stack:
-        folder = None
-        if 8 * settings.particles * settings.box**2 > _IN_MEMORY_BYTES:
-            folder = stack.enter_context(_scratch(output))
+        image_bytes = 8 * settings.particles * settings.box**2  # noisy and clean, float32
+        folder = (
+            stack.enter_context(_scratch(output, image_bytes)) if image_bytes > _IN_MEMORY_BYTES else None
+        )
         simulated = simulate(specimen, settings, folder=folder, progress=progress)
         write_simulation(simulated, output, specimen=source, contrast=contrast, progress=progress)
     size = simulated.particles.pixel_size_angstrom
@@ -170,11 +173,22 @@ def _simulate_into(
     )
 
 
-@contextmanager
-def _scratch(output: Path) -> Iterator[Path]:
-    """A folder inside `output` that is gone afterwards."""
+def _make_folder(output: Path) -> None:
+    """Makes the output folder first, so that no work is done for a place that refuses it."""
     try:
         output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {output}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _scratch(output: Path, image_bytes: int) -> Iterator[Path]:
+    """A folder inside `output` that is gone afterwards; the disk must hold the images there and as stacks."""
+    free = shutil.disk_usage(output).free
+    if free < 2 * image_bytes:
+        needed, left = (f"{size / 1e9:.1f} GB" for size in (2 * image_bytes, free))
+        raise ResourceError(f"the disk of {output} has {left} free and this set needs {needed}: make room")
+    try:
         folder = tempfile.TemporaryDirectory(dir=output, prefix=".simulating-")
     except OSError as error:
         raise OutputError(f"cannot write into {output}: {error.strerror or error}") from error
