@@ -8,7 +8,7 @@ diagonal, so the covariance solves its least-squares equations element by elemen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from clarice.core.batches import in_batches
-from clarice.core.particles import FloatArray, RowIndex
+from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.denoise.fourier_bessel import AngularBlock, FourierBessel, fourier_bessel
 from clarice.denoise.noisy_set import NoisySet
@@ -25,14 +25,14 @@ from clarice.denoise.registry import DenoisedRows, as_array, denoiser
 from clarice.denoise.wiener import signal_spectrum
 
 # Shells whose signal, as the detector sees it, is below this share of the noise are left out.
-SMALLEST_SNR = 0.005
+SMALLEST_SNR = 0.02
 # Coefficients up to this many floats are kept between the two passes; above, they are computed twice.
 CACHED_FLOATS = 2**26
 
 
 @dataclass(frozen=True)
 class Coefficients:
-    """Fourier–Bessel coefficients of a set's images, and the transfer of each group at every column (g, K)."""
+    """Fourier–Bessel coefficients of a set's images, and each group's transfer at every column (g, K)."""
 
     noisy: NoisySet
     basis: FourierBessel
@@ -119,7 +119,11 @@ def block_mean(block: AngularBlock, moments: BlockMoments) -> Tensor:
 
 
 def block_covariance(moments: BlockMoments, mean: Tensor) -> Tensor:
-    """Covariance (p, p) of the clean coefficients, positive semidefinite, its noise shrunk away."""
+    """Covariance (p, p) of the clean coefficients, positive semidefinite.
+
+    What stands out of the noise is kept as eigenvectors; the power that remains on the diagonal, which no
+    eigenvector explains, stays as variance of each coefficient by itself.
+    """
     cross = moments.mixed * mean
     centred = moments.second - cross - cross.T + mean[:, None] * moments.weight * mean
     centred = centred - torch.diag(moments.noise)
@@ -127,14 +131,21 @@ def block_covariance(moments: BlockMoments, mean: Tensor) -> Tensor:
     # Noise alone would give entry (k, k) the standard deviation level(k) √(2 / count).
     level = (moments.count * moments.noise_square).sqrt() / moments.weight.diagonal().clamp(min=1e-12)
     scale = level.clamp(min=1e-12).rsqrt()
-    return shrunk(covariance * scale[:, None] * scale, moments.count) / (scale[:, None] * scale)
+    common = shrunk(covariance * scale[:, None] * scale, moments.count) / (scale[:, None] * scale)
+    return common + torch.diag(_smoothed(covariance.diagonal() - common.diagonal()).clamp(min=0))
+
+
+def _smoothed(values: Tensor) -> Tensor:
+    """Running mean over five neighbours, fewer at the ends."""
+    padded = torch.nn.functional.avg_pool1d(values[None], 5, stride=1, padding=2, count_include_pad=False)
+    return padded[0]
 
 
 def shrunk(covariance: Tensor, count: int) -> Tensor:
-    """Spiked-covariance shrinkage in units where the noise is white with variance 1 (Donoho, Gavish & Johnstone 2018).
+    """Spiked-covariance shrinkage where noise is white with variance 1 (Donoho, Gavish & Johnstone 2018).
 
-    `covariance` (p, p) is a sample covariance of `count` samples less the identity. Eigenvalues that noise alone
-    could give, λ ≤ (1 + √γ)² with γ = p / count, are removed; the others are optimal in Frobenius norm.
+    `covariance` (p, p) is a sample covariance of `count` samples less the identity. Eigenvalues that noise
+    alone could give, λ ≤ (1 + √γ)² with γ = p / count, are removed; the others are optimal in Frobenius norm.
     """
     gamma = len(covariance) / count
     values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
@@ -145,7 +156,8 @@ def shrunk(covariance: Tensor, count: int) -> Tensor:
     excess = (spike - 1).clamp(min=1e-12)
     cosine = ((1 - gamma / excess.square()) / (1 + gamma / excess)).clamp(min=0)
     shrunken = torch.where(kept, excess * cosine, torch.zeros_like(values))
-    return (vectors * shrunken) @ vectors.T
+    result: Tensor = (vectors * shrunken) @ vectors.T
+    return result
 
 
 def filters(covariance: Tensor, transfer: Tensor) -> Tensor:
@@ -153,7 +165,8 @@ def filters(covariance: Tensor, transfer: Tensor) -> Tensor:
     inner = transfer[:, :, None] * covariance * transfer[:, None, :]
     inner.diagonal(dim1=1, dim2=2).add_(1)
     factor = torch.linalg.cholesky(inner)
-    return torch.cholesky_solve(transfer[:, :, None] * covariance, factor).transpose(1, 2)
+    solved: Tensor = torch.cholesky_solve(transfer[:, :, None] * covariance, factor)
+    return solved.transpose(1, 2)
 
 
 def band_limit(noisy: NoisySet, spectrum: Tensor) -> float:

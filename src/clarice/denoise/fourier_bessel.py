@@ -1,10 +1,10 @@
-"""The Fourier–Bessel basis of the disk inscribed in the box: steerable, orthonormal, diagonal for radial filters.
+"""The Fourier–Bessel basis of the disk inscribed in the box: steerable, orthonormal, fit for radial filters.
 
     ψ(ρ, θ) = N J_m(λ ρ / a) · {1, √2 cos mθ, √2 sin mθ},  N = 1 / (√π a |J_{m+1}(λ)|),  J_m(λ) = 0
 
-White noise stays white in it. A coefficient is, up to a constant, the angular frequency m of the image's Fourier
-transform on the ring of radius λ / 2πa (cycles per pixel), so a radial filter multiplies it by its value there
-as long as what it spreads stays inside the disk.
+White noise stays white in it. A coefficient is, up to a constant, the angular frequency m of the image's
+Fourier transform on the ring of radius λ / 2πa (cycles per pixel), so a radial filter multiplies it by its
+value there as long as what it spreads stays inside the disk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AngularBlock:
-    """Where angular frequency `m` stands among the coefficients, and the `radii` (p,) of its rings, cycles/pixel.
+    """Columns of angular frequency `m`, and the `radii` (p,) of its rings in cycles per pixel.
 
     Columns `start` to `start + p` hold the cosines; for m > 0 the next p hold the sines.
     """
@@ -44,7 +44,7 @@ class AngularBlock:
     def of(self, coefficients: Tensor) -> Tensor:
         """This block's part (n, phases, p) of coefficients (n, K), a view."""
         width = self.phases * self.count
-        return coefficients[:, self.start : self.start + width].unflatten(1, (self.phases, self.count))
+        return coefficients[:, self.start : self.start + width].reshape(-1, self.phases, self.count)
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ class FourierBessel:
         return result
 
     def synthesise(self, coefficients: Tensor) -> Tensor:
-        """Images (n, L, L) with these coefficients (n, K); zero outside the disk. The adjoint of `analyse`."""
+        """Images (n, L, L) of coefficients (n, K), zero outside the disk: the adjoint of `analyse`."""
         half = math.isqrt(len(self.matrices[0]))
         parts = [
-            (coefficients[:, columns] @ matrix.T).unflatten(1, (half, half))
+            (coefficients[:, columns] @ matrix.T).view(-1, half, half)
             for columns, matrix in zip(self.columns, self.matrices, strict=True)
         ]
         before = 1 if self.box % 2 == 0 else 0  # index 0 of an even box has no mirror image about L // 2
@@ -95,11 +95,11 @@ def _symmetric(images: Tensor) -> Tensor:
 
 
 def _folded(images: Tensor) -> list[Tensor]:
-    """Quadrants (n, h + 1, h + 1), even/odd in y times even/odd in x: each function's pixels summed by symmetry."""
+    """Quadrants (n, h + 1, h + 1) of the parts even or odd in y and in x, summed by symmetry."""
     half = images.shape[-1] // 2
 
     def fold(values: Tensor, sign: int) -> Tensor:
-        """Folds the last axis about its middle; the middle itself is counted once (and is 0 for odd parts)."""
+        """Folds the last axis about its middle, which is counted once; odd functions vanish there."""
         positive = values[..., half:]
         mirrored = torch.nn.functional.pad(values[..., :half].flip(-1), (1, 0))
         return positive + sign * mirrored

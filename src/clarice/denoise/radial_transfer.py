@@ -1,8 +1,8 @@
-"""Astigmatic transfer functions made radial: images turned so that each group's transfer depends on |k| alone.
+"""Astigmatic transfer functions made radial, so that each group's depends on |k| alone.
 
-With h² the mean of H² over the ring, y is multiplied by H / h: phases are flipped, the noise keeps its variance on
-the average over each ring, and the signal's transfer becomes H² / h, whose mean over the ring is h. For defocus U = V
-this is exact phase flipping.
+With h² the mean of H² over the ring, y is multiplied by H / h: phases are flipped, the noise keeps its
+variance on the average over each ring, and the signal's transfer becomes H² / h, whose mean over the ring is
+h. For defocus U = V this is exact phase flipping.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def mean_square_ctf(optics: Optics, frequencies_per_angstrom: FloatArray) -> Flo
 
 @dataclass(frozen=True)
 class TransferGroups:
-    """Particles grouped by radial transfer: `group` (n,) is each one's row of `optics` (g) and of `noise_group` (g,).
+    """Particles grouped by radial transfer: `group` (n,) is the row of `optics` (g) and `noise_group` (g,).
 
     `optics` is None where the set has none.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +13,7 @@ from clarice.core.errors import InputError
 from clarice.core.particles import FloatArray, ParticleSet
 from clarice.denoise.noisy_set import NoisySet
 from clarice.geometry.fourier import fourier_resize
-
-CtfState = Literal["intact", "flipped", "multiplied", "none"]
+from clarice.pipeline.preflight.verdict import CtfState
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from clarice.geometry.fourier import fourier_resize, radius_grid
 from clarice.io.mrc import MrcSource, MrcStackWriter
 from clarice.physics.ctf import ctf_at, rfft_frequency_grid
 from clarice.physics.noise import radial_noise_spectrum, radial_to_rfft_grid
-from clarice.pipeline.preparation import CtfState, GroupNoise, Preparation
+from clarice.pipeline.preflight.verdict import CtfState
+from clarice.pipeline.preparation import GroupNoise, Preparation
 
 # Boxes above this are reduced to it: the first map of a particle does not need finer pixels.
 LARGEST_DEFAULT_BOX = 64
@@ -167,7 +168,7 @@ def plan(
     particles: ParticleSet,
     *,
     sign: int,
-    ctf_state: CtfState = "intact",
+    ctf_state: CtfState = "raw",
     working_box: int | None = None,
     background_radius_px: float | None = None,
     progress: Progress = silent,
@@ -261,7 +262,7 @@ def prepare(
     particles: ParticleSet,
     *,
     sign: int,
-    ctf_state: CtfState = "intact",
+    ctf_state: CtfState = "raw",
     working_box: int | None = None,
     background_radius_px: float | None = None,
     images_path: Path | None = None,
