@@ -131,9 +131,9 @@ def _is_spider(head: bytes) -> bool:
 
 
 def _is_imagic(path: Path, head: bytes) -> bool:
-    """Imagic: 1,024-byte header records in `.hed` (image number, images that follow), pixels alone in `.img`."""
+    """Imagic: header records of 1,024 bytes in `.hed` (the first word is 1), pixels alone in `.img`."""
     partner = {".hed": ".img", ".img": ".hed"}.get(path.suffix)
     if partner is None or not path.with_suffix(partner).is_file():
         return False
     header = head if path.suffix == ".hed" else read_head(path.with_suffix(partner))
-    return len(header) >= 1024 and any(struct.unpack(f"{order}i", header[:4])[0] == 1 for order in ("<", ">"))
+    return len(header) >= 1024 and header[:4] in (struct.pack("<i", 1), struct.pack(">i", 1))

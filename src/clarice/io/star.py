@@ -152,7 +152,7 @@ def _read_rows(
         row = _tokens(line) if '"' in line or "'" in line or "#" in line else line.split()
         if not row:
             continue
-        if len(row) != width:
+        if len(row) != width or row[0] == "loop_":
             if row[0].startswith("_") or row[0].lower() == "loop_":
                 raise InputError(
                     f"{path}, line {number + 1}: block data_{name} holds a second table; "

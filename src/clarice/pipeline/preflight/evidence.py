@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from clarice.core.particles import ParticleSet
 from clarice.io.cryosparc import CryosparcTable, missing_ctf_fields
 from clarice.io.relion import RelionTable, missing_ctf_columns
-from clarice.pipeline.preflight.pixels import DISK_SHARES, PixelScan
+from clarice.pipeline.preflight.pixels import DISK_SHARES, PixelScan, means_over_errors, z_scores
 from clarice.pipeline.preflight.transfer import TransferFindings
 from clarice.pipeline.preflight.verdict import Contrast, ContrastSign, CtfEvidence, CtfState
 
@@ -33,13 +33,16 @@ def judge_contrast(
     particles: ParticleSet, scan: PixelScan, transfer: TransferFindings | None, given: ContrastSign | None
 ) -> Contrast:
     """Protein bright or dark: what the user says, else the images, else the file, else ambiguous."""
-    scores = scan.disk_scores()
-    best = int(np.argmax(np.abs(scores)))
-    opposite = float(max(0.0, np.max(-np.sign(scores[best]) * scores)))
+    contrasts = scan.disk_contrasts()
+    ratios, scores = means_over_errors(contrasts), z_scores(contrasts)
+    best = int(np.argmax(np.abs(ratios)))
+    against = -np.sign(ratios[best]) * ratios
+    opposite = int(np.argmax(against))
     score = float(scores[best])
     low = None if transfer is None else _low_frequency_z(transfer.low_frequency_z, best)
     agree = low is not None and min(abs(low), abs(score)) >= _AGREEING_Z and low * score > 0
-    clear = (abs(score) >= CONTRAST_Z or agree) and opposite <= _OPPOSITE_SHARE * abs(score)
+    one_sided = against[opposite] <= _OPPOSITE_SHARE * abs(ratios[best])
+    clear = (abs(score) >= CONTRAST_Z or agree) and one_sided
     seen: ContrastSign = ("bright" if score > 0 else "dark") if clear else "ambiguous"
     stated = stated_contrast(particles)
     sign, basis = seen, "images"
@@ -52,11 +55,16 @@ def judge_contrast(
         basis=basis,  # type: ignore[arg-type]
         disk_z=score,
         disk_radius_px=DISK_SHARES[best] * particles.box,
-        disk_difference_sigma=scan.disk_difference_sigma(best),
-        opposite_z=opposite,
+        disk_difference_sigma=_in_sigma(contrasts[:, best], scan),
+        opposite_z=max(0.0, float(-np.sign(score) * scores[opposite])),
         low_frequency_z=low,
         stated=stated,
     )
+
+
+def _in_sigma(contrasts: NDArray[np.float64], scan: PixelScan) -> float:
+    sigma = scan.findings().background_sigma
+    return float(contrasts.mean() / sigma) if len(contrasts) and sigma > 0 else 0.0
 
 
 def _low_frequency_z(ring_z: NDArray[np.float64], best: int) -> float:

@@ -100,37 +100,36 @@ class PixelScan:
             normalised=bool(abs(mean) < 0.25 and 0.7 < sigma < 1.4 and spread < 0.3),
         )
 
-    def disk_scores(self) -> NDArray[np.float64]:
-        """z-score over particles of inside less outside for each disk of `DISK_SHARES`."""
-        return z_scores(np.concatenate(self.disk_means)) if self.disk_means else np.zeros(len(DISK_SHARES))
-
-    def disk_difference_sigma(self, disk: int) -> float:
-        """Mean of inside less outside for one disk, in units of the background's σ."""
-        if not self.disk_means:
-            return 0.0
-        sigma = np.median(np.concatenate(self.background)[:, 1])
-        return float(np.concatenate(self.disk_means)[:, disk].mean() / sigma) if sigma > 0 else 0.0
+    def disk_contrasts(self) -> NDArray[np.float64]:
+        """Mean inside less mean outside, one row an image and one column a disk of `DISK_SHARES`."""
+        return np.concatenate([np.zeros((0, len(DISK_SHARES))), *self.disk_means])
 
     def background_share(self) -> float:
-        """Variance outside the inscribed circle over that of whole images: near 0 without noise; 0 if
-        unknown.
-        """
+        """Variance outside the inscribed circle over that of whole images: near 0 without noise."""
         if not self.background:
             return 0.0
         _, outside, whole = np.median(np.concatenate(self.background), axis=0)
         return float((outside / whole) ** 2) if whole > 0 else 0.0
 
 
+def means_over_errors(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of each column of (n, k) over its standard error: Student's t with n − 1 degrees; 0 for n < 2."""
+    if len(values) < 2:
+        return np.zeros(values.shape[1])
+    error = values.std(axis=0, ddof=1) / np.sqrt(len(values))
+    return np.asarray(
+        np.divide(values.mean(axis=0), error, out=np.zeros(values.shape[1]), where=error > 0),
+        dtype=np.float64,
+    )
+
+
 def z_scores(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far the mean of each column of (n, k) lies from 0: Student's t as a normal deviate, 0 for n < 2.
+    """How far the mean of each column of (n, k) lies from 0: Student's t as a normal deviate.
 
     Wallace (1959) converts t without underflow: z = (8ν + 1) / (8ν + 3) · √(ν ln(1 + t² / ν)).
     """
-    freedom = len(values) - 1
-    if freedom < 1:
-        return np.zeros(values.shape[1])
-    error = values.std(axis=0, ddof=1) / np.sqrt(freedom + 1)
-    ratio = np.divide(values.mean(axis=0), error, out=np.zeros(values.shape[1]), where=error > 0)
+    freedom = max(len(values) - 1, 1)
+    ratio = means_over_errors(values)
     deviate = (8 * freedom + 1) / (8 * freedom + 3) * np.sqrt(freedom * np.log1p(ratio**2 / freedom))
     return np.asarray(np.sign(ratio) * deviate)
 
