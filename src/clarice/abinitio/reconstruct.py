@@ -39,6 +39,18 @@ class SliceSums:
         kernel = 2 * spread_from(weights.to(torch.complex64), frequencies, 2 * box).real
         return cls(data, kernel)
 
+    def shell_weight(self) -> Tensor:
+        """Mean weight of the samples in each Fourier shell of the map, (L // 2 + 1,).
+
+        The weight of a frequency is the normal operator's Rayleigh quotient for its plane wave in the box, which
+        windows the kernel by the overlap of the box with itself and so is never negative.
+        """
+        box = self.data.shape[-1]
+        overlap = (1 - (torch.arange(2 * box) - box).abs() / box).to(self.kernel)
+        windowed = self.kernel * overlap[:, None, None] * overlap[:, None] * overlap
+        axis = box + 2 * (torch.arange(box) - box // 2)  # every second frequency of the doubled grid
+        return shell_mean(centred_fft3(windowed).real[axis][:, axis][:, :, axis], 3).clamp_min(0)
+
     def __add__(self, other: SliceSums) -> SliceSums:
         return SliceSums(self.data + other.data, self.kernel + other.kernel)
 

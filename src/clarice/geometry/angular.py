@@ -17,6 +17,7 @@ a small Fourier matrix, which the matrix units of CPUs and GPUs run an order of 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -59,18 +60,64 @@ def _fourier_matrix(n_angles: int, dtype: torch.dtype, device: torch.device) -> 
     return matrix.to(dtype=dtype, device=device)
 
 
-def correlate_spectra(a: Tensor, b: Tensor, n_angles: int) -> Tensor:
-    """Scores (T, n, j) from packed spectra `a` (M, n, 2C) and `b` (M, j, 2C) of one dtype."""
-    b_real = b.transpose(1, 2)  # (M, 2C, j)
+def _conjugate_products(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """`b` (M, j, 2C) as right factors (M, 2C, j) that give the real and imaginary part of a · conj b."""
+    b_real = b.transpose(1, 2)
     upper, lower = b_real.chunk(2, dim=1)
-    b_imaginary = torch.cat([-lower, upper], dim=1)
     # a · conj b = (a_r b_r + a_i b_i) + i (a_i b_r − a_r b_i)
+    return b_real, torch.cat([-lower, upper], dim=1)
+
+
+def correlate_spectra(a: Tensor, b: Tensor, n_angles: int) -> Tensor:
+    """Scores (T, n, j) from packed spectra `a` (M, n, 2C) and `b` (M, j, 2C) of one dtype; differentiable."""
+    b_real, b_imaginary = _conjugate_products(a, b)
     if a.dtype == torch.float32:
         cross = torch.complex(torch.bmm(a, b_real), torch.bmm(a, b_imaginary))
         return torch.fft.irfft(cross, n=n_angles, dim=0, norm="forward")
     cross = torch.bmm(torch.cat([a, a]), torch.cat([b_real, b_imaginary]))  # (2M, n, j)
     scores = _fourier_matrix(n_angles, a.dtype, a.device) @ cross.flatten(1)
     return scores.view(n_angles, a.shape[1], b.shape[1])
+
+
+@dataclass(frozen=True)
+class CrossSpectra:
+    """Cross-spectra of n signals with j references, to be turned into scores under any offset.
+
+    In bfloat16 the offset enters as two more rows of the Fourier product, which sums in float32: scores near zero,
+    those that decide a softmax once its peak is subtracted, come out with full precision.
+    """
+
+    products: Tensor
+    n_angles: int
+
+    @classmethod
+    def of(cls, a: Tensor, b: Tensor, n_angles: int) -> CrossSpectra:
+        """From packed spectra `a` (M, n, 2C) and `b` (M, j, 2C) of one dtype."""
+        b_real, b_imaginary = _conjugate_products(a, b)
+        if a.dtype == torch.float32:
+            return cls(torch.complex(torch.bmm(a, b_real), torch.bmm(a, b_imaginary)), n_angles)
+        n_frequencies = a.shape[0]
+        products = a.new_empty((2 * n_frequencies + 2, a.shape[1], b.shape[1]))
+        torch.bmm(a, b_real, out=products[:n_frequencies])
+        torch.bmm(a, b_imaginary, out=products[n_frequencies : 2 * n_frequencies])
+        return cls(products, n_angles)
+
+    def scores(self, offset: Tensor) -> Tensor:
+        """Scores plus `offset` (n, j) float32: (T, n, j) in the spectra's precision."""
+        if self.products.is_complex():
+            return torch.fft.irfft(self.products, n=self.n_angles, dim=0, norm="forward").add_(offset)
+        coarse = offset.to(self.products.dtype)
+        self.products[-2] = coarse
+        self.products[-1] = (offset - coarse.float()).to(coarse.dtype)
+        matrix = _offset_matrix(self.n_angles, self.products.dtype, self.products.device)
+        return (matrix @ self.products.flatten(1)).view(self.n_angles, *offset.shape)
+
+
+@lru_cache(maxsize=32)
+def _offset_matrix(n_angles: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """`_fourier_matrix` with two columns of ones for the offset's coarse and fine part."""
+    matrix = _fourier_matrix(n_angles, dtype, device)
+    return torch.cat([matrix, matrix.new_ones((n_angles, 2))], dim=1)
 
 
 def correlate(
@@ -122,12 +169,33 @@ def average_spectra(posterior: Tensor, b: Tensor) -> Tensor:
     return torch.bmm(real.contiguous(), b) + torch.bmm(imaginary.contiguous(), turned)
 
 
+@dataclass(frozen=True)
+class AngularMass:
+    """Weights over (φ, i, j) as their angular spectrum, real and imaginary (M, n, j) each."""
+
+    real: Tensor
+    imaginary: Tensor
+
+    @classmethod
+    def of(cls, weights: Tensor) -> AngularMass:
+        """From weights (T, n, j)."""
+        return cls(*posterior_spectrum(weights))
+
+    @property
+    def total(self) -> Tensor:
+        """Weights summed over φ, (n, j) float32."""
+        return self.real[0].float()
+
+    def onto(self, a: Tensor) -> Tensor:
+        """Packed spectrum (M, j, 2C) of `out_j = Σ w T_−φ a_i` from the spectrum `a` (M, n, 2C)."""
+        a_real, a_imaginary = a.chunk(2, dim=-1)
+        turned = torch.cat([a_imaginary, -a_real], dim=-1)  # −i · a
+        return torch.bmm(self.real.transpose(1, 2), a) + torch.bmm(self.imaginary.transpose(1, 2), turned)
+
+
 def average_onto_spectra(posterior: Tensor, a: Tensor) -> Tensor:
     """Packed spectrum (M, j, 2C) of `out_j = Σ p T_−φ a_i` from a posterior (T, n, j) and spectrum `a` (M, n, 2C)."""
-    real, imaginary = posterior_spectrum(posterior)
-    a_real, a_imaginary = a.chunk(2, dim=-1)
-    turned = torch.cat([a_imaginary, -a_real], dim=-1)  # −i · a
-    return torch.bmm(real.transpose(1, 2), a) + torch.bmm(imaginary.transpose(1, 2), turned)
+    return AngularMass.of(posterior).onto(a)
 
 
 def average(posterior: Tensor, b: Tensor, *, mirror: bool = False) -> Tensor:

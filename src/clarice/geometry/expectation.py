@@ -181,29 +181,27 @@ class _Accumulator:
         count, n_shifts, n_references = prior.shape
         n_angles = signals.shape[-1]
         spectrum = angular.to_spectrum(signals)
-        n_rings = signals.shape[1]
-        base = spectrum[0, :, :n_rings] @ references.constant.T + prior.reshape(-1, n_references)
-        scores = angular.correlate_spectra(spectrum.to(dtype), references.turning, n_angles) + base
-        over_angles = scores.amax(dim=0).view(count, -1)  # (b, S · J')
+        base = spectrum[0, :, : signals.shape[1]] @ references.constant.T + prior.reshape(-1, n_references)
+        cross = angular.CrossSpectra.of((spectrum / temperature).to(dtype), references.turning, n_angles)
+        base /= temperature
+        zero = torch.zeros_like(base)
+        over_angles = (cross.scores(zero).amax(dim=0).float() + base).view(count, -1)  # (b, S · J')
         peak, flat = over_angles.max(dim=1)
         shift_index, reference = flat // n_references, flat % n_references
-        row_of = torch.arange(count, device=flat.device) * n_shifts + shift_index
-        angle = scores[:, row_of, reference].argmax(dim=0)
-        scores.view(n_angles, count, -1).sub_(peak[None, :, None])
-        if temperature != 1.0:
-            scores.mul_(1 / temperature)
-        weights = scores.exp_()
-        by_reference = weights.sum(dim=0).view(count, n_shifts, n_references).sum(dim=1)
+        every = torch.arange(count, device=flat.device)
+        weights = cross.scores(base - peak.repeat_interleave(n_shifts)[:, None])
+        angle = weights[:, every * n_shifts + shift_index, reference].argmax(dim=0)
+        averaged = angular.AngularMass.of(weights.exp_())
+        by_reference = averaged.total.view(count, n_shifts, n_references).sum(dim=1)
         normaliser = by_reference.sum(dim=1)
         mass = by_reference / normaliser[:, None]
-        self.log_evidence[rows] = peak / temperature + normaliser.log() - math.log(n_angles * n_shifts)
+        self.log_evidence[rows] = temperature * (peak + normaliser.log() - math.log(n_angles * n_shifts))
         self.best[rows] = torch.stack([shift_index, reference, angle], dim=1)
-        self.best_shift[rows] = shifts[torch.arange(count, device=flat.device), shift_index]
+        self.best_shift[rows] = shifts[every, shift_index]
         self.confidence[rows] = mass.gather(1, reference[:, None])[:, 0]
         self.mass[rows] = mass
         scaled = spectrum * normaliser.reciprocal().repeat_interleave(n_shifts)[:, None]
-        averaged = angular.average_onto_spectra(weights.to(dtype), scaled.to(dtype))
-        self.numerator += averaged
+        self.numerator += averaged.onto(scaled.to(dtype))
         self.denominator += mass.T @ self.stack.power[rows]
 
     def result(self, mirror: bool) -> Expectation:

@@ -34,7 +34,8 @@ def _adjoint(values: Tensor, frequencies: Tensor, box: int) -> Tensor:
     ndim = frequencies.shape[1]
     strengths = np.ascontiguousarray(values.detach().to("cpu", torch.complex64).numpy())
     transform = finufft.nufft2d1 if ndim == 2 else finufft.nufft3d1
-    modes = transform(*_points(frequencies), strengths, (box,) * ndim, eps=PRECISION, isign=1)
+    # One thread: spreading in parallel adds in an order that changes from run to run.
+    modes = transform(*_points(frequencies), strengths, (box,) * ndim, eps=PRECISION, isign=1, nthreads=1)
     return torch.from_numpy(np.ascontiguousarray(modes)).to(values.device)
 
 

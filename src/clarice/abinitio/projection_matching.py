@@ -1,0 +1,193 @@
+"""Ab initio by projection matching: marginalised EM from random starts with annealed resolution.
+
+Each start begins with random orientations, whose map is a near-round blob, and climbs in resolution over small random
+batches, which lets it leave wrong structures early on (stochastic EM). The start whose map explains held-out particles
+best is kept and finished on the whole set.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clarice.abinitio.reconstruct import SliceSums, solve_map, spectral_prior
+from clarice.abinitio.ring_source import RingSource, Rows
+from clarice.abinitio.views import ViewGrid
+from clarice.core.particles import Poses
+from clarice.core.progress import Progress, silent
+from clarice.geometry import so3
+from clarice.geometry.angular import fast_dtype
+from clarice.geometry.expectation import Expectation, RingStack, expectation, shift_grid
+from clarice.geometry.fourier import fourier_resize, radius_grid
+from clarice.geometry.polar import FourierRings
+
+logger = logging.getLogger(__name__)
+
+# Solvent support: this much wider than the particle, with a soft edge of these voxels.
+SUPPORT_MARGIN, SUPPORT_EDGE_VOXELS = 1.12, 2.0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Some iterations at one resolution. `radius` is in cycles per particle diameter."""
+
+    radius: float
+    iterations: int
+    batch: int
+    spacing_deg: float
+    temperature: float
+
+
+# Radii in cycles per diameter: 4 is where the shape first breaks its round symmetry.
+CLIMB = (Phase(4.0, 10, 300, 15.0, 2.0), Phase(5.3, 5, 500, 12.0, 1.0))
+FINISH = (Phase(6.5, 4, 1500, 10.0, 1.0),)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user decides: particle diameter, random starts, point group, largest shift, seed."""
+
+    diameter_px: float
+    starts: int = 3
+    symmetry: str = "C1"
+    max_shift_px: float = 4.0
+    shift_step_px: float = 2.0
+    held_out: int = 400
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Start:
+    """One random start: its seed and the mean log-likelihood ratio of held-out particles under its map."""
+
+    seed: int
+    log_likelihood: float
+
+
+@dataclass(frozen=True)
+class InitialMap:
+    """The chosen map (L, L, L) in the particles' box, poses found on the way, their confidence, and all starts."""
+
+    volume: Tensor
+    poses: Poses
+    confidence: Rows
+    starts: tuple[Start, ...]
+    chosen: int
+    radius_px: float
+
+
+def spherical_support(box: int, diameter: float) -> Tensor:
+    """Soft sphere (box,)*3 a little wider than `diameter`, both in voxels."""
+    edge = SUPPORT_MARGIN * diameter / 2 + SUPPORT_EDGE_VOXELS
+    return ((edge - radius_grid(box, 3)) / SUPPORT_EDGE_VOXELS).clamp(0, 1)
+
+
+def initial_map(particles: RingSource, settings: Settings, progress: Progress = silent) -> InitialMap:
+    """The best of several random starts, finished on the whole set."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    order = torch.randperm(len(particles), generator=generator).numpy()
+    held_out, training = np.split(order, [min(settings.held_out, len(order) // 5)])
+    climbs = []
+    steps = settings.starts * sum(phase.iterations for phase in CLIMB) + sum(p.iterations for p in FINISH)
+    counter = _Counter(progress, steps)
+    for index in range(settings.starts):
+        seed = settings.seed * 1000 + index
+        climb = _Climb(particles, settings, training, seed)
+        for phase in CLIMB:
+            climb.run(phase, counter)
+        score = climb.score(held_out, CLIMB[-1])
+        logger.info("random start %d: held-out log-likelihood %.3f", seed, score)
+        climbs.append((climb, Start(seed, score)))
+    chosen = int(np.argmax([start.log_likelihood for _, start in climbs]))
+    climb = climbs[chosen][0]
+    climb.training = order
+    for phase in FINISH:
+        climb.run(phase, counter)
+    grid, result = climb.expect(np.arange(len(particles)), FINISH[-1])
+    poses = Poses(grid.poses(result), result.shift_px.double().numpy())
+    # The climb works in a Fourier-cropped box: the same spectrum, so grey values shrink as voxels do.
+    volume = fourier_resize(climb.volume, particles.box, 3) * (climb.volume_box / particles.box) ** 3
+    starts = tuple(start for _, start in climbs)
+    return InitialMap(volume, poses, result.confidence.numpy(), starts, chosen, climb.rings(FINISH[-1]).radii[-1])
+
+
+@dataclass
+class _Counter:
+    progress: Progress
+    total: int
+    done: int = 0
+
+    def step(self) -> None:
+        self.done += 1
+        self.progress("ab initio", self.done, self.total)
+
+
+class _Climb:
+    """One start: its map on its way up."""
+
+    def __init__(self, particles: RingSource, settings: Settings, training: Rows, seed: int) -> None:
+        self.particles, self.settings, self.training = particles, settings, training
+        self.generator = torch.Generator().manual_seed(seed)
+        self.symmetry = so3.symmetry_rotations(settings.symmetry)
+        finest = max(self.rings(phase).radii[-1] for phase in (*CLIMB, *FINISH))
+        self.volume_box = min(particles.box, 2 * int(np.ceil(finest + 3)))
+        diameter = settings.diameter_px * self.volume_box / particles.box
+        self.support = spherical_support(self.volume_box, diameter)
+        self.shifts = shift_grid(settings.max_shift_px, settings.shift_step_px)
+        self.volume = self._random_blob(CLIMB[0])
+
+    def rings(self, phase: Phase) -> FourierRings:
+        """The rings of a phase, in the particles' box."""
+        radius = phase.radius * self.particles.box / self.settings.diameter_px
+        return FourierRings.up_to(self.particles.box, min(radius, self.particles.box / 2 - 1), self.settings.diameter_px)
+
+    def _random_blob(self, phase: Phase) -> Tensor:
+        rows = self._batch(phase)
+        rings = self.rings(phase)
+        stack = self.particles.rings(rings, rows)
+        grid = ViewGrid(so3.random_rotations(len(rows), self.generator), rings, self.volume_box)
+        weights = rings.area_weights()[:, None]
+        values = (stack.filtered * weights).reshape(-1)
+        densities = (stack.power[..., None] * weights).expand(-1, -1, rings.n_angles // 2).reshape(-1)
+        sums = SliceSums.of(grid.frequencies(), values, densities, self.volume_box)
+        flat = torch.full((self.volume_box // 2 + 1,), 1e6)
+        return solve_map(sums, flat, self.support)
+
+    def _batch(self, phase: Phase) -> Rows:
+        chosen = torch.randperm(len(self.training), generator=self.generator)[: phase.batch]
+        return np.sort(self.training[chosen.numpy()])
+
+    def expect(self, rows: Rows, phase: Phase) -> tuple[ViewGrid, Expectation]:
+        """Expectation step of `rows` on a randomly turned grid, so that no grid direction is favoured for long."""
+        rings = self.rings(phase)
+        turn = so3.random_rotations(1, self.generator)[0]
+        grid = ViewGrid.hemisphere(phase.spacing_deg, rings, self.volume_box, turn)
+        stack = self.particles.rings(rings, rows)
+        result = expectation(
+            stack,
+            grid.references(self.volume),
+            self.shifts,
+            mirror=True,
+            temperature=phase.temperature,
+            dtype=fast_dtype(),
+        )
+        return grid, result
+
+    def run(self, phase: Phase, counter: _Counter) -> None:
+        """The iterations of one phase."""
+        for _ in range(phase.iterations):
+            grid, result = self.expect(self._batch(phase), phase)
+            sums = grid.sums(result.numerator, result.denominator, self.symmetry)
+            prior = spectral_prior(self.volume)
+            prior[int(grid.rings.radii[-1]) + 2 :] = 0
+            self.volume = solve_map(sums, prior, self.support, self.volume, iterations=8)
+            counter.step()
+
+    def score(self, rows: Rows, phase: Phase) -> float:
+        """Mean log-likelihood ratio (against pure noise) of particles the map has not seen."""
+        _, result = self.expect(rows, phase)
+        return float(result.log_evidence.mean())
