@@ -7,9 +7,8 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
-import typer.main
+from typer.testing import CliRunner
 
 from clarice.cli.app import app
 
@@ -36,16 +35,9 @@ def commands(program: str) -> list[tuple[str, str]]:
     return [(page, line) for page, line in found if shlex.split(line, comments=True)[0].endswith(program)]
 
 
-def understand(words: list[str]) -> None:
-    """Parses a command line as the program would, without running it."""
-    command: click.Command = typer.main.get_command(app)
-    context = click.Context(command, info_name="clarice")
-    while isinstance(command, click.Group):
-        inner = command.get_command(context, words[0])
-        assert inner is not None, f"no command named {words[0]}"
-        command, words = inner, words[1:]
-        context = click.Context(command, parent=context, info_name=command.name)
-    command.make_context(command.name, list(words), parent=context.parent)
+def understood(words: list[str]) -> bool:
+    """Whether the program knows the command and all its options; `--help` keeps it from doing the work."""
+    return CliRunner().invoke(app, [*words, "--help"]).exit_code == 0
 
 
 def test_readme_starts_with_commands() -> None:
@@ -53,29 +45,19 @@ def test_readme_starts_with_commands() -> None:
 
 
 @pytest.mark.parametrize(("page", "line"), commands("clarice"))
-def test_commands_are_understood(
-    page: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    words = shlex.split(line, comments=True)[1:]
-    for word in words:
-        path = tmp_path / word
-        if re.search(r"\.(star|cs|mrcs?|json|npz|cif|pdb)$", word):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-    understand(words)
+def test_commands_are_understood(page: str, line: str) -> None:
+    assert understood(shlex.split(line, comments=True)[1:])
 
 
-@pytest.mark.parametrize("line", ["clarice runn x.star", "clarice run x.star -o out --no-such-option"])
+@pytest.mark.parametrize("line", ["runn x.star", "check x.star --no-such-option", "evaluate mop a.mrc b.mrc"])
 def test_a_wrong_command_would_be_noticed(line: str) -> None:
-    with pytest.raises((AssertionError, click.UsageError)):
-        understand(line.split()[1:])
+    assert not understood(line.split())
 
 
 @pytest.mark.parametrize(("page", "line"), commands("make"))
 def test_make_targets_exist(page: str, line: str) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in line.split()[1:]:
+    for target in shlex.split(line, comments=True)[1:]:
         assert "=" in target or re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE)
 
 

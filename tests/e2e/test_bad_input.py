@@ -52,10 +52,10 @@ def make_images_constant(stack: Path) -> str:
     return "constant"
 
 
-def rename_column(old: str) -> Callable[[Path], str]:
+def rename_column(old: str, named: str) -> Callable[[Path], str]:
     def rename(stack: Path) -> str:
         stack.write_text(stack.read_text().replace(old, "_rlnSomethingElse"))
-        return old.removeprefix("_")
+        return named
 
     rename.__name__ = f"without {old}"
     return rename
@@ -84,9 +84,9 @@ def remove_table(stack: Path) -> str:
         spoil_images,
         put_nan,
         make_images_constant,
-        rename_column("_rlnImageName"),
-        rename_column("_rlnImagePixelSize"),
-        rename_column("_rlnDefocusU"),
+        rename_column("_rlnImageName", "not a particle stack"),
+        rename_column("_rlnImagePixelSize", "rlnImagePixelSize"),
+        rename_column("_rlnDefocusU", "rlnDefocusU"),
         drop_rows,
         write_garbage,
         remove_table,
