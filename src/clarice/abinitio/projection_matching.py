@@ -21,7 +21,7 @@ from clarice.core.particles import Poses
 from clarice.core.progress import Progress, silent
 from clarice.geometry import so3
 from clarice.geometry.angular import fast_dtype
-from clarice.geometry.expectation import Expectation, RingStack, expectation, shift_grid
+from clarice.geometry.expectation import Expectation, expectation, shift_grid
 from clarice.geometry.fourier import fourier_resize, radius_grid
 from clarice.geometry.polar import FourierRings
 
@@ -43,8 +43,10 @@ class Phase:
 
 
 # Radii in cycles per diameter: 4 is where the shape first breaks its round symmetry.
-CLIMB = (Phase(4.0, 10, 300, 15.0, 2.0), Phase(5.3, 5, 500, 12.0, 1.0))
-FINISH = (Phase(6.5, 4, 1500, 10.0, 1.0),)
+SHAPE, DETAIL = Phase(4.0, 10, 300, 15.0, 2.0), Phase(5.3, 5, 500, 12.0, 1.0)
+FINISH = Phase(6.5, 4, 1500, 10.0, 1.0)
+# Share of the starts that go on from shape to detail.
+SURVIVORS = 0.5
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Settings:
     """What the user decides: particle diameter, random starts, point group, largest shift, seed."""
 
     diameter_px: float
-    starts: int = 3
+    starts: int = 4
     symmetry: str = "C1"
     max_shift_px: float = 4.0
     shift_step_px: float = 2.0
@@ -62,10 +64,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Start:
-    """One random start: its seed and the mean log-likelihood ratio of held-out particles under its map."""
+    """One random start: its seed, and the mean log-likelihood ratio (against noise) of particles held out.
+
+    Starts that did not survive the first phase were scored at its lower resolution, so theirs compare apart.
+    """
 
     seed: int
     log_likelihood: float
+    survived: bool
 
 
 @dataclass(frozen=True)
@@ -91,28 +97,28 @@ def initial_map(particles: RingSource, settings: Settings, progress: Progress = 
     generator = torch.Generator().manual_seed(settings.seed)
     order = torch.randperm(len(particles), generator=generator).numpy()
     held_out, training = np.split(order, [min(settings.held_out, len(order) // 5)])
-    climbs = []
-    steps = settings.starts * sum(phase.iterations for phase in CLIMB) + sum(p.iterations for p in FINISH)
+    survivors = max(1, round(settings.starts * SURVIVORS))
+    steps = settings.starts * SHAPE.iterations + survivors * DETAIL.iterations + FINISH.iterations
     counter = _Counter(progress, steps)
-    for index in range(settings.starts):
-        seed = settings.seed * 1000 + index
-        climb = _Climb(particles, settings, training, seed)
-        for phase in CLIMB:
-            climb.run(phase, counter)
-        score = climb.score(held_out, CLIMB[-1])
-        logger.info("random start %d: held-out log-likelihood %.3f", seed, score)
-        climbs.append((climb, Start(seed, score)))
-    chosen = int(np.argmax([start.log_likelihood for _, start in climbs]))
-    climb = climbs[chosen][0]
+    climbs = [_Climb(particles, settings, training, settings.seed * 1000 + i) for i in range(settings.starts)]
+    scores = [climb.run(SHAPE, counter).score(held_out, SHAPE) for climb in climbs]
+    leading = sorted(np.argsort(scores)[::-1][:survivors].tolist())
+    for index in leading:
+        scores[index] = climbs[index].run(DETAIL, counter).score(held_out, DETAIL)
+    chosen = max(leading, key=lambda index: scores[index])
+    starts = tuple(
+        Start(climb.seed, score, i in leading) for i, (climb, score) in enumerate(zip(climbs, scores, strict=True))))
+    logger.info("random starts: %s; chosen: %d", starts, chosen)
+    climb = climbs[chosen]
     climb.training = order
-    for phase in FINISH:
-        climb.run(phase, counter)
-    grid, result = climb.expect(np.arange(len(particles)), FINISH[-1])
+    climb.run(FINISH, counter)
+    grid, result = climb.expect(np.arange(len(particles)), FINISH)
     poses = Poses(grid.poses(result), result.shift_px.double().numpy())
     # The climb works in a Fourier-cropped box: the same spectrum, so grey values shrink as voxels do.
     volume = fourier_resize(climb.volume, particles.box, 3) * (climb.volume_box / particles.box) ** 3
-    starts = tuple(start for _, start in climbs)
-    return InitialMap(volume, poses, result.confidence.numpy(), starts, chosen, climb.rings(FINISH[-1]).radii[-1])
+    return InitialMap(
+        volume, poses, result.confidence.numpy(), starts, chosen, climb.rings(FINISH).radii[-1]
+    )
 
 
 @dataclass
@@ -130,20 +136,22 @@ class _Climb:
     """One start: its map on its way up."""
 
     def __init__(self, particles: RingSource, settings: Settings, training: Rows, seed: int) -> None:
-        self.particles, self.settings, self.training = particles, settings, training
+        self.particles, self.settings, self.training, self.seed = particles, settings, training, seed
         self.generator = torch.Generator().manual_seed(seed)
         self.symmetry = so3.symmetry_rotations(settings.symmetry)
-        finest = max(self.rings(phase).radii[-1] for phase in (*CLIMB, *FINISH))
+        finest = max(self.rings(phase).radii[-1] for phase in (SHAPE, DETAIL, FINISH))
         self.volume_box = min(particles.box, 2 * int(np.ceil(finest + 3)))
         diameter = settings.diameter_px * self.volume_box / particles.box
         self.support = spherical_support(self.volume_box, diameter)
         self.shifts = shift_grid(settings.max_shift_px, settings.shift_step_px)
-        self.volume = self._random_blob(CLIMB[0])
+        self.volume = self._random_blob(SHAPE)
 
     def rings(self, phase: Phase) -> FourierRings:
         """The rings of a phase, in the particles' box."""
         radius = phase.radius * self.particles.box / self.settings.diameter_px
-        return FourierRings.up_to(self.particles.box, min(radius, self.particles.box / 2 - 1), self.settings.diameter_px)
+        return FourierRings.up_to(
+            self.particles.box, min(radius, self.particles.box / 2 - 1), self.settings.diameter_px
+        )
 
     def _random_blob(self, phase: Phase) -> Tensor:
         rows = self._batch(phase)
@@ -177,8 +185,8 @@ class _Climb:
         )
         return grid, result
 
-    def run(self, phase: Phase, counter: _Counter) -> None:
-        """The iterations of one phase."""
+    def run(self, phase: Phase, counter: _Counter) -> _Climb:
+        """Takes the map through the iterations of one phase."""
         for _ in range(phase.iterations):
             grid, result = self.expect(self._batch(phase), phase)
             sums = grid.sums(result.numerator, result.denominator, self.symmetry)
@@ -186,6 +194,7 @@ class _Climb:
             prior[int(grid.rings.radii[-1]) + 2 :] = 0
             self.volume = solve_map(sums, prior, self.support, self.volume, iterations=8)
             counter.step()
+        return self
 
     def score(self, rows: Rows, phase: Phase) -> float:
         """Mean log-likelihood ratio (against pure noise) of particles the map has not seen."""

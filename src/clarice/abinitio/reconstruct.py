@@ -10,6 +10,7 @@ the doubled grid and every iteration costs two FFTs. No gridding kernel has to b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -76,10 +77,12 @@ def solve_map(
 
     def colour(white: Tensor) -> Tensor:
         """Prior square root: white noise to a map with the prior's spectrum, inside the support."""
-        return support * centred_ifft3(amplitude * centred_fft3(white)).real / box**1.5
+        coloured: Tensor = support * centred_ifft3(amplitude * centred_fft3(white)).real / box**1.5
+        return coloured
 
     def colour_adjoint(volume: Tensor) -> Tensor:
-        return centred_ifft3(amplitude * centred_fft3(support * volume)).real / box**1.5
+        white: Tensor = centred_ifft3(amplitude * centred_fft3(support * volume)).real / box**1.5
+        return white
 
     def normal(white: Tensor) -> Tensor:
         padded = torch.fft.rfftn(resize_centred(colour(white), 2 * box, 3))
@@ -95,10 +98,13 @@ def _whiten(start: Tensor | None, amplitude: Tensor) -> Tensor | None:
         return None
     spectrum = centred_fft3(start) / amplitude.clamp_min(1e-12)
     spectrum = torch.where(amplitude > 1e-6 * amplitude.max(), spectrum, torch.zeros_like(spectrum))
-    return centred_ifft3(spectrum).real * start.shape[-1] ** 1.5
+    white: Tensor = centred_ifft3(spectrum).real * start.shape[-1] ** 1.5
+    return white
 
 
-def conjugate_gradient(normal, right: Tensor, start: Tensor | None, iterations: int) -> Tensor:  # type: ignore[no-untyped-def]
+def conjugate_gradient(
+    normal: Callable[[Tensor], Tensor], right: Tensor, start: Tensor | None, iterations: int
+) -> Tensor:
     """Solves `normal(x) = right` for a symmetric positive definite operator."""
     x = torch.zeros_like(right) if start is None else start
     residual = right - normal(x)

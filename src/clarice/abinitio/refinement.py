@@ -9,7 +9,6 @@ particle searches around where it was.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,16 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clarice.abinitio.half_sets import HalfSets
+from clarice.abinitio.pose_search import PoseSearch
 from clarice.abinitio.projection_matching import spherical_support
 from clarice.abinitio.reconstruct import SliceSums, solve_map
-from clarice.abinitio.ring_source import RingSource, Rows
-from clarice.abinitio.views import ViewGrid
+from clarice.abinitio.ring_source import RingSource
 from clarice.core.checkpoint import CheckpointStore, Forgetful
 from clarice.core.particles import FloatArray, Poses
 from clarice.core.progress import Progress, silent
 from clarice.geometry import so3
-from clarice.geometry.angular import fast_dtype
-from clarice.geometry.expectation import Expectation, expectation, shift_grid
 from clarice.geometry.fourier import centred_fft3, shell_mean
 from clarice.geometry.polar import FourierRings
 
@@ -35,12 +33,9 @@ logger = logging.getLogger(__name__)
 HALF_MAP_THRESHOLD = 0.143
 # How far beyond the agreement of the halves the next iteration looks, Fourier pixels.
 LOOK_AHEAD = 3
-# Grid spacing and shift step as shares of what one ring at the current radius can tell apart.
-ANGLE_SHARE, SHIFT_SHARE = 0.7, 0.3
+# Grid spacing as a share of the angle that one ring at the current radius can tell apart.
+ANGLE_SHARE = 0.7
 GLOBAL_SPACING_DEG, FINEST_SPACING_DEG = 7.5, 3.0
-# Local searches reach this many grid steps from the last view.
-LOCAL_REACH = 3.0
-PARTICLES_AT_ONCE = 2000
 
 
 @dataclass(frozen=True)
@@ -125,7 +120,7 @@ class Refined:
 def refine(
     particles: RingSource,
     start: Tensor,
-    half_set: np.ndarray[Any, np.dtype[np.int8]],
+    half_set: HalfSets,
     settings: Settings,
     progress: Progress = silent,
     checkpoint: CheckpointStore | None = None,
@@ -136,13 +131,16 @@ def refine(
     loaded = checkpoint.load()
     if loaded is None:
         count = len(particles)
-        state, first = State(
-            torch.stack([start, start]),
-            np.broadcast_to(np.eye(3), (count, 3, 3)).copy(),
-            np.zeros((count, 2)),
-            np.zeros(count),
-            torch.ones(box // 2 + 1),
-        ), 0
+        state, first = (
+            State(
+                torch.stack([start, start]),
+                np.broadcast_to(np.eye(3), (count, 3, 3)).copy(),
+                np.zeros((count, 2)),
+                np.zeros(count),
+                torch.ones(box // 2 + 1),
+            ),
+            0,
+        )
     else:
         state, first = State.from_mapping(loaded[0]), loaded[1]
     for index in range(first, settings.iterations):
@@ -159,44 +157,22 @@ def refine(
     return Refined(volume, state.volumes, state.fsc, poses, state.confidence, state.history)
 
 
-def assign_half_sets(
-    count: int,
-    seed: int,
-    known: np.ndarray[Any, np.dtype[np.int8]] | None = None,
-    micrograph: np.ndarray[Any, np.dtype[np.str_]] | None = None,
-) -> np.ndarray[Any, np.dtype[np.int8]]:
-    """Half set 1 or 2 of each particle: as known, else whole micrographs to either half, else at random.
-
-    Micrographs go, largest first, to the half with fewer particles, so that halves are of nearly one size.
-    """
-    if known is not None and np.isin(known, (1, 2)).all() and len(np.unique(known)) == 2:
-        return known.astype(np.int8)
-    generator = torch.Generator().manual_seed(seed)
-    if micrograph is not None and len(np.unique(micrograph)) >= 2:
-        _, index, sizes = np.unique(micrograph, return_inverse=True, return_counts=True)
-        shuffled = torch.randperm(len(sizes), generator=generator).numpy()
-        half_of = np.zeros(len(sizes), dtype=np.int8)
-        filled = [0, 0]
-        for name in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
-            smaller = int(filled[1] < filled[0])
-            half_of[name] = smaller + 1
-            filled[smaller] += int(sizes[name])
-        return half_of[index]
-    halves = np.ones(count, dtype=np.int8)
-    halves[torch.randperm(count, generator=generator).numpy()[: count // 2]] = 2
-    return halves
-
-
-def _iterate(
-    particles: RingSource, state: State, half_set: np.ndarray[Any, Any], settings: Settings, index: int
-) -> State:
+def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: Settings, index: int) -> State:
     """One expectation and maximisation step of both halves."""
     box = particles.box
     radius = settings.start_radius_px if index == 0 else _agreed_radius(state.fsc) + LOOK_AHEAD
     rings = FourierRings.up_to(box, min(radius, box / 2 - 1), settings.diameter_px)
     told_apart_deg = np.rad2deg(box / settings.diameter_px / rings.radii[-1])
     spacing = float(np.clip(ANGLE_SHARE * told_apart_deg, FINEST_SPACING_DEG, 12.0))
-    search = _Search(settings, state, rings, spacing, is_local=index > 0 and spacing < GLOBAL_SPACING_DEG, index=index)
+    search = PoseSearch(
+        rings,
+        spacing,
+        is_local=index > 0 and spacing < GLOBAL_SPACING_DEG,
+        seed=settings.seed * 1000 + index,
+        rotations=state.rotations,
+        shift_centres_px=state.shifts_px if index > 0 else None,
+        max_shift_px=settings.max_shift_px,
+    )
     symmetry = so3.symmetry_rotations(settings.symmetry)
     sums: list[SliceSums] = []
     evidence: list[Tensor] = []
@@ -226,59 +202,6 @@ def _iterate(
     )
     logger.info("refinement %d: %s", index + 1, row)
     return State(volumes, rotations, shifts, confidence, fsc, (*state.history, row), tuple(sums))
-
-
-@dataclass(frozen=True)
-class _Search:
-    """Which poses an iteration looks at."""
-
-    settings: Settings
-    state: State
-    rings: FourierRings
-    spacing_deg: float
-    is_local: bool
-    index: int
-
-    def grid(self, box: int) -> ViewGrid:
-        """The iteration's views: turned anew each time, the same for both halves."""
-        generator = torch.Generator().manual_seed(self.settings.seed * 1000 + self.index)
-        turn = so3.random_rotations(1, generator)[0]
-        make = ViewGrid.sphere if self.is_local else ViewGrid.hemisphere
-        return make(self.spacing_deg, self.rings, box, turn)
-
-    def empty(self) -> tuple[Tensor, Tensor]:
-        count = len(self.grid(8))
-        return torch.zeros(count, self.rings.count, self.rings.n_angles), torch.zeros(count, self.rings.count)
-
-    def shifts(self, rows: Rows) -> Tensor:
-        """Trial shifts (S, 2) on the first iteration; (b, S, 2) around each particle's own afterwards."""
-        if self.index == 0:
-            return shift_grid(self.settings.max_shift_px, 2.0)
-        step = SHIFT_SHARE * self.rings.box / self.rings.radii[-1]
-        centres = torch.from_numpy(self.state.shifts_px[rows]).float()
-        return centres[:, None, :] + shift_grid(step, step)
-
-    def parts(
-        self, particles: RingSource, grid: ViewGrid, references: Tensor, rows: Rows
-    ) -> Iterator[tuple[Rows, Rows, Expectation]]:
-        """Expectation steps of some rows against some views, until every row of the half has had its own."""
-        if not self.is_local:
-            for start in range(0, len(rows), PARTICLES_AT_ONCE):
-                some = rows[start : start + PARTICLES_AT_ONCE]
-                yield some, np.arange(len(grid)), self._expect(particles, references, some, mirror=True)
-            return
-        reach = LOCAL_REACH * self.spacing_deg
-        cells = so3.sphere_grid_spaced(reach)
-        nearest = np.argmax(so3.view_directions(self.state.rotations[rows]) @ cells.T, axis=1)
-        view_cosine = so3.view_directions(grid.rotations) @ cells.T
-        for cell in np.unique(nearest):
-            some = rows[nearest == cell]
-            views = np.flatnonzero(view_cosine[:, cell] > np.cos(np.deg2rad(1.6 * reach)))
-            yield some, views, self._expect(particles, references[views], some, mirror=False)
-
-    def _expect(self, particles: RingSource, references: Tensor, rows: Rows, mirror: bool) -> Expectation:
-        stack = particles.rings(self.rings, rows)
-        return expectation(stack, references, self.shifts(rows), mirror=mirror, dtype=fast_dtype())
 
 
 def _fsc(a: Tensor, b: Tensor) -> Tensor:

@@ -70,4 +70,4 @@ class ViewGrid:
         """Most probable rotation (n, 3, 3) of each image."""
         views = self.rotations[result.reference.numpy()]
         views = np.where(result.mirrored.numpy()[:, None, None], BEHIND @ views, views)
-        return so3.in_plane(np.rad2deg(result.angle_rad.double().numpy())) @ views
+        return np.asarray(so3.in_plane(np.rad2deg(result.angle_rad.double().numpy())) @ views)

@@ -60,7 +60,7 @@ def _fourier_matrix(n_angles: int, dtype: torch.dtype, device: torch.device) -> 
     return matrix.to(dtype=dtype, device=device)
 
 
-def _conjugate_products(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def _conjugate_products(b: Tensor) -> tuple[Tensor, Tensor]:
     """`b` (M, j, 2C) as right factors (M, 2C, j) that give the real and imaginary part of a · conj b."""
     b_real = b.transpose(1, 2)
     upper, lower = b_real.chunk(2, dim=1)
@@ -70,7 +70,7 @@ def _conjugate_products(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 def correlate_spectra(a: Tensor, b: Tensor, n_angles: int) -> Tensor:
     """Scores (T, n, j) from packed spectra `a` (M, n, 2C) and `b` (M, j, 2C) of one dtype; differentiable."""
-    b_real, b_imaginary = _conjugate_products(a, b)
+    b_real, b_imaginary = _conjugate_products(b)
     if a.dtype == torch.float32:
         cross = torch.complex(torch.bmm(a, b_real), torch.bmm(a, b_imaginary))
         return torch.fft.irfft(cross, n=n_angles, dim=0, norm="forward")
@@ -93,7 +93,7 @@ class CrossSpectra:
     @classmethod
     def of(cls, a: Tensor, b: Tensor, n_angles: int) -> CrossSpectra:
         """From packed spectra `a` (M, n, 2C) and `b` (M, j, 2C) of one dtype."""
-        b_real, b_imaginary = _conjugate_products(a, b)
+        b_real, b_imaginary = _conjugate_products(b)
         if a.dtype == torch.float32:
             return cls(torch.complex(torch.bmm(a, b_real), torch.bmm(a, b_imaginary)), n_angles)
         n_frequencies = a.shape[0]
@@ -121,7 +121,12 @@ def _offset_matrix(n_angles: int, dtype: torch.dtype, device: torch.device) -> T
 
 
 def correlate(
-    a: Tensor, b: Tensor, *, mirror: bool = False, weights: Tensor | None = None, dtype: torch.dtype = torch.float32
+    a: Tensor,
+    b: Tensor,
+    *,
+    mirror: bool = False,
+    weights: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Scores (T, n, j) of signals `a` (n, C, T) against references `b` (j, C, T); (T, n, 2j) with `mirror`.
 

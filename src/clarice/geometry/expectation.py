@@ -112,7 +112,7 @@ def expectation(
     """
     weights = stack.rings.area_weights(references.device)
     prepared = _References.of(references, weights, mirror, dtype)
-    total = _Accumulator.empty(stack, references, shifts_px.shape[-2], prepared.power.shape[0])
+    total = _Accumulator.empty(stack, references, prepared.power.shape[0])
     shifts = shifts_px if shifts_px.dim() == 3 else shifts_px.expand(len(stack), -1, -1)
     fixed_phases = None if shifts_px.dim() == 3 else stack.rings.shift_phases(shifts_px)
     rows_at_once = angular.rows_within(memory_mb, prepared.power.shape[0], stack.rings.n_angles, torch.float32)
@@ -154,7 +154,7 @@ class _Accumulator:
     mass: Tensor
 
     @classmethod
-    def empty(cls, stack: RingStack, references: Tensor, n_shifts: int, n_references: int) -> _Accumulator:
+    def empty(cls, stack: RingStack, references: Tensor, n_references: int) -> _Accumulator:
         count, n_rings, n_angles = len(stack), stack.rings.count, stack.rings.n_angles
         new = references.new_zeros
         return cls(

@@ -20,7 +20,8 @@ FloatArray = NDArray[np.float64]
 def euler_to_matrix(euler_deg: FloatArray) -> FloatArray:
     """Matrices (n, 3, 3) of RELION's (rot, tilt, psi) in degrees (n, 3): `R = Rz(−psi) Ry(−tilt) Rz(−rot)`."""
     angles = np.asarray(euler_deg, dtype=np.float64).reshape(-1, 3)
-    return np.swapaxes(Rotation.from_euler("ZYZ", angles, degrees=True).as_matrix(), -1, -2)
+    matrices = Rotation.from_euler("ZYZ", angles, degrees=True).as_matrix()
+    return np.asarray(np.swapaxes(matrices, -1, -2), dtype=np.float64)
 
 
 def matrix_to_euler(rotations: FloatArray) -> FloatArray:
@@ -34,7 +35,7 @@ def matrix_to_euler(rotations: FloatArray) -> FloatArray:
     sign = np.where(matrices[:, 2, 2] > 0, 1.0, -1.0)
     rot = np.where(locked, np.arctan2(sign * matrices[:, 0, 1], sign * matrices[:, 0, 0]), rot)
     psi = np.where(locked, 0.0, psi)
-    return np.rad2deg(np.stack([rot, tilt, psi], axis=-1))
+    return np.asarray(np.rad2deg(np.stack([rot, tilt, psi], axis=-1)))
 
 
 def random_rotations(count: int, generator: torch.Generator) -> FloatArray:
@@ -97,12 +98,12 @@ def symmetry_rotations(symmetry: str) -> FloatArray:
     match = re.fullmatch(r"([CDTOI])(\d*)", symmetry.strip().upper())
     if match is None or (match[1] in "CD") != bool(match[2]) or match[2] == "0":
         raise UsageError(f"symmetry {symmetry!r} is not known: use Cn, Dn (such as C4 or D2), T, O or I")
-    if match[1] in "CD":
-        return np.asarray(Rotation.create_group(match[0]).as_matrix()) if match[1] == "C" else _dihedral(int(match[2]))
-    return np.asarray(Rotation.create_group(match[1]).as_matrix())
+    if match[1] == "C":
+        return _cyclic(int(match[2]))
+    if match[1] == "D":
+        return np.concatenate([_cyclic(int(match[2])), np.diag([1.0, -1.0, -1.0]) @ _cyclic(int(match[2]))])
+    return np.asarray(Rotation.create_group(match[1]).as_matrix())  # type: ignore[arg-type]
 
 
-def _dihedral(order: int) -> FloatArray:
-    cyclic = np.asarray(Rotation.create_group(f"C{order}").as_matrix())
-    flip = np.diag([1.0, -1.0, -1.0])
-    return np.concatenate([cyclic, flip @ cyclic])
+def _cyclic(order: int) -> FloatArray:
+    return in_plane(np.arange(order) * 360.0 / order)

@@ -1,0 +1,82 @@
+"""The poses that one iteration of refinement looks at, particle by particle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clarice.abinitio.ring_source import RingSource, Rows
+from clarice.abinitio.views import ViewGrid
+from clarice.core.particles import FloatArray
+from clarice.geometry import so3
+from clarice.geometry.angular import fast_dtype
+from clarice.geometry.expectation import Expectation, expectation, shift_grid
+from clarice.geometry.polar import FourierRings
+
+# Trial shifts lie this share of the finest ring's wavelength apart.
+SHIFT_SHARE = 0.3
+FIRST_SHIFT_STEP_PX = 2.0
+# Local searches reach this many grid steps from the last view, and their cells a little further.
+LOCAL_REACH, CELL_OVERLAP = 3.0, 1.6
+PARTICLES_AT_ONCE = 2000
+
+
+@dataclass(frozen=True)
+class PoseSearch:
+    """Which poses one iteration looks at: every view, or those around each particle's last one.
+
+    `rotations` (n, 3, 3) are the last poses; `shift_centres_px` (n, 2) the last shifts, None before there are any.
+    """
+
+    rings: FourierRings
+    spacing_deg: float
+    is_local: bool
+    seed: int
+    rotations: FloatArray
+    shift_centres_px: FloatArray | None
+    max_shift_px: float
+
+    def grid(self, box: int) -> ViewGrid:
+        """The iteration's views: turned anew each time, the same for both halves."""
+        generator = torch.Generator().manual_seed(self.seed)
+        turn = so3.random_rotations(1, generator)[0]
+        make = ViewGrid.sphere if self.is_local else ViewGrid.hemisphere
+        return make(self.spacing_deg, self.rings, box, turn)
+
+    def empty(self) -> tuple[Tensor, Tensor]:
+        count = len(self.grid(8))
+        return torch.zeros(count, self.rings.count, self.rings.n_angles), torch.zeros(count, self.rings.count)
+
+    def shifts(self, rows: Rows) -> Tensor:
+        """Trial shifts (S, 2) on the first iteration; (b, S, 2) around each particle's own afterwards."""
+        if self.shift_centres_px is None:
+            return shift_grid(self.max_shift_px, FIRST_SHIFT_STEP_PX)
+        step = SHIFT_SHARE * self.rings.box / self.rings.radii[-1]
+        centres = torch.from_numpy(self.shift_centres_px[rows]).float()
+        return centres[:, None, :] + shift_grid(step, step)
+
+    def parts(
+        self, particles: RingSource, grid: ViewGrid, references: Tensor, rows: Rows
+    ) -> Iterator[tuple[Rows, Rows, Expectation]]:
+        """Expectation steps of some rows against some views, until every row of the half has had its own."""
+        if not self.is_local:
+            for start in range(0, len(rows), PARTICLES_AT_ONCE):
+                some = rows[start : start + PARTICLES_AT_ONCE]
+                yield some, np.arange(len(grid)), self._expect(particles, references, some, mirror=True)
+            return
+        reach = LOCAL_REACH * self.spacing_deg
+        cells = so3.sphere_grid_spaced(reach)
+        nearest = np.argmax(so3.view_directions(self.rotations[rows]) @ cells.T, axis=1)
+        view_cosine = so3.view_directions(grid.rotations) @ cells.T
+        for cell in np.unique(nearest):
+            some = rows[nearest == cell]
+            views = np.flatnonzero(view_cosine[:, cell] > np.cos(np.deg2rad(CELL_OVERLAP * reach)))
+            yield some, views, self._expect(particles, references[views], some, mirror=False)
+
+    def _expect(self, particles: RingSource, references: Tensor, rows: Rows, mirror: bool) -> Expectation:
+        stack = particles.rings(self.rings, rows)
+        return expectation(stack, references, self.shifts(rows), mirror=mirror, dtype=fast_dtype())
