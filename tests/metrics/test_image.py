@@ -95,9 +95,7 @@ def test_unfit_images_are_refused():
 
 def test_scores_of_parts_join_to_those_of_the_set(images):
     estimate, truth = images
-    joined = ImageScores.joined(
-        [image_scores(estimate[:1], truth[:1]), image_scores(estimate[1:], truth[1:])]
-    )
+    joined = ImageScores.joined([image_scores(estimate[:1], truth[:1]), image_scores(estimate[1:], truth[1:])])
     assert joined.relative_mse == pytest.approx(relative_mse(estimate, truth))
     assert joined.psnr_db.mean() == pytest.approx(psnr(estimate, truth))
     assert joined.ssim.mean() == pytest.approx(ssim(estimate, truth))

@@ -30,9 +30,7 @@ def inscribed_disk(box: int) -> NDArray[np.bool_]:
     return np.asarray(radius_grid(box, 2).numpy() <= box / 2)
 
 
-def _paired(
-    estimate: ArrayLike, truth: ArrayLike, fit: Fit
-) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+def _paired(estimate: ArrayLike, truth: ArrayLike, fit: Fit) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
     """The fitted estimates and truths, (n, L, L) each, and their disk."""
     images, targets = as_array(estimate), as_array(truth)
     if images.shape != targets.shape or images.ndim < 2 or images.shape[-1] != images.shape[-2]:

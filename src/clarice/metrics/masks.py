@@ -39,9 +39,7 @@ def low_pass(volume: ArrayLike, cutoff_px: float) -> Float32Array:
     full, half = np.fft.fftfreq(box), np.fft.rfftfreq(box)
     squares = full[:, None, None] ** 2 + full[:, None] ** 2 + half**2
     gain = np.exp(-np.log(2) * squares * cutoff_px**2)
-    return np.asarray(
-        np.fft.irfftn(np.fft.rfftn(values) * gain, s=values.shape, axes=(0, 1, 2)), dtype=np.float32
-    )
+    return np.asarray(np.fft.irfftn(np.fft.rfftn(values) * gain, s=values.shape, axes=(0, 1, 2)), dtype=np.float32)
 
 
 def mask_from_map(
@@ -62,9 +60,7 @@ def mask_from_map(
         threshold = _otsu(smooth[inside])
     dense = inside & (smooth > (np.inf if threshold is None else threshold))
     if not dense.any() or dense[inside].all():
-        raise InputError(
-            f"no mask can be made from the map at threshold {threshold}: give another threshold or a mask"
-        )
+        raise InputError(f"no mask can be made from the map at threshold {threshold}: give another threshold or a mask")
     outside_px = np.asarray(distance_transform_edt(~dense), dtype=np.float64)
     return _falling_cosine(outside_px - dilate_px, edge_px)
 

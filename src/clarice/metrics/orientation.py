@@ -56,8 +56,7 @@ def orientation_errors(
         raise ValueError(f"rotations of shapes {found.shape} and {true.shape} cannot be compared")
     group = symmetry_rotations(symmetry)
     results = [
-        _errors_in_hand(found, true, group, mirrored)
-        for mirrored in ((False, True) if both_hands else (False,))
+        _errors_in_hand(found, true, group, mirrored) for mirrored in ((False, True) if both_hands else (False,))
     ]
     results.sort(key=lambda each: float(each.angle_deg.mean()))
     best = results[0]
@@ -67,9 +66,7 @@ def orientation_errors(
     )
 
 
-def _errors_in_hand(
-    found: FloatArray, true: FloatArray, group: FloatArray, mirrored: bool
-) -> OrientationErrors:
+def _errors_in_hand(found: FloatArray, true: FloatArray, group: FloatArray, mirrored: bool) -> OrientationErrors:
     handed = HALF_TURN @ found if mirrored else found
     gauge = find_gauge(handed, true, group)
     aligned = handed @ gauge.T
@@ -104,9 +101,7 @@ def _evenly(count: int, most: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
-def _distances_deg(
-    relative: FloatArray, gauge: FloatArray, group: FloatArray
-) -> tuple[FloatArray, NDArray[np.int64]]:
+def _distances_deg(relative: FloatArray, gauge: FloatArray, group: FloatArray) -> tuple[FloatArray, NDArray[np.int64]]:
     """Angle from each of `relative` to the nearest of `group @ gauge`, and which member that is."""
     traces = _traces(relative, group @ gauge)
     member = traces.argmax(axis=1)

@@ -82,9 +82,7 @@ def register(
     box = fixed.shape[-1]
     hands = (False, True) if allow_mirror else (False,)
     best = _search(moving, fixed, hands, box / 4 if max_shift_px is None else max_shift_px)
-    registered = [
-        apply_superposition(moving, found.rotation, found.shift_px, found.mirrored) for found in best
-    ]
+    registered = [apply_superposition(moving, found.rotation, found.shift_px, found.mirrored) for found in best]
     correlations = [correlation_in_sphere(volume, fixed.numpy()) for volume in registered]
     return Registration(
         volume=registered[0],
@@ -99,9 +97,7 @@ def register(
 def _checked(volume: ArrayLike, name: str) -> Tensor:
     values = torch.as_tensor(as_array(volume), dtype=torch.float32)
     if values.ndim != 3 or len(set(values.shape)) != 1 or values.shape[-1] < 8:
-        raise InputError(
-            f"the {name} must be a cube of at least 8 pixels, not of shape {tuple(values.shape)}"
-        )
+        raise InputError(f"the {name} must be a cube of at least 8 pixels, not of shape {tuple(values.shape)}")
     if not torch.isfinite(values).all():
         raise InputError(f"the {name} holds values that are not numbers: mend or replace the file")
     if values.min() == values.max():
@@ -114,9 +110,7 @@ def _surroundings(values: Tensor) -> Tensor:
     return values[radius_grid(values.shape[-1], 3) > values.shape[-1] / 2].mean()
 
 
-def _search(
-    moving: Tensor, fixed: Tensor, hands: tuple[bool, ...], max_shift_px: float
-) -> list[Superposition]:
+def _search(moving: Tensor, fixed: Tensor, hands: tuple[bool, ...], max_shift_px: float) -> list[Superposition]:
     """The best superposition of each hand, best first."""
     box = fixed.shape[-1]
     sphere = torch.as_tensor(soft_sphere(box, box / 2 - 2 * EDGE_PX, EDGE_PX))

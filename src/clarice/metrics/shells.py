@@ -38,9 +38,7 @@ def _half_shells(box: int, ndim: int) -> tuple[NDArray[np.int64], FloatArray]:
 
 def as_array(values: ArrayLike | torch.Tensor) -> FloatArray:
     """Values as a float64 array, whether they come as an array or as a tensor on any device."""
-    return np.asarray(
-        values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values, dtype=np.float64
-    )
+    return np.asarray(values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values, dtype=np.float64)
 
 
 def _as_grids(values: ArrayLike, ndim: int, name: str) -> FloatArray:
@@ -146,9 +144,7 @@ def randomise_phases(volume: ArrayLike, from_shell: int, generator: torch.Genera
     )
 
 
-def half_map_fsc(
-    half1: ArrayLike, half2: ArrayLike, mask: ArrayLike, generator: torch.Generator
-) -> HalfMapCurves:
+def half_map_fsc(half1: ArrayLike, half2: ArrayLike, mask: ArrayLike, generator: torch.Generator) -> HalfMapCurves:
     """FSC of two half maps under `mask`, freed from the correlation the mask itself makes.
 
     Phases are randomised from the shell where the unmasked FSC falls below 0.8; beyond it the correction is

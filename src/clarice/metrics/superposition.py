@@ -87,12 +87,8 @@ class Band:
         """Spectra of r, and if asked for x r, y r, z r, at `points` (m, 3) in Fourier pixels: (1 or 4, m)."""
         table = self.table if slopes else self.table[:2]
         edge = table.shape[-1]
-        place = (torch.as_tensor(points, dtype=torch.float32) * OVERSAMPLING + edge // 2) * (
-            2 / (edge - 1)
-        ) - 1
-        found = nn.grid_sample(table[None], place[None, None, None], align_corners=True)[
-            0, :, 0, 0
-        ]  # (2 or 8, m)
+        place = (torch.as_tensor(points, dtype=torch.float32) * OVERSAMPLING + edge // 2) * (2 / (edge - 1)) - 1
+        found = nn.grid_sample(table[None], place[None, None, None], align_corners=True)[0, :, 0, 0]  # (2 or 8, m)
         values: NDArray[np.complex64] = torch.complex(found[0::2], found[1::2]).numpy()
         return values
 
@@ -104,9 +100,7 @@ class Band:
 
     def shell_sums(self, values: FloatArray) -> FloatArray:
         """Sums of `values` (m,) over each shell of the whole ball, (radius + 1,)."""
-        return np.asarray(
-            np.bincount(self.shells, self.multiplicity * values, self.radius + 1), dtype=np.float64
-        )
+        return np.asarray(np.bincount(self.shells, self.multiplicity * values, self.radius + 1), dtype=np.float64)
 
 
 def make_band(map_spectrum: Tensor, reference_spectrum: Tensor, radius: int) -> Band:
@@ -204,9 +198,7 @@ def _left_jacobian(vector: FloatArray) -> FloatArray:
     if angle < 1e-6:
         return np.eye(3) + cross / 2
     return np.asarray(
-        np.eye(3)
-        + (1 - np.cos(angle)) / angle**2 * cross
-        + (angle - np.sin(angle)) / angle**3 * (cross @ cross)
+        np.eye(3) + (1 - np.cos(angle)) / angle**2 * cross + (angle - np.sin(angle)) / angle**3 * (cross @ cross)
     )
 
 

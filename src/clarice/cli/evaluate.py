@@ -1,0 +1,22 @@
+"""`clarice evaluate`: maps, images, poses and classes against the truth, half maps against each other."""
+
+from __future__ import annotations
+
+import typer
+
+from clarice.cli.evaluate_maps import evaluate_halves, evaluate_map
+from clarice.cli.evaluate_particles import evaluate_classes, evaluate_images, evaluate_poses
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command and its parts to `app`."""
+    parts = typer.Typer(
+        help="Compare maps, images, poses or classes with the truth, or half maps with each other.",
+        no_args_is_help=True,
+    )
+    parts.command("map")(evaluate_map)
+    parts.command("halves")(evaluate_halves)
+    parts.command("images")(evaluate_images)
+    parts.command("poses")(evaluate_poses)
+    parts.command("classes")(evaluate_classes)
+    app.add_typer(parts, name="evaluate")

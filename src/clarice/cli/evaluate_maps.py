@@ -1,0 +1,134 @@
+"""`clarice evaluate map` and `clarice evaluate halves`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+
+from clarice.cli.evaluation import DiameterOption, JsonOption, MaskOption, SeedOption, TruthOption, listed, tell
+from clarice.core.errors import InputError
+from clarice.io.mrc import write_mrc
+from clarice.metrics.map_files import Cube, on_grid_of, read_cube, soft_mask
+from clarice.metrics.registration import register
+from clarice.metrics.shells import fsc, half_map_fsc, noise_null, resolution_at
+
+_A = typer.Argument
+_O = typer.Option
+
+
+def _resolutions(curve: np.ndarray[Any, Any], cube: Cube) -> dict[str, float]:
+    return {
+        str(threshold): round(resolution_at(curve, threshold, cube.pixel_size_angstrom, cube.box), 4)
+        for threshold in (0.5, 0.143)
+    }
+
+
+def _resolution_text(curve: np.ndarray[Any, Any], cube: Cube) -> str:
+    found = _resolutions(curve, cube)
+    pixels = found["0.5"] / cube.pixel_size_angstrom
+    return f"{found['0.5']:.2f} Å at 0.5 ({pixels:.2f} px), {found['0.143']:.2f} Å at 0.143"
+
+
+def _grid_text(cube: Cube) -> str:
+    size = cube.pixel_size_angstrom
+    return f"{cube.box} px at {size:.4g} Å (Nyquist {2 * size:.4g} Å)"
+
+
+def evaluate_map(
+    map_path: Annotated[Path, _A(metavar="MAP", help="The map to judge, MRC.")],
+    truth: TruthOption,
+    mask: MaskOption = None,
+    diameter: DiameterOption = None,
+    mirror: Annotated[bool, _O("--mirror/--no-mirror", help="Try both hands, or only the map's own.")] = True,
+    registered: Annotated[
+        Path | None, _O("--registered", help="Write the map in the truth's frame to this MRC file.")
+    ] = None,
+    json_path: JsonOption = None,
+) -> None:
+    """FSC of a map against the truth, after the best rotation, shift and hand."""
+    moving = read_cube(map_path)
+    reference = on_grid_of(read_cube(truth), moving)
+    weights = soft_mask(mask, diameter, moving)
+    found = register(moving.values, reference.values, allow_mirror=mirror)
+    curve = fsc(found.volume, reference.values)
+    hand = "mirrored" if found.mirrored else "as it is"
+    other = found.other_hand_correlation
+    turn = np.rad2deg(np.arccos(np.clip((np.trace(found.rotation) - 1) / 2, -1, 1)))
+    rows = [
+        ("map", f"{map_path}, {_grid_text(moving)}"),
+        ("FSC with the truth", _resolution_text(curve, moving)),
+        (
+            "hand",
+            f"{hand}, correlation {found.correlation:.4f}" + ("" if other is None else f" (other hand {other:.4f})"),
+        ),
+        (
+            "turned, shifted",
+            f"{turn:.1f}°, " + ", ".join(f"{value:+.2f}" for value in found.shift_px) + " px (x, y, z)",
+        ),
+    ]
+    figures: dict[str, Any] = {
+        "box": moving.box,
+        "pixel_size_angstrom": moving.pixel_size_angstrom,
+        "nyquist_angstrom": 2 * moving.pixel_size_angstrom,
+        "resolution_angstrom": _resolutions(curve, moving),
+        "correlation": found.correlation,
+        "other_hand_correlation": other,
+        "mirrored": found.mirrored,
+        "rotation": found.rotation.tolist(),
+        "shift_px": found.shift_px.tolist(),
+        "fsc": listed(curve),
+    }
+    if weights is not None:
+        masked = fsc(found.volume, reference.values, weights)
+        rows.insert(2, ("FSC under the mask", _resolution_text(masked, moving)))
+        figures |= {"masked_resolution_angstrom": _resolutions(masked, moving), "masked_fsc": listed(masked)}
+    if registered is not None:
+        write_mrc(registered, found.volume, moving.pixel_size_angstrom, is_volume=True)
+    tell(rows, figures, json_path)
+
+
+def evaluate_halves(
+    half1: Annotated[Path, _A(help="First half map, MRC.")],
+    half2: Annotated[Path, _A(help="Second half map, MRC, on the same grid.")],
+    mask: MaskOption = None,
+    diameter: DiameterOption = None,
+    null: Annotated[bool, _O("--null", help="Add what pure noise stays below in 95 % of trials.")] = False,
+    seed: SeedOption = 1,
+    json_path: JsonOption = None,
+) -> None:
+    """FSC of two independent half maps; with a mask also freed from the correlation the mask makes."""
+    first, second = read_cube(half1), read_cube(half2)
+    if first.values.shape != second.values.shape:
+        raise InputError(f"{half1} has the box {first.box} and {half2} {second.box}: half maps share one grid")
+    generator = torch.Generator().manual_seed(seed)
+    weights = soft_mask(mask, diameter, first)
+    curve = fsc(first.values, second.values)
+    rows = [("half maps", _grid_text(first)), ("FSC unmasked", _resolution_text(curve, first))]
+    curves = {"unmasked": curve}
+    if weights is not None:
+        found = half_map_fsc(first.values, second.values, weights, generator)
+        curves |= {
+            "masked": found.masked,
+            "phase_randomised": found.phase_randomised,
+            "corrected": found.corrected,
+        }
+        rows.append(("FSC masked", _resolution_text(found.masked, first)))
+        rows.append(("FSC corrected", _resolution_text(found.corrected, first)))
+    if null:
+        curves["noise_95"] = noise_null(first.box, generator, weights)
+    figures = {
+        "box": first.box,
+        "pixel_size_angstrom": first.pixel_size_angstrom,
+        "nyquist_angstrom": 2 * first.pixel_size_angstrom,
+        "resolution_angstrom": {
+            name: _resolutions(curve, first)
+            for name, curve in curves.items()
+            if not name.startswith(("noise", "phase"))
+        },
+        "curves": {name: listed(curve) for name, curve in curves.items()},
+    }
+    tell(rows, figures, json_path)

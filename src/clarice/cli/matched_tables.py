@@ -1,0 +1,98 @@
+"""Two particle tables laid row on row by their image names; no image is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clarice.core.errors import InputError
+from clarice.core.particles import Poses
+from clarice.io import cryosparc, relion
+from clarice.io.star import read_star
+
+ImageKey = tuple[int, str]
+
+
+@dataclass(frozen=True)
+class PoseTable:
+    """What a file says of each of n particles; `keys` name their images: section and file name."""
+
+    path: Path
+    keys: list[ImageKey]
+    poses: Poses | None
+    class_number: NDArray[np.int32] | None
+
+    def needed_poses(self) -> Poses:
+        """The poses; raises InputError when the file has none."""
+        if self.poses is None:
+            raise InputError(f"{self.path} has no poses: its angles (_rlnAngleRot, Tilt, Psi) are missing")
+        return self.poses
+
+    def needed_classes(self) -> NDArray[np.int32]:
+        """The class numbers; raises InputError when the file has none."""
+        if self.class_number is None:
+            raise InputError(f"{self.path} has no classes: the column _rlnClassNumber is missing")
+        return self.class_number
+
+
+def read_pose_table(path: Path) -> PoseTable:
+    """Reads a `.star` or `.cs` particle file without its images; raises InputError when it is not one."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
+    if path.suffix.lower() == ".cs":
+        table = cryosparc.read_cs(path)
+        if not {"blob/path", "blob/idx"} <= set(table.fields):
+            raise InputError(f"{path} has no blob/path and blob/idx, so its rows cannot be told apart")
+        fields = cryosparc.read_fields(table, cryosparc.common_pixel_size(table) or 1.0)
+        sections = table.numbers("blob/idx").astype(np.int64) + 1
+        keys = [
+            (int(number), PurePosixPath(name).name)
+            for number, name in zip(sections, table.texts("blob/path").tolist(), strict=True)
+        ]
+        return _pose_table(path, keys, fields)
+    star = relion.relion_table(path, read_star(path))
+    if star is None:
+        raise InputError(f"{path} is not a particle file: no block has the column _rlnImageName")
+    # Shifts in pixels of one Å where the file states no pixel size: orientations do not need it.
+    fields = relion.read_fields(star, relion.common_pixel_size(star) or 1.0)
+    return _pose_table(path, [_star_key(name) for name in star.particles[relion.IMAGE_NAME]], fields)
+
+
+def _star_key(name: str) -> ImageKey:
+    section, _, file = str(name).rpartition("@")
+    return (int(section) if section.isdigit() else 1, PurePosixPath(file).name)
+
+
+def _pose_table(path: Path, keys: list[ImageKey], fields: dict[str, Any]) -> PoseTable:
+    if not keys:
+        raise InputError(f"{path} lists no particles")
+    return PoseTable(path, keys, fields.get("poses"), fields.get("class_number"))
+
+
+def matching_rows(found: PoseTable, truth: PoseTable) -> tuple[NDArray[np.int64], str]:
+    """The truth's row for each found row, and how they were matched: by image name, else by order.
+
+    Raises InputError when some names are known to the truth and others not, or names are no help and the
+    lengths differ.
+    """
+    rows = {key: row for row, key in enumerate(truth.keys)}
+    if len(rows) == len(truth.keys) and all(key in rows for key in found.keys):
+        return np.array([rows[key] for key in found.keys]), "by image name"
+    known = [key in rows for key in found.keys]
+    if any(known) and len(rows) == len(truth.keys):
+        row = known.index(False)
+        section, name = found.keys[row]
+        raise InputError(
+            f"{found.path}: row {row + 1} ({section}@{name}) is not in {truth.path}; evaluate against the "
+            "truth of the same images"
+        )
+    if len(found.keys) != len(truth.keys):
+        raise InputError(
+            f"{found.path} has {len(found.keys)} particles and {truth.path} {len(truth.keys)}, and their "
+            "image names do not match: evaluate against the truth of the same images"
+        )
+    return np.arange(len(found.keys)), "by order of rows"

@@ -1,0 +1,70 @@
+"""Maps and masks from files, brought on one grid so that they can be compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clarice.core.errors import InputError, UsageError
+from clarice.io.mrc import read_mrc
+from clarice.metrics.masks import soft_sphere
+from clarice.metrics.registration import resample
+
+# Pixel sizes within this share of each other are one grid: headers round.
+SAME_PIXEL = 1e-3
+EDGE_PX = 3.0
+
+
+@dataclass(frozen=True)
+class Cube:
+    """A map (L, L, L), its pixel size and the file it came from."""
+
+    values: NDArray[np.float32]
+    pixel_size_angstrom: float
+    path: Path
+
+    @property
+    def box(self) -> int:
+        """Edge, pixels."""
+        return int(self.values.shape[-1])
+
+
+def read_cube(path: Path) -> Cube:
+    """A cubic MRC map; raises InputError when it is not cubic or holds values that are not numbers."""
+    values, pixel_size = read_mrc(path)
+    if values.ndim != 3 or len(set(values.shape)) != 1 or values.shape[-1] < 8:
+        raise InputError(f"{path} has the shape {values.shape}: a map to compare must be a cube of 8 px or more")
+    if not np.isfinite(values).all():
+        raise InputError(f"{path} holds values that are not numbers: mend or replace the file")
+    return Cube(values, pixel_size, path)
+
+
+def on_grid_of(cube: Cube, grid: Cube) -> Cube:
+    """`cube` resampled to the box and pixel size of `grid`, by Fourier transform, unless they agree."""
+    scale = grid.pixel_size_angstrom / cube.pixel_size_angstrom
+    if cube.box == grid.box and abs(scale - 1) < SAME_PIXEL:
+        return cube
+    return Cube(resample(cube.values, grid.box, scale), grid.pixel_size_angstrom, cube.path)
+
+
+def soft_mask(mask: Path | None, diameter_angstrom: float | None, grid: Cube) -> NDArray[np.float32] | None:
+    """The mask of a file, or a soft sphere of a diameter, on the grid of `grid`; None where neither is given.
+
+    Raises UsageError when both are given or the diameter does not fit, InputError when a mask is empty.
+    """
+    if mask is not None and diameter_angstrom is not None:
+        raise UsageError("--mask and --diameter exclude each other: give one of them")
+    if mask is not None:
+        values = np.clip(on_grid_of(read_cube(mask), grid).values, 0, 1)
+        if not values.any():
+            raise InputError(f"{mask} is zero everywhere on the map's grid: give a mask that covers the map")
+        return values
+    if diameter_angstrom is None:
+        return None
+    edge = grid.box * grid.pixel_size_angstrom
+    if not 0 < diameter_angstrom <= edge:
+        raise UsageError(f"--diameter {diameter_angstrom:g} does not lie between 0 and the box's {edge:.1f} Å")
+    return soft_sphere(grid.box, diameter_angstrom / (2 * grid.pixel_size_angstrom), EDGE_PX)
