@@ -43,7 +43,7 @@ def test_full_disk_is_one_sentence(tmp_path: Path) -> None:
         with writing(tmp_path / "x.mrcs"):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(OutputError, match="cannot write .*x.mrcs: the disk is full"):
+    with pytest.raises(OutputError, match=r"cannot write .*x.mrcs: the disk is full"):
         fail()
     assert os.listdir(tmp_path) == []
 

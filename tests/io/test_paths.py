@@ -12,17 +12,13 @@ from clarice.io.refusals import ImagesMissingError
 
 
 def test_names_split_into_sections_and_files() -> None:
-    sections, numbers, files = split_image_names(
-        ["000002@a/x.mrcs", "1@b.mrcs", "3@a/x.mrcs", "one.mrc"], "f"
-    )
+    sections, numbers, files = split_image_names(["000002@a/x.mrcs", "1@b.mrcs", "3@a/x.mrcs", "one.mrc"], "f")
     assert sections.tolist() == [1, 0, 2, 0]
     assert numbers.tolist() == [0, 1, 0, 2]
     assert files == ["a/x.mrcs", "b.mrcs", "one.mrc"]
 
 
-@pytest.mark.parametrize(
-    "name", ["0@x.mrcs", "-1@x.mrcs", "a@x.mrcs", "1@", "²@x.mrcs", "99999999999@x.mrcs"]
-)
+@pytest.mark.parametrize("name", ["0@x.mrcs", "-1@x.mrcs", "a@x.mrcs", "1@", "²@x.mrcs", "99999999999@x.mrcs"])
 def test_bad_names_give_their_row(name: str) -> None:
     with pytest.raises(InputError, match="row 2"):
         split_image_names(["1@x.mrcs", name], "f")

@@ -129,7 +129,7 @@ def test_groups_of_different_pixel_size_need_a_choice(tmp_path: Path, make_stack
 def test_missing_pixel_size_names_column_and_flag(tmp_path: Path, make_stack: StackMaker) -> None:
     make_stack("a.mrcs", 2)
     (tmp_path / "p.star").write_text("data_\nloop_\n_rlnImageName\n1@a.mrcs\n")
-    with pytest.raises(OptionNeededError, match="_rlnImagePixelSize.*--pixel-size"):
+    with pytest.raises(OptionNeededError, match=r"_rlnImagePixelSize.*--pixel-size"):
         open_particles(tmp_path / "p.star")
     assert open_particles(tmp_path / "p.star", pixel_size_angstrom=3.0).pixel_size_angstrom == 3.0
 
@@ -156,7 +156,7 @@ def test_boxes_must_agree(tmp_path: Path, make_stack: StackMaker) -> None:
     make_stack("a.mrcs", 2)
     make_stack("b.mrcs", 4, box=9)
     (tmp_path / "p.star").write_text(OPTICS.format(first=2.0, second=2.0) + PARTICLES)
-    with pytest.raises(InputError, match="differ in box, 8 px .* and 9 px"):
+    with pytest.raises(InputError, match=r"differ in box, 8 px .* and 9 px"):
         open_particles(tmp_path / "p.star")
 
 
@@ -164,7 +164,7 @@ def test_table_of_another_binning_is_refused(tmp_path: Path, make_stack: StackMa
     make_stack("a.mrcs", 1)
     text = "data_\nloop_\n_rlnImageName\n_rlnImagePixelSize\n_rlnImageSize\n1@a.mrcs 1.0 16\n"
     (tmp_path / "p.star").write_text(text)
-    with pytest.raises(OptionNeededError, match="states images of 16 pixels.* hold 8"):
+    with pytest.raises(OptionNeededError, match=r"states images of 16 pixels.* hold 8"):
         open_particles(tmp_path / "p.star")
 
 

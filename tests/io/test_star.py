@@ -111,7 +111,7 @@ def test_numbers_are_checked_by_row() -> None:
     block = pd.DataFrame({"a": ["1.5", "x", "3"], "b": ["1", "2.5", "3"], "c": ["nan", "1", "2"]})
     with pytest.raises(InputError, match="f: row 2 of column _a is 'x', not a number"):
         floats(block, "a", "f")
-    with pytest.raises(InputError, match="row 2 of column _b is 2.5, not a whole number"):
+    with pytest.raises(InputError, match=r"row 2 of column _b is 2.5, not a whole number"):
         integers(block, "b", "f")
     with pytest.raises(InputError, match="row 1 of column _c"):
         floats(block, "c", "f")

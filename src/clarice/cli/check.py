@@ -32,14 +32,10 @@ def check_stack(
         typer.Option(help="Passthrough file of a .cs dataset; may be given more than once."),
     ] = None,
     pixel_size: Annotated[float | None, typer.Option(help="Pixel size in Å, in place of the file's.")] = None,
-    optics_group: Annotated[
-        int | None, typer.Option(help="Take the particles of this optics group only.")
-    ] = None,
+    optics_group: Annotated[int | None, typer.Option(help="Take the particles of this optics group only.")] = None,
     contrast: Annotated[str | None, typer.Option(help="Protein in the images: bright or dark.")] = None,
     ctf_state: Annotated[str | None, typer.Option(help="CTF: raw, flipped or multiplied.")] = None,
-    json_path: Annotated[
-        Path | None, typer.Option("--json", help="Write the verdict to this JSON file.")
-    ] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the verdict to this JSON file.")] = None,
 ) -> None:
     """Report what a particle stack is and whether it can be processed.
 
@@ -119,9 +115,7 @@ def _evidence_rows(verdict: Verdict) -> list[tuple[str, str]]:
     if verdict.contrast is not None:
         seen = verdict.contrast
         low = (
-            ""
-            if seen.low_frequency_z is None
-            else f", lowest frequencies along the CTF z {seen.low_frequency_z:+.1f}"
+            "" if seen.low_frequency_z is None else f", lowest frequencies along the CTF z {seen.low_frequency_z:+.1f}"
         )
         rows.append(
             (
@@ -139,9 +133,7 @@ def _evidence_rows(verdict: Verdict) -> list[tuple[str, str]]:
             if ctf.defocus_range_angstrom is None
             else ", defocus {:.0f} to {:.0f} Å".format(*ctf.defocus_range_angstrom)
         )
-        ratio = (
-            "" if ctf.zero_to_peak_power is None else f", power at zeros / peaks {ctf.zero_to_peak_power:.2f}"
-        )
+        ratio = "" if ctf.zero_to_peak_power is None else f", power at zeros / peaks {ctf.zero_to_peak_power:.2f}"
         flip = "" if ctf.flip_z is None else f", flipping gathers power z {ctf.flip_z:+.1f}"
         rows.append(("CTF", f"{ctf.state} ({ctf.basis}){span}{ratio}{flip}"))
     if verdict.images is not None:

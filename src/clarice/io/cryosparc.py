@@ -7,10 +7,13 @@ the origin.
 
 from __future__ import annotations
 
+import ast
+import operator
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,9 +66,7 @@ class CryosparcTable:
         numbers = values.astype(np.float64)
         bad = np.flatnonzero(~np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1))
         if len(bad):
-            raise InputError(
-                f"{self.path}: row {bad[0] + 1} of the field {name} is {values[bad[0]]}, not a number"
-            )
+            raise InputError(f"{self.path}: row {bad[0] + 1} of the field {name} is {values[bad[0]]}, not a number")
         return numbers
 
     def texts(self, name: str) -> NDArray[np.str_]:
@@ -107,35 +108,45 @@ def _read_array(path: Path) -> NDArray[np.void]:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _read_checked(path: Path, file: Any) -> NDArray[np.void]:
+def _read_checked(path: Path, file: BinaryIO) -> NDArray[np.void]:
     """Reads the table after comparing its size with the file's, so that no header can ask for terabytes."""
-    try:
-        version = np.lib.format.read_magic(file)
-        read = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = read(file, max_header_size=_MAX_HEADER_BYTES)
-    except (
-        ValueError,
-        TypeError,
-        SyntaxError,
-        KeyError,
-        RecursionError,
-        MemoryError,
-        OverflowError,
-    ) as error:
-        raise InputError(f"{path} is damaged: its table header cannot be read") from error
+    shape, dtype = _table_layout(path, file)
     if dtype.hasobject:
         raise InputError(f"{path} holds Python objects, which are not read from untrusted files")
     if dtype.names is None or len(shape) != 1 or dtype.itemsize == 0:
-        raise InputError(
-            f"{path} is not a cryoSPARC dataset: it holds an array of shape {shape}, not named fields"
-        )
+        raise InputError(f"{path} is not a cryoSPARC dataset: it holds an array of shape {shape}, not named fields")
     expected = file.tell() + shape[0] * dtype.itemsize
     actual = path.stat().st_size
     if shape[0] < 0 or actual < expected:
         raise InputError(f"{path} is truncated: {shape[0]} rows need {expected} bytes, the file has {actual}")
     return np.fromfile(file, dtype=dtype, count=shape[0])
+
+
+def _table_layout(path: Path, file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and fields from the header of the NPY format, versions 1 to 3; NumPy's own reader trusts its
+    length.
+    """
+    start = file.read(12)
+    wide = start[6:7] != b"\x01"
+    length = int.from_bytes(start[8:12] if wide else start[8:10], "little")
+    file.seek(12 if wide else 10)
+    text = file.read(length).decode("utf-8", "replace") if length <= _MAX_HEADER_BYTES else ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            header = ast.literal_eval(text)
+            shape = tuple(operator.index(size) for size in header["shape"])
+            return shape, np.lib.format.descr_to_dtype(header["descr"])
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        LookupError,
+        RecursionError,
+        MemoryError,
+        OverflowError,
+    ) as error:
+        raise InputError(f"{path} is damaged: its table header cannot be read") from error
 
 
 def _joined(path: Path, rows: NDArray[np.void], other: Path, added: NDArray[np.void]) -> NDArray[np.void]:
@@ -172,9 +183,7 @@ def common_pixel_size(table: CryosparcTable) -> float | None:
         return None
     sizes = table.numbers("blob/psize_A")
     if sizes.min() <= 0:
-        raise OptionNeededError(
-            f"{table.path}: blob/psize_A is {sizes.min():g} Å in some rows; pass --pixel-size in Å"
-        )
+        raise OptionNeededError(f"{table.path}: blob/psize_A is {sizes.min():g} Å in some rows; pass --pixel-size in Å")
     if sizes.max() - sizes.min() > 1e-3 * sizes.min():
         raise OptionNeededError(
             f"{table.path}: blob/psize_A ranges from {sizes.min():g} to {sizes.max():g} Å; "

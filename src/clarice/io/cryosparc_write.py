@@ -82,9 +82,7 @@ def _new_rows(particles: ParticleSet, image_names: Sequence[str]) -> NDArray[np.
     if particles.half_set is not None:
         added["alignments3D/split"] = (particles.half_set.astype(np.int64) - 1).clip(min=0).astype(np.uint32)
     if particles.class_number is not None:
-        added["alignments2D/class"] = (
-            (particles.class_number.astype(np.int64) - 1).clip(min=0).astype(np.uint32)
-        )
+        added["alignments2D/class"] = (particles.class_number.astype(np.int64) - 1).clip(min=0).astype(np.uint32)
     return with_fields(rows, added)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gzip
 import math
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +18,7 @@ from clarice import __version__
 from clarice.core.errors import InputError, OutputError
 from clarice.core.particles import RowIndex
 from clarice.io.atomic import writing
+from clarice.io.bounded import read_at_most
 from clarice.io.mrc_header import HEADER_BYTES, MrcHeader, make_header, read_header, reorder_axes
 
 StoredType = Literal["float32", "float16"]
@@ -68,9 +70,7 @@ class MrcSource:
                 shape=self.header.shape,
             )
         except (OSError, ValueError) as error:
-            raise InputError(
-                f"cannot read {self.path}: it changed or vanished after it was opened"
-            ) from error
+            raise InputError(f"cannot read {self.path}: it changed or vanished after it was opened") from error
         return np.asarray(stored[rows], dtype=np.float32)
 
 
@@ -104,8 +104,8 @@ def _read_gzipped(path: Path) -> tuple[MrcHeader, NDArray[np.float32]]:
             # A gzipped file does not tell its size: the header is read as if all of it were there, then
             # counted.
             header = read_header(path, raw, 2**62)
-            rest = file.read(header.data_offset - HEADER_BYTES + header.data_bytes)
-    except (OSError, EOFError, gzip.BadGzipFile) as error:
+            rest = read_at_most(cast(BinaryIO, file), header.data_offset - HEADER_BYTES + header.data_bytes)
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"cannot read {path}: {error}") from error
     read_header(path, raw, HEADER_BYTES + len(rest))
     data = np.frombuffer(rest, dtype=header.dtype, offset=header.data_offset - HEADER_BYTES)
@@ -191,9 +191,7 @@ class MrcStackWriter:
             raise OutputError(f"{self.path} is not open: append images inside a with block")
         chunk = np.asarray(images, dtype=np.float32)
         if chunk.ndim != 3 or chunk.shape[1:] != (self.box, self.box):
-            raise OutputError(
-                f"cannot add images of shape {chunk.shape} to {self.path}: its box is {self.box}"
-            )
+            raise OutputError(f"cannot add images of shape {chunk.shape} to {self.path}: its box is {self.box}")
         stored = _as_stored(chunk, self.mode, self.path)
         self._statistics.add(stored.astype(np.float32))
         self._file.write(stored.tobytes())
@@ -214,9 +212,7 @@ def write_mrc(
     values = np.asarray(array, dtype=np.float32)
     values = values[None] if values.ndim == 2 else values
     if values.ndim != 3 or values.size == 0:
-        raise OutputError(
-            f"cannot write an array of shape {values.shape} to {path}: two or three axes are needed"
-        )
+        raise OutputError(f"cannot write an array of shape {values.shape} to {path}: two or three axes are needed")
     if is_volume is None:
         is_volume = len(set(values.shape)) == 1 and values.shape[0] > 1 and Path(path).suffix != ".mrcs"
     _check_pixel_size(pixel_size_angstrom, path)
@@ -249,9 +245,7 @@ def _mode_number(mode: str) -> int:
 
 def _check_pixel_size(pixel_size_angstrom: float, path: Path | str) -> None:
     if not (math.isfinite(pixel_size_angstrom) and pixel_size_angstrom > 0):
-        raise OutputError(
-            f"cannot write {path} with a pixel size of {pixel_size_angstrom} Å: it must be positive"
-        )
+        raise OutputError(f"cannot write {path} with a pixel size of {pixel_size_angstrom} Å: it must be positive")
 
 
 def _as_stored(values: NDArray[np.float32], mode: StoredType, path: Path | str) -> NDArray[np.floating]:
@@ -259,7 +253,5 @@ def _as_stored(values: NDArray[np.float32], mode: StoredType, path: Path | str) 
         return np.ascontiguousarray(values, dtype="<f4")
     peak = float(np.nanmax(np.abs(values), initial=0.0, where=np.isfinite(values)))
     if peak > _FLOAT16_MAX:
-        raise OutputError(
-            f"cannot write {path} as float16: the value {peak:.4g} is beyond 65504; use float32"
-        )
+        raise OutputError(f"cannot write {path} as float16: the value {peak:.4g} is beyond 65504; use float32")
     return np.ascontiguousarray(values, dtype="<f2")

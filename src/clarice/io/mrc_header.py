@@ -54,15 +54,12 @@ def read_header(path: Path, raw: bytes, file_bytes: int) -> MrcHeader:
     Raises InputError when it is no MRC header, when its mode cannot be read, or when the file is truncated.
     """
     if len(raw) < HEADER_BYTES:
-        raise InputError(
-            f"{path} is not an MRC file: it has {len(raw)} bytes, less than the 1024 of an MRC header"
-        )
+        raise InputError(f"{path} is not an MRC file: it has {len(raw)} bytes, less than the 1024 of an MRC header")
     order, warnings = _byte_order(path, raw)
     nx, ny, nz, mode, _, _, _, mx, my, mz = struct.unpack(f"{order}10i", raw[:40])
     if mode in _REFUSED_MODES:
         raise InputError(
-            f"{path} holds {_REFUSED_MODES[mode]} (MRC mode {mode}), which is not supported: "
-            "convert it to mode 2 first"
+            f"{path} holds {_REFUSED_MODES[mode]} (MRC mode {mode}), which is not supported: convert it to mode 2 first"
         )
     ispg, extended = struct.unpack(f"{order}2i", raw[88:96])
     if extended < 0:

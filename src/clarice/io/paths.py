@@ -13,9 +13,7 @@ from clarice.core.errors import InputError
 from clarice.io.refusals import ImagesMissingError
 
 
-def split_image_names(
-    names: Sequence[str], origin: str
-) -> tuple[NDArray[np.int64], NDArray[np.int32], list[str]]:
+def split_image_names(names: Sequence[str], origin: str) -> tuple[NDArray[np.int64], NDArray[np.int32], list[str]]:
     """Sections (counted from 0), a file number for each row, and the distinct file names in order of
     appearance.
 
@@ -69,9 +67,7 @@ def _places(name: str, table_path: Path, root: Path | None) -> list[Path]:
     if path.is_absolute():
         return [path]
     folder = table_path.absolute().parent
-    return list(
-        dict.fromkeys([folder / path, Path.cwd() / path, *(above / path for above in folder.parents)])
-    )[:6]
+    return list(dict.fromkeys([folder / path, Path.cwd() / path, *(above / path for above in folder.parents)]))[:6]
 
 
 def _is_file(path: Path) -> bool:
@@ -87,8 +83,7 @@ def _refuse_shared(found: dict[str, Path], table_path: Path) -> None:
         other = meaning.setdefault(os.path.normpath(path), name)
         if os.path.normpath(other.removeprefix(">")) != os.path.normpath(name.removeprefix(">")):
             raise InputError(
-                f"{table_path}: {other} and {name} both lead to {path}; pass a --root that holds "
-                "their folders"
+                f"{table_path}: {other} and {name} both lead to {path}; pass a --root that holds their folders"
             )
 
 

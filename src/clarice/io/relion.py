@@ -71,9 +71,7 @@ class RelionTable:
         if "rlnOpticsGroup" not in self.optics or "rlnOpticsGroup" not in self.particles:
             if len(self.optics) == 1:
                 return np.zeros(len(self), dtype=np.int64)
-            raise InputError(
-                f"{self.path}: the column _rlnOpticsGroup is missing, so optics cannot be assigned"
-            )
+            raise InputError(f"{self.path}: the column _rlnOpticsGroup is missing, so optics cannot be assigned")
         known = integers(self.optics, "rlnOpticsGroup", f"{self.path}, optics groups")
         wanted = integers(self.particles, "rlnOpticsGroup", str(self.path))
         order = np.argsort(known)
@@ -103,9 +101,7 @@ def relion_table(path: Path, blocks: Mapping[str, pd.DataFrame]) -> RelionTable 
 def select_optics_group(table: RelionTable, group: int) -> NDArray[np.int64]:
     """Rows of one optics group; raises InputError when it has none."""
     if "rlnOpticsGroup" not in table.particles:
-        raise InputError(
-            f"{table.path}: --optics-group {group} needs the column _rlnOpticsGroup, which is missing"
-        )
+        raise InputError(f"{table.path}: --optics-group {group} needs the column _rlnOpticsGroup, which is missing")
     rows = np.flatnonzero(integers(table.particles, "rlnOpticsGroup", str(table.path)) == group)
     if len(rows) == 0:
         raise InputError(f"{table.path}: no particle belongs to optics group {group}")
@@ -146,14 +142,11 @@ def common_pixel_size(table: RelionTable) -> float | None:
     if sizes.max() - sizes.min() <= PIXEL_SIZE_TOLERANCE * sizes.min():
         return float(sizes[0])
     if "rlnOpticsGroup" not in table.particles:
-        raise InputError(
-            f"{table.path}: pixel sizes range from {sizes.min():g} to {sizes.max():g} Å; split the file"
-        )
+        raise InputError(f"{table.path}: pixel sizes range from {sizes.min():g} to {sizes.max():g} Å; split the file")
     groups = integers(table.particles, "rlnOpticsGroup", str(table.path))
     listed = ", ".join(f"{group} has {sizes[groups == group][0]:g} Å" for group in np.unique(groups))
     raise OptionNeededError(
-        f"{table.path}: optics groups differ in pixel size (group {listed}); pass --optics-group N "
-        "to take one"
+        f"{table.path}: optics groups differ in pixel size (group {listed}); pass --optics-group N to take one"
     )
 
 
@@ -193,11 +186,7 @@ def _poses(table: RelionTable, pixel_size_angstrom: float) -> Poses | None:
     for angstrom, px in zip(ORIGINS_ANGSTROM, ORIGINS_PX, strict=True):
         in_angstrom, in_px = table.column(angstrom), table.column(px)
         shifts.append(
-            in_angstrom / pixel_size_angstrom
-            if in_angstrom is not None
-            else zeros
-            if in_px is None
-            else in_px
+            in_angstrom / pixel_size_angstrom if in_angstrom is not None else zeros if in_px is None else in_px
         )
     euler = np.stack([angle for angle in angles if angle is not None], axis=1)
     # R = Rz(−psi) Ry(−tilt) Rz(−rot): the transpose of SciPy's intrinsic ZYZ.

@@ -188,11 +188,7 @@ def _optics_groups(particles: ParticleSet) -> tuple[NDArray[np.int64], pd.DataFr
 
 
 def _settings(optics: Optics | None) -> list[NDArray[np.float64]]:
-    return (
-        []
-        if optics is None
-        else [optics.voltage_kv, optics.spherical_aberration_mm, optics.amplitude_contrast]
-    )
+    return [] if optics is None else [optics.voltage_kv, optics.spherical_aberration_mm, optics.amplitude_contrast]
 
 
 def _state_image_size(optics: pd.DataFrame, particles: ParticleSet) -> None:

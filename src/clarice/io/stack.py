@@ -88,12 +88,8 @@ def open_particles(
             raise UsageError(f"--optics-group needs a table with optics groups, which {path.name} is not")
         return _open_mrc(path, pixel_size_angstrom)
     if name.endswith(tuple(f"{suffix}.gz" for suffix in MRC_SUFFIXES)):
-        raise NotParticlesError(
-            f"{path} is a gzipped MRC file: unpack it first, stacks are read from disk by row"
-        )
-    raise NotParticlesError(
-        f"{path} is not a particle stack (.star, .cs, .mrcs): it is {describe_file(path)}"
-    )
+        raise NotParticlesError(f"{path} is a gzipped MRC file: unpack it first, stacks are read from disk by row")
+    raise NotParticlesError(f"{path} is not a particle stack (.star, .cs, .mrcs): it is {describe_file(path)}")
 
 
 def _open_star(path: Path, root: Path | None, pixel_size: float | None, group: int | None) -> ParticleSet:
@@ -142,25 +138,17 @@ def _open_cs(
         )
     if group is not None:
         if "ctf/exp_group_id" not in table.fields:
-            raise InputError(
-                f"{path}: --optics-group {group} needs the field ctf/exp_group_id, which is missing"
-            )
+            raise InputError(f"{path}: --optics-group {group} needs the field ctf/exp_group_id, which is missing")
         table = table.subset(np.flatnonzero(table.rows["ctf/exp_group_id"] == group))
     if len(table) == 0:
-        raise InputError(
-            f"{path} lists no particles" + ("" if group is None else f" in exposure group {group}")
-        )
+        raise InputError(f"{path} lists no particles" + ("" if group is None else f" in exposure group {group}"))
     size = pixel_size if pixel_size is not None else cryosparc.common_pixel_size(table)
     if size is None:
-        raise OptionNeededError(
-            f"{path} has no pixel size: the field blob/psize_A is missing; pass --pixel-size in Å"
-        )
+        raise OptionNeededError(f"{path} has no pixel size: the field blob/psize_A is missing; pass --pixel-size in Å")
     distinct, numbers = np.unique(table.texts("blob/path"), return_inverse=True)
     fields = cryosparc.read_fields(table, size)
     sections = table.numbers("blob/idx").astype(np.int64)
-    source = _source(
-        path, root, [str(name) for name in distinct], numbers.astype(np.int32).reshape(-1), sections
-    )
+    source = _source(path, root, [str(name) for name in distinct], numbers.astype(np.int32).reshape(-1), sections)
     return ParticleSet(source, size, table=table, **fields)
 
 
@@ -168,18 +156,12 @@ def _open_mrc(path: Path, pixel_size: float | None) -> ParticleSet:
     header = inspect_mrc(path)
     nz, ny, nx = header.shape
     if path.suffix.lower() != ".mrcs" and (header.is_volume or (header.is_volume is None and nz == nx)):
-        raise NotParticlesError(
-            f"{path} is a map of {nx} × {ny} × {nz} voxels, not a stack; a stack is named .mrcs"
-        )
+        raise NotParticlesError(f"{path} is a map of {nx} × {ny} × {nz} voxels, not a stack; a stack is named .mrcs")
     if nx != ny:
-        raise NotParticlesError(
-            f"{path} holds images of {nx} × {ny} pixels (a micrograph?): particles are square"
-        )
+        raise NotParticlesError(f"{path} holds images of {nx} × {ny} pixels (a micrograph?): particles are square")
     size = pixel_size if pixel_size is not None else header.pixel_size_angstrom
     if size is None:
-        raise OptionNeededError(
-            f"{path} has no pixel size in its header (field CELLA): pass --pixel-size in Å"
-        )
+        raise OptionNeededError(f"{path} has no pixel size in its header (field CELLA): pass --pixel-size in Å")
     file = MrcSource(path, header)
     source = StackSource((file,), (path.name,), np.zeros(nz, dtype=np.int32), np.arange(nz))
     return ParticleSet(source, size)
@@ -228,9 +210,7 @@ def write_particles(
     path = Path(path)
     names = _image_names(particles, path, None if images_path is None else Path(images_path))
     if path.suffix == ".star":
-        write_star(
-            path, star_blocks(particles, names, poses, class_number, half_set, extra_columns, drop_columns)
-        )
+        write_star(path, star_blocks(particles, names, poses, class_number, half_set, extra_columns, drop_columns))
     elif path.suffix == ".cs":
         write_cs(
             path,
@@ -247,9 +227,7 @@ def _image_names(particles: ParticleSet, path: Path, images_path: Path | None) -
         return [f"{number:06d}@{name}" for number in range(1, count + 1)]
     located = files_behind(particles.images)
     if located is None:
-        raise OutputError(
-            f"cannot write {path}: its images are not in a file yet; write them and pass images_path"
-        )
+        raise OutputError(f"cannot write {path}: its images are not in a file yet; write them and pass images_path")
     source, rows = located
     files = [
         name if keeps_meaning(name, file.path, path) else name_from(file.path, path)

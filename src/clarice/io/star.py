@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 from clarice.core.errors import InputError
 from clarice.io.atomic import writing
+from clarice.io.bounded import read_at_most
 
 StarBlocks = dict[str, pd.DataFrame]
 _SINGLE_ROW = "single_row"
@@ -60,32 +63,24 @@ def _begins_block(line: str) -> bool:
 def _read_text(path: Path) -> str:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            raw = file.read(_MAX_BYTES + 1)
-    except (OSError, EOFError) as error:
+            raw = read_at_most(cast(BinaryIO, file), _MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    except Exception as error:
-        # zlib.error is no OSError.
-        if type(error).__name__ != "error":
-            raise
-        raise InputError(f"cannot read {path}: its compressed data are damaged ({error})") from error
     if len(raw) > _MAX_BYTES:
         raise InputError(f"{path} is larger than 4 GiB: split it into several STAR files")
     if b"\0" in raw:
         raise InputError(f"{path} is not a STAR file: it holds binary data")
-    return (
-        raw.decode("utf-8", "surrogateescape")
-        .replace("\r\n", "\n")
-        .replace("\r", "\n")
-        .removeprefix("\ufeff")
-    )
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    return text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
 
 
 def _expect_nothing_before(path: Path, lines: list[str]) -> None:
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.lstrip().startswith("#"):
-            raise InputError(
-                f"{path}, line {number}: text before the first data_ block, so this is no STAR file"
-            )
+            raise InputError(f"{path}, line {number}: text before the first data_ block, so this is no STAR file")
 
 
 def _read_block(path: Path, name: str, lines: list[str], start: int, stop: int) -> pd.DataFrame:
@@ -120,9 +115,7 @@ def _read_block(path: Path, name: str, lines: list[str], start: int, stop: int) 
 
 def _single_value(path: Path, number: int, tokens: list[str]) -> str:
     if len(tokens) > 2:
-        raise InputError(
-            f"{path}, line {number + 1}: _{tokens[0][1:]} has {len(tokens) - 1} values where one belongs"
-        )
+        raise InputError(f"{path}, line {number + 1}: _{tokens[0][1:]} has {len(tokens) - 1} values where one belongs")
     return tokens[1] if len(tokens) == 2 else ""
 
 
@@ -133,16 +126,12 @@ def _check_labels(path: Path, name: str, labels: list[str]) -> None:
 
 
 def _single_row_table(labels: list[str], values: list[str]) -> pd.DataFrame:
-    table = pd.DataFrame(
-        {label: np.array([value], dtype=object) for label, value in zip(labels, values, strict=True)}
-    )
+    table = pd.DataFrame({label: np.array([value], dtype=object) for label, value in zip(labels, values, strict=True)})
     table.attrs[_SINGLE_ROW] = True
     return table
 
 
-def _read_rows(
-    path: Path, name: str, labels: list[str], lines: list[str], start: int, stop: int
-) -> pd.DataFrame:
+def _read_rows(path: Path, name: str, labels: list[str], lines: list[str], start: int, stop: int) -> pd.DataFrame:
     """The rows of a loop. Repeated values share one string, so that a long table fits in memory."""
     shared: dict[str, str] = {}
     rows: list[list[str]] = []
@@ -214,9 +203,7 @@ def integers(block: pd.DataFrame, column: str, origin: str) -> NDArray[np.int32]
     bad = np.flatnonzero((numbers != np.round(numbers)) | (np.abs(numbers) >= 2**31))
     if len(bad):
         row = int(bad[0])
-        raise InputError(
-            f"{origin}: row {row + 1} of column _{column} is {numbers[row]:g}, not a whole number"
-        )
+        raise InputError(f"{origin}: row {row + 1} of column _{column} is {numbers[row]:g}, not a whole number")
     return numbers.astype(np.int32)
 
 
@@ -230,7 +217,7 @@ def write_star(path: Path | str, blocks: Mapping[str, pd.DataFrame]) -> None:
 
     Raises OutputError when the file cannot be written; nothing is left half-written.
     """
-    with writing(path) as temporary, temporary.open("w", encoding="utf-8", errors="surrogateescape") as file:
+    with writing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for name, block in blocks.items():
             file.write(f"\n# version 30001\n\ndata_{name}\n\n")
             columns = [format_column(block[label].to_numpy()) for label in block.columns]
@@ -253,9 +240,7 @@ def format_column(values: NDArray[np.generic]) -> list[str]:
         return [str(value) for value in values.tolist()]
     if values.dtype.kind == "f":
         return [_format_number(value) for value in values.tolist()]
-    return [
-        value if value and _is_bare(value) else _quoted(value) for value in map(_as_text, values.tolist())
-    ]
+    return [value if value and _is_bare(value) else _quoted(value) for value in map(_as_text, values.tolist())]
 
 
 def _as_text(value: object) -> str:
@@ -269,11 +254,7 @@ def _format_number(value: float) -> str:
 
 
 def _is_bare(value: str) -> bool:
-    return (
-        value[0] not in "\"'#_"
-        and not any(map(str.isspace, value))
-        and value[:5].lower() not in ("data_", "loop_")
-    )
+    return value[0] not in "\"'#_" and not any(map(str.isspace, value)) and value[:5].lower() not in ("data_", "loop_")
 
 
 def _quoted(value: str) -> str:

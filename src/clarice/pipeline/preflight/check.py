@@ -108,9 +108,7 @@ def check(
     )
 
 
-def _summary(
-    particles: ParticleSet, path: Path | str, problems: tuple[str, ...], needs: tuple[str, ...]
-) -> str:
+def _summary(particles: ParticleSet, path: Path | str, problems: tuple[str, ...], needs: tuple[str, ...]) -> str:
     size = f"{len(particles)} particles of {particles.box} px at {particles.pixel_size_angstrom:.4g} Å"
     if problems:
         return f"{path} holds {size}, but cannot be processed: {problems[0]}"

@@ -6,6 +6,7 @@ import numpy as np
 
 from clarice.core.particles import ParticleSet
 from clarice.io.stack import files_behind
+from clarice.pipeline.preflight.evidence import CONTRAST_Z
 from clarice.pipeline.preflight.verdict import Contrast, CtfEvidence, ImageFindings
 
 _CTF_COLUMNS = 6
@@ -39,10 +40,7 @@ def ctf_problems(particles: ParticleSet, ctf: CtfEvidence) -> list[str]:
     for name, values, low, high, unit in limits:
         wrong = np.flatnonzero((values < low) | (values > high))
         if len(wrong):
-            return [
-                f"the {name} of row {wrong[0] + 1} is {values[wrong[0]]:g} {unit}, which no "
-                "microscope has".strip()
-            ]
+            return [f"the {name} of row {wrong[0] + 1} is {values[wrong[0]]:g} {unit}, which no microscope has".strip()]
     return []
 
 
@@ -50,9 +48,13 @@ def open_questions(seen: Contrast) -> tuple[str, ...]:
     """What the user must say before the stack can be processed."""
     if seen.sign != "ambiguous":
         return ()
+    if abs(seen.disk_z) >= CONTRAST_Z:
+        other = -np.sign(seen.disk_z) * seen.opposite_z
+        why = f"disks of different size disagree, z-scores {seen.disk_z:+.1f} and {other:+.1f}"
+    else:
+        why = f"strongest z-score {seen.disk_z:+.1f}"
     return (
-        f"the images do not tell whether protein is bright or dark (strongest z-score {seen.disk_z:+.1f}); "
-        "pass --contrast bright or --contrast dark",
+        f"the images do not tell whether protein is bright or dark ({why}); pass --contrast bright or --contrast dark",
     )
 
 
@@ -77,9 +79,7 @@ def ctf_warnings(particles: ParticleSet, ctf: CtfEvidence) -> list[str]:
     """What is assumed about the CTF, and where file and images disagree."""
     warnings = []
     if particles.optics is None:
-        warnings.append(
-            "no CTF is known for these particles: they are taken as they are, without CTF correction"
-        )
+        warnings.append("no CTF is known for these particles: they are taken as they are, without CTF correction")
         return warnings
     if ctf.basis == "assumed" or (ctf.basis == "file" and ctf.state == "raw"):
         warnings.append(
@@ -88,9 +88,7 @@ def ctf_warnings(particles: ParticleSet, ctf: CtfEvidence) -> list[str]:
             "--ctf-state multiplied if that is wrong"
         )
     if ctf.stated is not None and ctf.stated != ctf.state:
-        warnings.append(
-            f"the file says the CTF is {ctf.stated}, but {ctf.state} is taken (by the {ctf.basis})"
-        )
+        warnings.append(f"the file says the CTF is {ctf.stated}, but {ctf.state} is taken (by the {ctf.basis})")
     low, high = ctf.defocus_range_angstrom or (0.0, 0.0)
     if abs(high) < 200:
         warnings.append(f"defocus reaches only {high:g} Å: is it in µm, or a placeholder?")
@@ -104,9 +102,7 @@ def image_warnings(particles: ParticleSet, found: ImageFindings) -> list[str]:
     warnings = []
     if found.duplicates:
         first, again = found.duplicate_rows[0]
-        warnings.append(
-            f"{found.duplicates} images are copies of others (row {again} of row {first}, for one)"
-        )
+        warnings.append(f"{found.duplicates} images are copies of others (row {again} of row {first}, for one)")
     if not found.normalised:
         warnings.append(
             f"backgrounds are not normalised (mean {found.background_mean:.3g}, σ "
@@ -114,9 +110,7 @@ def image_warnings(particles: ParticleSet, found: ImageFindings) -> list[str]:
             "they will be"
         )
     if found.scanned < len(particles):
-        warnings.append(
-            f"{found.scanned} of {len(particles)} images were looked at for damage, spread over the stack"
-        )
+        warnings.append(f"{found.scanned} of {len(particles)} images were looked at for damage, spread over the stack")
     return warnings
 
 
@@ -146,17 +140,13 @@ def file_warnings(particles: ParticleSet) -> list[str]:
     for file in source.files:
         for warning in file.header.warnings:
             found[warning] = found.get(warning, 0) + 1
-    warnings = [
-        f"in {count} image files {warning}" if count > 1 else warning for warning, count in found.items()
-    ]
+    warnings = [f"in {count} image files {warning}" if count > 1 else warning for warning, count in found.items()]
     keys = source.file_numbers[rows].astype(np.int64) << 40 | source.sections[rows]
     repeated = len(keys) - len(np.unique(keys))
     if repeated:
         warnings.append(f"{repeated} rows name an image that another row names too")
     if particles.table is None and particles.pixel_size_angstrom == 1.0:
-        warnings.append(
-            "the pixel size of 1 Å is what programs write when they do not know it: pass --pixel-size"
-        )
+        warnings.append("the pixel size of 1 Å is what programs write when they do not know it: pass --pixel-size")
     return warnings
 
 

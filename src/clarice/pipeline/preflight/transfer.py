@@ -39,9 +39,7 @@ class TransferFindings:
     low_frequency_z: NDArray[np.float64]
 
 
-def study_transfer(
-    particles: ParticleSet, optics: Optics, rows: RowIndex, progress: Progress
-) -> TransferFindings:
+def study_transfer(particles: ParticleSet, optics: Optics, rows: RowIndex, progress: Progress) -> TransferFindings:
     """Compares the spectra of `rows` with their CTF; images must be finite and not constant."""
     box = particles.box
     rings = shell_index(box, 2).clamp(max=box // 2 + 1)
