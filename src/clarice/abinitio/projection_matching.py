@@ -107,7 +107,9 @@ def initial_map(particles: RingSource, settings: Settings, progress: Progress = 
         scores[index] = climbs[index].run(DETAIL, counter).score(held_out, DETAIL)
     chosen = max(leading, key=lambda index: scores[index])
     starts = tuple(
-        Start(climb.seed, score, i in leading) for i, (climb, score) in enumerate(zip(climbs, scores, strict=True))))
+        Start(climb.seed, score, index in leading)
+        for index, (climb, score) in enumerate(zip(climbs, scores, strict=True))
+    )
     logger.info("random starts: %s; chosen: %d", starts, chosen)
     climb = climbs[chosen]
     climb.training = order
@@ -116,9 +118,7 @@ def initial_map(particles: RingSource, settings: Settings, progress: Progress = 
     poses = Poses(grid.poses(result), result.shift_px.double().numpy())
     # The climb works in a Fourier-cropped box: the same spectrum, so grey values shrink as voxels do.
     volume = fourier_resize(climb.volume, particles.box, 3) * (climb.volume_box / particles.box) ** 3
-    return InitialMap(
-        volume, poses, result.confidence.numpy(), starts, chosen, climb.rings(FINISH).radii[-1]
-    )
+    return InitialMap(volume, poses, result.confidence.numpy(), starts, chosen, climb.rings(FINISH).radii[-1])
 
 
 @dataclass

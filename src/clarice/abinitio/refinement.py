@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 HALF_MAP_THRESHOLD = 0.143
 # How far beyond the agreement of the halves the next iteration looks, Fourier pixels.
 LOOK_AHEAD = 3
+# ... or this share of the radius agreed on, where that is more.
+LOOK_AHEAD_SHARE = 0.25
 # Grid spacing as a share of the angle that one ring at the current radius can tell apart.
 ANGLE_SHARE = 0.7
 GLOBAL_SPACING_DEG, FINEST_SPACING_DEG = 7.5, 3.0
@@ -45,7 +47,7 @@ class Settings:
     diameter_px: float
     symmetry: str = "C1"
     max_shift_px: float = 4.0
-    iterations: int = 7
+    iterations: int = 6
     start_radius_px: float = 8.0
     seed: int = 0
 
@@ -157,10 +159,26 @@ def refine(
     return Refined(volume, state.volumes, state.fsc, poses, state.confidence, state.history)
 
 
+def lay_on(particles: RingSource, volume: Tensor, settings: Settings) -> tuple[Poses, FloatArray]:
+    """Poses of particles on a finished map (L, L, L), up to `settings.start_radius_px`, and their confidence (n,)."""
+    count, box = len(particles), particles.box
+    rings = FourierRings.up_to(box, min(settings.start_radius_px, box / 2 - 1), settings.diameter_px)
+    anywhere = np.broadcast_to(np.eye(3), (count, 3, 3)).copy()
+    search = PoseSearch(rings, GLOBAL_SPACING_DEG, False, settings.seed, anywhere, None, settings.max_shift_px)
+    grid = search.grid(box)
+    rotations, shifts, confidence = anywhere.copy(), np.zeros((count, 2)), np.zeros(count)
+    for rows, _, result in search.parts(particles, grid, grid.references(volume), np.arange(count)):
+        rotations[rows] = grid.poses(result)
+        shifts[rows] = result.shift_px.double().numpy()
+        confidence[rows] = result.confidence.double().numpy()
+    return Poses(rotations, shifts), confidence
+
+
 def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: Settings, index: int) -> State:
     """One expectation and maximisation step of both halves."""
     box = particles.box
-    radius = settings.start_radius_px if index == 0 else _agreed_radius(state.fsc) + LOOK_AHEAD
+    agreed = _agreed_radius(state.fsc)
+    radius = agreed + max(LOOK_AHEAD, LOOK_AHEAD_SHARE * agreed) if index else settings.start_radius_px
     rings = FourierRings.up_to(box, min(radius, box / 2 - 1), settings.diameter_px)
     told_apart_deg = np.rad2deg(box / settings.diameter_px / rings.radii[-1])
     spacing = float(np.clip(ANGLE_SHARE * told_apart_deg, FINEST_SPACING_DEG, 12.0))

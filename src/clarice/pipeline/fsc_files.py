@@ -1,0 +1,67 @@
+"""The FSC of a run's half maps, as STAR for programs and as JSON for the report."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from clarice.io.star import write_star
+from clarice.metrics.shells import HalfMapCurves, half_map_fsc, noise_null, resolution_at, shell_frequencies
+from clarice.pipeline.work import Work
+
+THRESHOLDS = (0.143, 0.5)
+
+
+def write_fsc(
+    work: Work,
+    halves: tuple[NDArray[np.float32], NDArray[np.float32]],
+    mask: NDArray[np.float32],
+    pixel_size_angstrom: float,
+    seed: int,
+) -> float:
+    """Writes `fsc.star` and `fsc.json`; returns the resolution in Å at 0.143 of the mask-corrected curve."""
+    box = mask.shape[-1]
+    curves = half_map_fsc(*halves, mask, torch.Generator().manual_seed(seed))
+    null = noise_null(box, torch.Generator().manual_seed(seed), mask)
+    frequencies = shell_frequencies(box, pixel_size_angstrom)
+    resolution = {
+        str(threshold): resolution_at(curves.corrected, threshold, pixel_size_angstrom, box) for threshold in THRESHOLDS
+    }
+    work.write_json(
+        "fsc.json",
+        {
+            "box": box,
+            "pixel_size_angstrom": pixel_size_angstrom,
+            "nyquist_angstrom": 2 * pixel_size_angstrom,
+            "resolution_angstrom": resolution,
+            "curves": {
+                "unmasked": curves.unmasked.tolist(),
+                "masked": curves.masked.tolist(),
+                "phase_randomised": curves.phase_randomised.tolist(),
+                "corrected": curves.corrected.tolist(),
+                "noise_null": null.tolist(),
+            },
+            "randomised_from": curves.randomised_from,
+            "spatial_frequency_per_angstrom": frequencies.tolist(),
+        },
+    )
+    write_star(work.output("fsc.star"), {"fsc": _table(curves, frequencies)})
+    return resolution["0.143"]
+
+
+def _table(curves: HalfMapCurves, frequencies: NDArray[np.float64]) -> pd.DataFrame:
+    """RELION's post-processing columns."""
+    angstrom = np.divide(1.0, frequencies, out=np.full_like(frequencies, 999.0), where=frequencies > 0)
+    return pd.DataFrame(
+        {
+            "rlnSpectralIndex": np.arange(len(frequencies)),
+            "rlnResolution": frequencies,
+            "rlnAngstromResolution": angstrom,
+            "rlnFourierShellCorrelationCorrected": curves.corrected,
+            "rlnFourierShellCorrelationUnmaskedMaps": curves.unmasked,
+            "rlnFourierShellCorrelationMaskedMaps": curves.masked,
+            "rlnCorrectedFourierShellCorrelationPhaseRandomizedMaskedMaps": curves.phase_randomised,
+        }
+    )

@@ -1,0 +1,182 @@
+"""The last stages of the job: a first map from random starts, its refinement, and poses for the raw stack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clarice.abinitio import projection_matching, refinement
+from clarice.abinitio.half_sets import assign_half_sets
+from clarice.abinitio.ring_source import Rows
+from clarice.classify.observations import ring_stack
+from clarice.core.particles import Poses
+from clarice.denoise.noisy_set import NoisySet
+from clarice.geometry.expectation import RingStack
+from clarice.geometry.polar import FourierRings
+from clarice.io.atomic import writing
+from clarice.io.cryosparc import CryosparcTable
+from clarice.io.mrc import read_mrc, write_mrc
+from clarice.io.stack import write_particles
+from clarice.io.star import integers, read_star
+from clarice.metrics.masks import mask_from_map
+from clarice.pipeline.fsc_files import write_fsc
+from clarice.pipeline.particle_stages import PREPARED, open_prepared
+from clarice.pipeline.stack_input import StackInput
+from clarice.pipeline.stages import stage
+from clarice.pipeline.work import Work
+
+
+@dataclass(frozen=True)
+class PreparedRings:
+    """Chosen rows of the prepared particles, as ab initio methods see them."""
+
+    noisy: NoisySet
+
+    @property
+    def box(self) -> int:
+        return self.noisy.box
+
+    def __len__(self) -> int:
+        return len(self.noisy)
+
+    def rings(self, rings: FourierRings, rows: Rows) -> RingStack:
+        """Filtered Fourier rings of `rows`."""
+        return ring_stack(self.noisy, rows, rings)
+
+
+def mirrored(volume: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The other hand of a map (L, L, L): x → −x about index L // 2."""
+    flipped = volume[:, :, ::-1]
+    return np.roll(flipped, 1, axis=2) if volume.shape[0] % 2 == 0 else np.ascontiguousarray(flipped)
+
+
+@stage("ab initio", reads=[*PREPARED, "selection.json"], writes=["abinitio.mrc", "abinitio.json"])
+def abinitio(work: Work, *, diameter_px: float, starts: int, symmetry: str, max_shift_px: float, seed: int) -> None:
+    """A first map by projection matching from random starts, on the selected raw particles."""
+    noisy, _ = open_prepared(work)
+    chosen = noisy.subset(selected_rows(work))
+    settings = projection_matching.Settings(
+        diameter_px, starts=starts, symmetry=symmetry, max_shift_px=max_shift_px, seed=seed
+    )
+    found = projection_matching.initial_map(PreparedRings(chosen), settings, work.progress)
+    write_mrc(work.output("abinitio.mrc"), found.volume.numpy(), noisy.particles.pixel_size_angstrom, is_volume=True)
+    work.write_json(
+        "abinitio.json",
+        {
+            "method": "projection-matching",
+            "starts": [vars(start) for start in found.starts],
+            "chosen": found.chosen,
+            "radius_px": found.radius_px,
+            "mean_confidence": float(found.confidence.mean()),
+        },
+    )
+
+
+def selected_rows(work: Work) -> NDArray[np.int64]:
+    """Rows of the stack that the selection kept."""
+    return np.asarray(work.read_json("selection.json")["rows"], dtype=np.int64)
+
+
+REFINED = ("map.mrc", "map_mirror.mrc", "half1.mrc", "half2.mrc", "mask.mrc")
+
+
+@stage(
+    "refine",
+    reads=[*PREPARED, "selection.json", "abinitio.mrc", "abinitio.json"],
+    writes=[*REFINED, "fsc.star", "fsc.json", "refinement.json", "poses.npz"],
+)
+def refine(work: Work, *, diameter_px: float, symmetry: str, max_shift_px: float, seed: int) -> None:
+    """The map refined on the selected raw particles, half sets apart."""
+    noisy, _ = open_prepared(work)
+    rows = selected_rows(work)
+    chosen = noisy.subset(rows)
+    particles = chosen.particles
+    half_set = assign_half_sets(len(rows), seed, particles.half_set, particles.micrograph)
+    start = torch.from_numpy(read_mrc(work.input("abinitio.mrc"))[0])
+    settings = refinement.Settings(
+        diameter_px,
+        symmetry=symmetry,
+        max_shift_px=max_shift_px,
+        start_radius_px=work.read_json("abinitio.json")["radius_px"],
+        seed=seed,
+    )
+    refined = refinement.refine(PreparedRings(chosen), start, half_set, settings, work.progress, work.checkpoint())
+    pixel = particles.pixel_size_angstrom
+    volume = refined.volume.numpy()
+    mask = mask_from_map(volume)
+    halves = (refined.halves[0].numpy(), refined.halves[1].numpy())
+    for name, content in zip(REFINED, (volume, mirrored(volume), *halves, mask), strict=True):
+        write_mrc(work.output(name), np.ascontiguousarray(content), pixel, is_volume=True)
+    resolution = write_fsc(work, halves, mask, pixel, seed)
+    _write_history(work, refined, noisy.box, pixel)
+    _write_poses(work, rows, refined, half_set)
+    work.say(f"{resolution:.1f} Å at FSC 0.143 (Nyquist {2 * pixel:.1f} Å)")
+
+
+def _write_history(work: Work, refined: refinement.Refined, box: int, pixel_size_angstrom: float) -> None:
+    iterations: list[dict[str, Any]] = [
+        {**vars(row), "resolution_angstrom": box * pixel_size_angstrom / max(row.agreement_px, 1.0)}
+        for row in refined.history
+    ]
+    confidence = [round(float(value), 4) for value in refined.confidence]
+    work.write_json("refinement.json", {"iterations": iterations, "pose_confidence": confidence})
+
+
+def _write_poses(work: Work, rows: NDArray[np.int64], refined: refinement.Refined, half_set: NDArray[np.int8]) -> None:
+    """Poses of the selected rows, shifts in working pixels, exactly as they are."""
+    with writing(work.output("poses.npz")) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            rows=rows,
+            half_set=half_set,
+            confidence=refined.confidence,
+            rotations=refined.poses.rotations,
+            shifts_px=refined.poses.shifts_px,
+        )
+
+
+@stage(
+    "export",
+    reads=[*PREPARED, "poses.npz", "map.mrc", "fsc.json", "class_members.star"],
+    writes=["particles.star"],
+    optional=["particles.cs"],
+)
+def export(work: Work, stack: StackInput, *, diameter_px: float, max_shift_px: float, seed: int) -> None:
+    """Poses for every row of the raw stack; rows that selection left out are laid on the finished map."""
+    noisy, preparation = open_prepared(work)
+    count = len(noisy)
+    rotations, shifts = np.broadcast_to(np.eye(3), (count, 3, 3)).copy(), np.zeros((count, 2))
+    half_set, confidence = np.zeros(count, dtype=np.int8), np.zeros(count)
+    with np.load(work.input("poses.npz")) as known:
+        rows = known["rows"]
+        rotations[rows], shifts[rows] = known["rotations"], known["shifts_px"]
+        half_set[rows], confidence[rows] = known["half_set"], known["confidence"]
+    left_out = np.setdiff1d(np.arange(count), rows)
+    if len(left_out):
+        fsc = work.read_json("fsc.json")
+        radius = fsc["box"] * fsc["pixel_size_angstrom"] / fsc["resolution_angstrom"]["0.143"]
+        settings = refinement.Settings(
+            diameter_px, max_shift_px=max_shift_px, start_radius_px=min(radius, noisy.box / 4), seed=seed
+        )
+        volume = torch.from_numpy(read_mrc(work.input("map.mrc"))[0])
+        poses, sure = refinement.lay_on(PreparedRings(noisy.subset(left_out)), volume, settings)
+        rotations[left_out], shifts[left_out], confidence[left_out] = poses.rotations, poses.shifts_px, sure
+        half_set[left_out] = assign_half_sets(len(left_out), seed)
+    scale = preparation.working_pixel_size_angstrom / preparation.input_pixel_size_angstrom
+    members = read_star(work.input("class_members.star"))["particles"]
+    particles = stack.open()
+    names = ["particles.star"] + (["particles.cs"] if isinstance(particles.table, CryosparcTable) else [])
+    for name in names:
+        extra = {"rlnMaxValueProbDistribution": confidence} if name.endswith(".star") else None
+        write_particles(
+            particles,
+            work.output(name),
+            poses=Poses(rotations, shifts * scale),
+            class_number=integers(members, "rlnClassNumber", "class_members.star"),
+            half_set=half_set,
+            extra_columns=extra,
+        )

@@ -1,0 +1,84 @@
+"""The first stages of the job: is the stack fit for work, and its particles prepared and denoised."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from clarice.core.errors import InputError, UsageError
+from clarice.denoise.noisy_set import NoisySet
+from clarice.denoise.registry import get_denoiser
+from clarice.io.mrc import MrcStackWriter
+from clarice.io.relion import OPTIONAL_CTF_COLUMNS
+from clarice.io.stack import open_particles, write_particles
+from clarice.pipeline.preflight import check as check_particles
+from clarice.pipeline.preparation import Preparation
+from clarice.pipeline.prepare import prepare as prepare_particles
+from clarice.pipeline.stack_input import StackInput
+from clarice.pipeline.stages import stage
+from clarice.pipeline.work import Work
+
+# Denoised images are free of the CTF: a program that corrected them again would spoil them.
+CTF_COLUMNS_TO_DROP = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", *OPTIONAL_CTF_COLUMNS.values())
+PREPARED = ("prepared.mrcs", "prepared.star", "prepared.json")
+_RESTORED_PIXELS = 2**22
+
+
+@stage("check", writes=["check.json"])
+def check(work: Work, stack: StackInput, *, contrast: str | None, ctf_state: str | None) -> None:
+    """Looks at the stack before anything else does; raises InputError or UsageError when it cannot be processed."""
+    verdict = check_particles(stack.open(), stack.table, contrast, ctf_state, work.progress)  # type: ignore[arg-type]
+    if not verdict.usable:
+        raise (UsageError if verdict.kind == "needs an option" else InputError)(verdict.summary)
+    work.write_json("check.json", verdict.as_json())
+    for warning in verdict.warnings:
+        work.warn(warning)
+    work.say(verdict.summary)
+
+
+@stage("prepare", reads=["check.json"], writes=PREPARED)
+def prepare(work: Work, stack: StackInput, *, working_box: int | None) -> None:
+    """Particles protein bright, noise white with variance 1, in the working box."""
+    verdict = work.read_json("check.json")
+    particles = stack.open()
+    prepared = prepare_particles(
+        particles,
+        sign=1 if verdict["contrast"]["sign"] == "bright" else -1,
+        ctf_state=verdict["ctf"]["state"] if verdict["ctf"] else "raw",
+        working_box=working_box,
+        images_path=work.output("prepared.mrcs"),
+        progress=work.progress,
+    )
+    write_particles(prepared.particles, work.output("prepared.star"), images_path=work.output("prepared.mrcs"))
+    record = prepared.preparation.as_record()
+    optics = particles.optics
+    if optics is None:
+        work.warn("the stack has no CTF columns, so its images are taken as they are")
+    else:
+        defocus = (optics.defocus_u_angstrom + optics.defocus_v_angstrom) / 2
+        record["defocus"] = {"min": float(defocus.min()), "mean": float(defocus.mean()), "max": float(defocus.max())}
+    work.write_json("prepared.json", record)
+
+
+def open_prepared(work: Work) -> tuple[NoisySet, Preparation]:
+    """The prepared particles of a run, for a stage that declares to read `PREPARED`."""
+    work.input("prepared.mrcs")
+    preparation = Preparation.from_record(work.read_json("prepared.json"))
+    particles = open_particles(work.input("prepared.star"))
+    return preparation.noisy_set(particles), preparation
+
+
+@stage("denoise", reads=PREPARED, writes=["denoised.mrcs", "denoised.star", "denoised.json"])
+def denoise(work: Work, stack: StackInput, *, method: str) -> None:
+    """CTF-free projections in the input's box, order and sign, in units of the input's noise standard deviation."""
+    started = time.monotonic()
+    noisy, preparation = open_prepared(work)
+    particles = stack.open()
+    images_path: Path = work.output("denoised.mrcs")
+    with MrcStackWriter(images_path, particles.box, particles.pixel_size_angstrom) as writer:
+        step = max(1, _RESTORED_PIXELS // particles.box**2)
+        for _, images in get_denoiser(method)(noisy, progress=work.progress):
+            for start in range(0, len(images), step):
+                writer.append(preparation.restore(images[start : start + step]))
+    write_particles(particles, work.output("denoised.star"), images_path=images_path, drop_columns=CTF_COLUMNS_TO_DROP)
+    work.write_json("denoised.json", {"method": method, "seconds": round(time.monotonic() - started, 2)})
