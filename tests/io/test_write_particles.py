@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from clarice.core.errors import OutputError
 from clarice.core.particles import ArraySource, Optics, ParticleSet, Poses
-from clarice.io.mrc import write_mrc
+from clarice.io.mrc import MrcSource, write_mrc
 from clarice.io.stack import open_particles, write_particles
 from clarice.io.star import read_star
 
@@ -83,6 +84,14 @@ def test_star_to_cs_and_back(tmp_path: Path) -> None:
     write_particles(open_particles(tmp_path / "a.star"), tmp_path / "b.cs")
     write_particles(open_particles(tmp_path / "b.cs"), tmp_path / "c.star")
     assert_same_metadata(particles, open_particles(tmp_path / "c.star"))
+
+
+def test_a_set_made_around_a_file_names_it(tmp_path: Path) -> None:
+    particles = made_set()
+    write_mrc(tmp_path / "i.mrcs", particles.read(), 1.7)
+    chosen = dataclasses.replace(particles, images=MrcSource.open(tmp_path / "i.mrcs")).subset(np.array([3, 1]))
+    write_particles(chosen, tmp_path / "sub" / "p.star")
+    np.testing.assert_array_equal(open_particles(tmp_path / "sub" / "p.star").read(), particles.read()[[3, 1]])
 
 
 def test_images_that_are_in_no_file_need_a_path(tmp_path: Path) -> None:

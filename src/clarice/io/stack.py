@@ -162,9 +162,7 @@ def _open_mrc(path: Path, pixel_size: float | None) -> ParticleSet:
     size = pixel_size if pixel_size is not None else header.pixel_size_angstrom
     if size is None:
         raise OptionNeededError(f"{path} has no pixel size in its header (field CELLA): pass --pixel-size in Å")
-    file = MrcSource(path, header)
-    source = StackSource((file,), (path.name,), np.zeros(nz, dtype=np.int32), np.arange(nz))
-    return ParticleSet(source, size)
+    return ParticleSet(_whole_file(MrcSource(path, header), path.name), size)
 
 
 def _source(
@@ -242,8 +240,13 @@ def _image_names(particles: ParticleSet, path: Path, images_path: Path | None) -
 
 def files_behind(images: ImageSource) -> tuple[StackSource, RowIndex] | None:
     """The files behind an image source and the rows it takes from them; None when it has no files."""
-    if isinstance(images, StackSource):
-        return images, np.arange(len(images))
-    if isinstance(images, SubsetSource) and isinstance(images.parent, StackSource):
-        return images.parent, images.rows
-    return None
+    if isinstance(images, SubsetSource):
+        behind = files_behind(images.parent)
+        return None if behind is None else (behind[0], behind[1][images.rows])
+    if isinstance(images, MrcSource):
+        images = _whole_file(images, str(images.path))
+    return (images, np.arange(len(images))) if isinstance(images, StackSource) else None
+
+
+def _whole_file(file: MrcSource, name: str) -> StackSource:
+    return StackSource((file,), (name,), np.zeros(len(file), dtype=np.int32), np.arange(len(file)))
