@@ -79,16 +79,14 @@ class Alignment:
 class _Classification:
     """The state of the iterations: references on the present rings, and what is known about each particle."""
 
-    def __init__(
-        self, observed: WhitenedSet, n_classes: int, diameter_px: float, generator: torch.Generator
-    ) -> None:
+    def __init__(self, observed: WhitenedSet, n_classes: int, diameter_px: float, generator: torch.Generator) -> None:
         self.observed = observed
         self.count, self.box = len(observed.particles), observed.particles.box
         self.n_classes, self.diameter_px, self.generator = n_classes, diameter_px, generator
         self.mask = soft_disk(self.box, diameter_px / 2)
         self.class_index = torch.zeros(self.count, dtype=torch.long)
         self.angle_rad, self.probability = torch.zeros(self.count), torch.zeros(self.count)
-        self.shift_px, self.fit = torch.zeros((self.count, 2)), torch.zeros(self.count)
+        self.shift_px, self.gain = torch.zeros((self.count, 2)), torch.zeros(self.count)
         self.log_prior = torch.zeros(n_classes)
         self.log_likelihood: list[float] = []
         self.dtype = fast_dtype()
@@ -131,28 +129,32 @@ class _Classification:
     def _keep(self, rows: Tensor, found: Expectation) -> None:
         self.class_index[rows], self.angle_rad[rows] = found.reference, found.angle_rad
         self.shift_px[rows], self.probability[rows] = found.shift_px, found.confidence
-        self.fit[rows] = found.log_evidence / self.expected[rows]
+        self.gain[rows] = found.log_evidence
         self.log_likelihood.append(float(found.log_evidence.mean()))
 
     def _rescue(self, stack: RingStack, rows: Tensor, mass: Tensor, grid: Tensor) -> None:
-        """Classes that starve take over one half of the largest class, one after the other."""
-        mass, mean = mass.clone(), float(mass.mean())
+        """Classes that starve take over one half of the largest class, one after the other.
+
+        Members count by how well they fit: a class of noise gains nothing from becoming two.
+        """
+        fit = (self.gain / self.expected)[rows].clamp(0, 1)
+        size = torch.zeros(self.n_classes).index_add_(0, self.class_index[rows], fit)
+        mean, typical = float(mass.mean()), float(size.mean())
         for starving in torch.nonzero(mass < STARVING * mean)[:, 0].tolist():
-            largest = int(mass.argmax())
+            largest = int(size.argmax())
             members = torch.nonzero(self.class_index[rows] == largest)[:, 0]
-            if mass[largest] < SPLIT_ABOVE * mean or len(members) < SMALLEST_SPLIT:
+            if size[largest] < SPLIT_ABOVE * typical or len(members) < SMALLEST_SPLIT:
                 return
             trials = self.shift_px[rows[members]][:, None] + grid
-            halves = split_references(
-                stack.subset(members), trials, self.power, self.mask, self.generator, self.dtype
-            )
+            halves = split_references(stack.subset(members), trials, self.power, self.mask, self.generator, self.dtype)
             self.references[largest], self.references[starving] = halves
             self.class_index[rows[members[: len(members) // 2]]] = starving
-            mass[largest] = mass[starving] = mass[largest] / 2
-            self.log_prior[largest] = self.log_prior[starving] = (mass[largest] / mean / 2 + 0.5).log()
+            size[largest] = size[starving] = size[largest] / 2
+            self.log_prior[starving] = self.log_prior[largest]
 
     def assignment(self) -> Assignment:
-        return Assignment(self.class_index, self.angle_rad, self.shift_px, self.probability, self.fit)
+        fit = self.gain / self.expected
+        return Assignment(self.class_index, self.angle_rad, self.shift_px, self.probability, fit)
 
 
 def _checked(observed: WhitenedSet, n_classes: int, iterations: int, diameter_px: float) -> None:
@@ -164,9 +166,7 @@ def _checked(observed: WhitenedSet, n_classes: int, iterations: int, diameter_px
     if count < n_classes:
         raise InputError(f"{count} particles cannot make {n_classes} classes: pass fewer --classes")
     if not 0 < diameter_px <= box:
-        raise UsageError(
-            f"the mask diameter of {diameter_px:.0f} px must lie between 0 and the box of {box} px"
-        )
+        raise UsageError(f"the mask diameter of {diameter_px:.0f} px must lie between 0 and the box of {box} px")
 
 
 def align_to_classes(

@@ -61,9 +61,7 @@ def summed(
     progress: Progress = silent,
 ) -> ClassSums:
     """Sums over the particles of each group (n,), each weighted by its probability; −1 leaves one out."""
-    total = ClassSums(
-        torch.zeros((n_groups, rings.count, rings.n_angles)), torch.zeros((n_groups, rings.count))
-    )
+    total = ClassSums(torch.zeros((n_groups, rings.count, rings.n_angles)), torch.zeros((n_groups, rings.count)))
     members = torch.nonzero(group >= 0)[:, 0]
     step = max(8, CHUNK_PIXELS // (4 * rings.count * rings.n_angles))
     for start in range(0, len(members), step):

@@ -73,8 +73,7 @@ def centre_of_mass(images: Tensor) -> Tensor:
     total = mass.sum(dim=(1, 2)).clamp_min(1e-12)
     axis = torch.arange(box, dtype=images.dtype) - box // 2
     return (
-        torch.stack([(mass.sum(dim=1) * axis).sum(dim=1), (mass.sum(dim=2) * axis).sum(dim=1)], dim=1)
-        / total[:, None]
+        torch.stack([(mass.sum(dim=1) * axis).sum(dim=1), (mass.sum(dim=2) * axis).sum(dim=1)], dim=1) / total[:, None]
     )
 
 

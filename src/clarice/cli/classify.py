@@ -1,0 +1,212 @@
+"""`clarice classify` and `clarice select`: 2D classes of a stack, and the particles of the good ones."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from clarice.classify.classes import Classes2D, classify
+from clarice.classify.files import MEMBERS, RECORD, quality_of, read_quality, write_classes
+from clarice.classify.select import KEPT, Selection, judge_classes, select_automatically, select_classes
+from clarice.cli.console import console, showing_progress
+from clarice.core.errors import InputError, UsageError
+from clarice.core.particles import FloatArray, ParticleSet
+from clarice.io.atomic import writing
+from clarice.io.relion import RelionTable
+from clarice.io.stack import open_particles, write_particles
+from clarice.pipeline.preflight import check
+from clarice.pipeline.prepare import Prepared, prepare
+
+# So many particles a class make an average of a single view at usual noise; more classes only split views.
+PARTICLES_PER_CLASS, MOST_CLASSES = 50, 100
+
+_O = typer.Option
+StackArgument = Annotated[Path, typer.Argument(help="Particles: .star, .star.gz, .cs or .mrcs.")]
+OutputFolder = Annotated[Path, _O("-o", "--output", help="Folder to write the classes to.")]
+ClassesOption = Annotated[
+    int | None, _O("--classes", "-k", help="Number of classes; one for 50 particles (100 at most) if absent.")
+]
+IterationsOption = Annotated[int, _O(help="Iterations, over all steps of resolution.")]
+SeedOption = Annotated[int, _O(help="Seed: the same one gives the same classes.")]
+DiameterOption = Annotated[
+    float | None, _O("--diameter", help="Particle diameter in Å, to mask classes; 0.8 of the box if absent.")
+]
+RootOption = Annotated[Path | None, _O(help="Folder below which the image files lie.")]
+PassthroughOption = Annotated[
+    list[Path] | None, _O(help="Passthrough file of a .cs dataset; may be given more than once.")
+]
+PixelSizeOption = Annotated[float | None, _O(help="Pixel size in Å, in place of the file's.")]
+OpticsGroupOption = Annotated[int | None, _O(help="Take the particles of this optics group only.")]
+ContrastOption = Annotated[
+    Literal["bright", "dark"] | None, _O(help="Protein in the images; found from them if absent.")
+]
+CtfStateOption = Annotated[
+    Literal["raw", "flipped", "multiplied"] | None, _O(help="CTF in the images; found from them if absent.")
+]
+WorkingBoxOption = Annotated[int | None, _O(help="Box to work in, pixels; the stack's, at most 64, if absent.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to `app`."""
+    app.command("classify")(classify_stack)
+    app.command("select")(select)
+
+
+def classify_stack(
+    stack: StackArgument,
+    output: OutputFolder,
+    n_classes: ClassesOption = None,
+    iterations: IterationsOption = 20,
+    seed: SeedOption = 0,
+    diameter_angstrom: DiameterOption = None,
+    root: RootOption = None,
+    passthrough: PassthroughOption = None,
+    pixel_size: PixelSizeOption = None,
+    optics_group: OpticsGroupOption = None,
+    contrast: ContrastOption = None,
+    ctf_state: CtfStateOption = None,
+    working_box: WorkingBoxOption = None,
+) -> None:
+    """Sort the particles of a stack into 2D classes.
+
+    Writes classes.mrcs (averages, CTF-corrected, sign as in the input), classes.star, classes.json and
+    class_members.star: every row and column of the input, with class, psi, shift and probability.
+    """
+    started = time.monotonic()
+    particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
+    count = default_class_count(len(particles)) if n_classes is None else n_classes
+    with showing_progress() as progress:
+        verdict = check(particles, stack, contrast, ctf_state, progress)
+        if not verdict.usable or verdict.ctf is None:
+            raise (UsageError if verdict.kind == "needs an option" else InputError)(verdict.summary)
+        for warning in verdict.warnings:
+            console.print(f"warning: {warning}", markup=False)
+        prepared = prepare(
+            particles, sign=verdict.sign, ctf_state=verdict.ctf.state, working_box=working_box, progress=progress
+        )
+        diameter_px = _diameter_px(diameter_angstrom, prepared)
+        classes = classify(
+            prepared.noisy_set,
+            count,
+            iterations=iterations,
+            diameter_px=diameter_px,
+            seed=seed,
+            progress=progress,
+        )
+    settings = {"seed": seed, "iterations": iterations, "sign": verdict.sign, "stack": str(stack)}
+    settings["seconds"] = round(time.monotonic() - started, 1)
+    write_classes(classes, particles, output, sign=verdict.sign, settings=settings)
+    _show_classes(classes)
+    console.print(
+        f"{len(particles)} particles in {len(classes)} classes, {settings['seconds']} s: {output / MEMBERS}",
+        markup=False,
+    )
+
+
+def default_class_count(particles: int) -> int:
+    """One class for 50 particles, from 1 to 100."""
+    return max(1, min(MOST_CLASSES, particles // PARTICLES_PER_CLASS))
+
+
+def _diameter_px(diameter_angstrom: float | None, prepared: Prepared) -> float | None:
+    if diameter_angstrom is None:
+        return None
+    if not diameter_angstrom > 0:
+        raise UsageError(f"--diameter {diameter_angstrom:g} must be a positive length in Å")
+    return diameter_angstrom / prepared.preparation.working_pixel_size_angstrom
+
+
+def _show_classes(classes: Classes2D) -> None:
+    table = Table(box=None, pad_edge=False)
+    for name in ("class", "particles", "resolution Å", "contrast", "fit", "verdict"):
+        table.add_column(name, justify="left" if name == "verdict" else "right")
+    verdicts = judge_classes(quality_of(classes))
+    for index, verdict in enumerate(verdicts):
+        measures = (classes.resolution_angstrom[index], classes.contrast[index], classes.class_fit[index])
+        shown = [
+            f"{value:.{digits}f}" if np.isfinite(value) else "–"
+            for value, digits in zip(measures, (1, 1, 2), strict=True)
+        ]
+        said = "good" if verdict == KEPT else verdict
+        table.add_row(str(index + 1), str(int(classes.population[index])), *shown, said)
+    console.print(table)
+
+
+def select(
+    members: Annotated[Path, typer.Argument(help="class_members.star, or any stack with class numbers.")],
+    output: Annotated[Path, _O("-o", "--output", help="Table to write, .star or .cs.")],
+    classes: Annotated[str | None, _O(help="Classes to keep, such as 1,3,5-8.")] = None,
+    auto: Annotated[bool, _O("--auto", help="Leave out classes that are evident junk.")] = False,
+    min_probability: Annotated[float, _O(help="Least probability of a particle in its class.")] = 0.0,
+    stack: Annotated[
+        Path | None, _O(help="Write rows of this table instead; it lists the same particles in the same order.")
+    ] = None,
+    root: RootOption = None,
+    passthrough: PassthroughOption = None,
+    json_path: Annotated[Path | None, _O("--json", help="Write the selection to this JSON file.")] = None,
+) -> None:
+    """Write the particles of chosen classes as a table of the raw stack, every column kept."""
+    if (classes is None) == (not auto):
+        raise UsageError("pass either --classes with numbers or --auto")
+    if passthrough and stack is None:
+        raise UsageError("--passthrough belongs to the .cs file given with --stack")
+    particles = open_particles(members, root)
+    number = particles.class_number
+    if number is None:
+        raise InputError(
+            f"{members} has no column _rlnClassNumber: run `clarice classify` and give its class_members.star"
+        )
+    if int(number.min()) < 1:
+        raise InputError(f"{members}: row {int(number.argmin()) + 1} has the class {int(number.min())}, below 1")
+    probability = _probability(particles)
+    if auto:
+        quality = read_quality(members.parent / RECORD)
+        if int(number.max()) > len(quality):
+            raise InputError(f"{members} has a class {int(number.max())}, which {RECORD} beside it does not list")
+        chosen = select_automatically(quality, number.astype(np.int64), probability, min_probability)
+    else:
+        wanted = parse_class_numbers(classes or "")
+        chosen = select_classes(wanted, int(number.max()), number.astype(np.int64), probability, min_probability)
+    source = particles if stack is None else open_particles(stack, root, passthrough)
+    if len(source) != len(particles):
+        raise InputError(f"{stack} has {len(source)} particles, but {members} has {len(particles)}")
+    write_particles(source.subset(chosen.rows), output)
+    if json_path is not None:
+        with writing(json_path) as temporary:
+            text = json.dumps(chosen.as_record(), indent=2, ensure_ascii=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
+    _show_selection(chosen, output)
+
+
+def _probability(particles: ParticleSet) -> FloatArray | None:
+    table = particles.table
+    return table.column("rlnMaxValueProbDistribution") if isinstance(table, RelionTable) else None
+
+
+def parse_class_numbers(text: str) -> list[int]:
+    """Numbers from a list such as "1,3,5-8", sorted. Raises UsageError."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise UsageError(f"--classes {text!r} is not a list of class numbers such as 1,3,5-8")
+        numbers.update(range(int(first), int(last if dash else first) + 1))
+    return sorted(numbers)
+
+
+def _show_selection(chosen: Selection, output: Path) -> None:
+    table = Table(box=None, pad_edge=False)
+    for name in ("class", "particles", "kept", "reason"):
+        table.add_column(name, justify="left" if name == "reason" else "right")
+    for fate in chosen.fates:
+        table.add_row(str(fate.number), str(fate.members), str(fate.kept), fate.reason)
+    console.print(table)
+    for warning in chosen.warnings:
+        console.print(f"warning: {warning}", markup=False)
+    console.print(f"{len(chosen.rows)} of {chosen.total} particles kept: {output}", markup=False)
