@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from clarice.core.particles import ArraySource, Optics, ParticleSet
 from clarice.geometry.fourier import centred_fft2, centred_ifft2
 from clarice.io.mrc import write_mrc
+from clarice.io.mrc_header import make_header
 from clarice.io.stack import open_particles
 from clarice.physics.ctf import ctf
 from clarice.pipeline.preflight import check, check_file
@@ -182,6 +186,35 @@ def test_incomplete_ctf_columns_stop_the_check(tmp_path: Path) -> None:
     assert not verdict.usable
     assert "_rlnVoltage" in verdict.problems[0]
     assert verdict.kind == "broken"
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("rlnVoltage", "0"), ("rlnAmplitudeContrast", "7"), ("rlnDefocusU", "1e20"), ("rlnSphericalAberration", "1e9")],
+)
+def test_impossible_ctf_values_stop_the_check(tmp_path: Path, column: str, value: str) -> None:
+    columns = {
+        "rlnImagePixelSize": "3.0",
+        "rlnDefocusU": "15000",
+        "rlnDefocusV": "15000",
+        "rlnDefocusAngle": "0",
+        "rlnVoltage": "300",
+        "rlnSphericalAberration": "2.7",
+        "rlnAmplitudeContrast": "0.1",
+        column: value,
+    }
+    verdict = check_file(write_table(tmp_path, columns))
+    assert not verdict.usable
+    assert "row 1" in verdict.problems[0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(min_size=600, max_size=600))
+def test_any_pixels_get_a_verdict(pixels: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.mrcs"
+        path.write_bytes(make_header((6, 5, 5), 2, 1.5, False, (0, 0, 0, 0), "") + pixels)
+        json.dumps(check_file(path).as_json(), allow_nan=False)
 
 
 def test_header_columns_state_the_ctf(tmp_path: Path) -> None:

@@ -71,11 +71,12 @@ def check(
     damaged = np.array(scan.not_finite + scan.constant, dtype=np.int64) - 1
     sound = np.setdiff1d(sampled, damaged)
     transfer: TransferFindings | None = None
-    if particles.optics is not None and len(sound):
+    impossible = ctf_problems(particles)
+    if particles.optics is not None and len(sound) and not impossible:
         transfer = study_transfer(particles, particles.optics, sound, progress)
     seen = judge_contrast(particles, scan, transfer, contrast)
     ctf = judge_ctf(particles, scan, transfer, ctf_state)
-    problems = (*image_problems(findings), *ctf_problems(particles, ctf))
+    problems = (*image_problems(findings), *impossible)
     needs = open_questions(seen)
     warnings = (
         *file_warnings(particles),

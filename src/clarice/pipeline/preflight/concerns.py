@@ -6,7 +6,7 @@ import numpy as np
 
 from clarice.core.particles import ParticleSet
 from clarice.io.stack import files_behind
-from clarice.pipeline.preflight.evidence import CONTRAST_Z
+from clarice.pipeline.preflight.evidence import CONTRAST_Z, missing_ctf
 from clarice.pipeline.preflight.verdict import Contrast, CtfEvidence, ImageFindings
 
 _CTF_COLUMNS = 6
@@ -17,30 +17,35 @@ def image_problems(found: ImageFindings) -> list[str]:
     problems = []
     if found.not_finite:
         rows = ", ".join(map(str, found.not_finite_rows[:5]))
-        problems.append(f"{found.not_finite} images hold NaN or infinite values (rows {rows}): remove them")
+        problems.append(
+            f"{found.not_finite} images hold NaN, infinite or absurdly large values (rows {rows}): remove them"
+        )
     if found.constant:
         rows = ", ".join(map(str, found.constant_rows[:5]))
         problems.append(f"{found.constant} images are constant (rows {rows}): remove them")
     return problems
 
 
-def ctf_problems(particles: ParticleSet, ctf: CtfEvidence) -> list[str]:
+def ctf_problems(particles: ParticleSet) -> list[str]:
     """CTF values that are incomplete or impossible."""
-    if 0 < len(ctf.missing) < _CTF_COLUMNS:
-        listed = ", ".join(ctf.missing)
-        return [f"the CTF columns are incomplete: {listed} missing; add them, or remove the others"]
+    missing = missing_ctf(particles)
+    if 0 < len(missing) < _CTF_COLUMNS:
+        return [f"the CTF columns are incomplete: {', '.join(missing)} missing; add them, or remove the others"]
     optics = particles.optics
     if optics is None:
         return []
     limits = (
-        ("voltage", optics.voltage_kv, 20, 2000, "kV"),
+        ("voltage", optics.voltage_kv, 20, 2000, " kV"),
+        ("spherical aberration", optics.spherical_aberration_mm, -100, 1000, " mm"),
         ("amplitude contrast", optics.amplitude_contrast, -1, 1, ""),
-        ("defocus U", optics.defocus_u_angstrom, -2e6, 2e6, "Å"),
+        ("defocus U", optics.defocus_u_angstrom, -2e6, 2e6, " Å"),
+        ("defocus V", optics.defocus_v_angstrom, -2e6, 2e6, " Å"),
     )
     for name, values, low, high, unit in limits:
         wrong = np.flatnonzero((values < low) | (values > high))
         if len(wrong):
-            return [f"the {name} of row {wrong[0] + 1} is {values[wrong[0]]:g} {unit}, which no microscope has".strip()]
+            row, value = wrong[0] + 1, values[wrong[0]]
+            return [f"the {name} of row {row} is {value:g}{unit}, which no microscope has: correct the column"]
     return []
 
 

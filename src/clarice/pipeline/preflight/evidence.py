@@ -64,7 +64,7 @@ def judge_contrast(
 
 def _in_sigma(contrasts: NDArray[np.float64], scan: PixelScan) -> float:
     sigma = scan.findings().background_sigma
-    return float(contrasts.mean() / sigma) if len(contrasts) and sigma > 0 else 0.0
+    return float(contrasts.mean() / sigma) if len(contrasts) and sigma > 1e-30 else 0.0
 
 
 def _low_frequency_z(ring_z: NDArray[np.float64], best: int) -> float:

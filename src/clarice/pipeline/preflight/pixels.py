@@ -19,6 +19,8 @@ _SCAN_ALL_PIXELS = 60_000_000
 _SAMPLE_PIXELS = 40_000_000
 _CHUNK_PIXELS = 4_000_000
 _LISTED_ROWS = 20
+# No detector, filter or scaling makes pixels beyond this; their squares would overflow.
+_LARGEST_VALUE = 1e12
 
 
 def sample_rows(particles: ParticleSet, most: int = 2000) -> RowIndex:
@@ -55,7 +57,8 @@ class PixelScan:
     def add(self, rows: RowIndex, images: NDArray[np.float32], sampled: NDArray[np.bool_]) -> None:
         """Looks at `images` (n, L, L) of `rows`; only those `sampled` enter the statistics."""
         flat = images.reshape(len(images), -1)
-        finite = np.isfinite(flat).all(axis=1)
+        # NaN compares false, so it is caught here too.
+        finite = (np.abs(flat) <= _LARGEST_VALUE).all(axis=1)
         spread = np.zeros(len(flat))
         spread[finite] = flat[finite].max(axis=1) - flat[finite].min(axis=1)
         self.not_finite += (rows[~finite] + 1).tolist()

@@ -55,6 +55,8 @@ class CtfEvidence:
 class ImageFindings:
     """What the pixels say. Row numbers count from 1; at most 20 are listed of each kind.
 
+    `not_finite` images hold NaN, infinities or values beyond 1e12.
+
     `background_mean` and `background_sigma` are medians, over `sampled` images, of the pixels outside the
     inscribed circle; `sigma_spread` is the relative spread of that σ over images.
     """
