@@ -54,7 +54,7 @@ class Classes2D:
     @property
     def psi_deg(self) -> FloatArray:
         """RELION's psi of each particle, in (−180, 180]: it falls as the content turns from +x towards +y."""
-        return np.asarray(-(np.rad2deg(self.angle_rad) + 180) % 360 - 180) * 1.0
+        return np.asarray(180 - (np.rad2deg(self.angle_rad) + 180) % 360)
 
     @property
     def shift_angstrom(self) -> FloatArray:
