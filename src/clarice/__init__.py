@@ -1,3 +1,24 @@
 """Clarice: joint denoising and ab initio reconstruction for single-particle cryo-EM."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+__all__ = ["open", "run"]
+
+if TYPE_CHECKING:
+    from clarice.api import run
+    from clarice.io.stack import open_particles as open
+
+_PUBLIC = {"open": ("clarice.io.stack", "open_particles"), "run": ("clarice.api", "run")}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the public functions on first use, so that `import clarice` and the command line start at once."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'clarice' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _PUBLIC[name]
+    return getattr(import_module(module), attribute)

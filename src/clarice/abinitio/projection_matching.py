@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clarice.abinitio.reconstruct import SliceSums, solve_map, spectral_prior
+from clarice.abinitio.reconstruct import SliceSums, solve_map, spectral_prior, spherical_support
 from clarice.abinitio.ring_source import RingSource, Rows
 from clarice.abinitio.views import ViewGrid
 from clarice.core.particles import Poses
@@ -22,13 +22,10 @@ from clarice.core.progress import Progress, silent
 from clarice.geometry import so3
 from clarice.geometry.angular import fast_dtype
 from clarice.geometry.expectation import Expectation, expectation, shift_grid
-from clarice.geometry.fourier import fourier_resize, radius_grid
+from clarice.geometry.fourier import fourier_resize
 from clarice.geometry.polar import FourierRings
 
 logger = logging.getLogger(__name__)
-
-# Solvent support: this much wider than the particle, with a soft edge of these voxels.
-SUPPORT_MARGIN, SUPPORT_EDGE_VOXELS = 1.12, 2.0
 
 
 @dataclass(frozen=True)
@@ -84,12 +81,6 @@ class InitialMap:
     starts: tuple[Start, ...]
     chosen: int
     radius_px: float
-
-
-def spherical_support(box: int, diameter: float) -> Tensor:
-    """Soft sphere (box,)*3 a little wider than `diameter`, both in voxels."""
-    edge = SUPPORT_MARGIN * diameter / 2 + SUPPORT_EDGE_VOXELS
-    return ((edge - radius_grid(box, 3)) / SUPPORT_EDGE_VOXELS).clamp(0, 1)
 
 
 def initial_map(particles: RingSource, settings: Settings, progress: Progress = silent) -> InitialMap:

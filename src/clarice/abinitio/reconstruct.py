@@ -10,14 +10,17 @@ the doubled grid and every iteration costs two FFTs. No gridding kernel has to b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from clarice.geometry.fourier import centred_fft3, centred_ifft3, resize_centred, shell_index, shell_mean
+from clarice.geometry.fourier import centred_fft3, centred_ifft3, radius_grid, resize_centred, shell_index, shell_mean
 from clarice.geometry.nufft import spread_from
+
+# Solvent support: this much wider than the particle, with a soft edge of these voxels.
+SUPPORT_MARGIN, SUPPORT_EDGE_VOXELS = 1.12, 2.0
 
 
 @dataclass(frozen=True)
@@ -126,3 +129,27 @@ def conjugate_gradient(
 def spectral_prior(volume: Tensor) -> Tensor:
     """Mean |V(k)|² of each Fourier shell, (L // 2 + 1,)."""
     return shell_mean(centred_fft3(volume).abs().square(), 3)
+
+
+def fsc_prior(fsc: Tensor, sums: Sequence[SliceSums]) -> Tensor:
+    """τ² of each shell: signal-to-noise FSC / (1 − FSC) of a half map over the data's weight there.
+
+    An FSC below 0.05 is taken for 0.05: noise may push a shell with signal to zero, and then it never came back.
+    """
+    agreement = fsc.clamp(0.05, 0.995)
+    weight = torch.stack([part.shell_weight() for part in sums]).mean(dim=0)
+    return agreement / (1 - agreement) * sums[0].data.numel() / weight.clamp_min(1e-3 * float(weight.max()))
+
+
+def shell_correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Fourier shell correlation (L // 2 + 1,) of two maps (L, L, L), as the maximisation needs it: in float32."""
+    spectrum_a, spectrum_b = centred_fft3(a), centred_fft3(b)
+    cross = shell_mean((spectrum_a * spectrum_b.conj()).real, 3)
+    power = shell_mean(spectrum_a.abs().square(), 3) * shell_mean(spectrum_b.abs().square(), 3)
+    return cross / power.sqrt().clamp_min(1e-20)
+
+
+def spherical_support(box: int, diameter: float) -> Tensor:
+    """Soft sphere (box,)*3 a little wider than `diameter`, both in voxels."""
+    edge = SUPPORT_MARGIN * diameter / 2 + SUPPORT_EDGE_VOXELS
+    return ((edge - radius_grid(box, 3)) / SUPPORT_EDGE_VOXELS).clamp(0, 1)

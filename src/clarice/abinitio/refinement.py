@@ -18,14 +18,12 @@ from torch import Tensor
 
 from clarice.abinitio.half_sets import HalfSets
 from clarice.abinitio.pose_search import PoseSearch
-from clarice.abinitio.projection_matching import spherical_support
-from clarice.abinitio.reconstruct import SliceSums, solve_map
+from clarice.abinitio.reconstruct import SliceSums, fsc_prior, shell_correlation, solve_map, spherical_support
 from clarice.abinitio.ring_source import RingSource
 from clarice.core.checkpoint import CheckpointStore, Forgetful
 from clarice.core.particles import FloatArray, Poses
 from clarice.core.progress import Progress, silent
 from clarice.geometry import so3
-from clarice.geometry.fourier import centred_fft3, shell_mean
 from clarice.geometry.polar import FourierRings
 
 logger = logging.getLogger(__name__)
@@ -152,7 +150,7 @@ def refine(
     progress("refinement", settings.iterations, settings.iterations)
     support = spherical_support(box, settings.diameter_px)
     both = state.sums[0] + state.sums[1]
-    prior = _prior_power(state.fsc, state.sums)
+    prior = fsc_prior(state.fsc, state.sums)
     prior[_agreed_radius(state.fsc) + LOOK_AHEAD :] = 0
     volume = solve_map(both, prior, support, state.volumes.mean(dim=0), iterations=20)
     poses = Poses(state.rotations, state.shifts_px)
@@ -222,13 +220,6 @@ def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: 
     return State(volumes, rotations, shifts, confidence, fsc, (*state.history, row), tuple(sums))
 
 
-def _fsc(a: Tensor, b: Tensor) -> Tensor:
-    spectrum_a, spectrum_b = centred_fft3(a), centred_fft3(b)
-    cross = shell_mean((spectrum_a * spectrum_b.conj()).real, 3)
-    power = shell_mean(spectrum_a.abs().square(), 3) * shell_mean(spectrum_b.abs().square(), 3)
-    return cross / power.sqrt().clamp_min(1e-20)
-
-
 def _agreed_radius(fsc: Tensor) -> int:
     """Last shell before the halves' FSC first falls below 0.143."""
     below = (fsc[1:] < HALF_MAP_THRESHOLD).nonzero()
@@ -242,19 +233,9 @@ def _maximise(
     box = volumes.shape[-1]
     support = spherical_support(box, settings.diameter_px)
     seen = torch.arange(box // 2 + 1) <= int(rings.radii[-1]) + 1
-    weak = torch.where(seen, _prior_power(torch.full_like(seen, 0.9, dtype=torch.float32), sums), 0.0)
+    weak = torch.where(seen, fsc_prior(torch.full_like(seen, 0.9, dtype=torch.float32), sums), 0.0)
     rough = [solve_map(part, weak, support, old) for part, old in zip(sums, volumes, strict=True)]
-    fsc = torch.where(torch.arange(box // 2 + 1) <= rings.radii[-1], _fsc(rough[0], rough[1]), 0.0)
-    prior = torch.where(seen, _prior_power(fsc, sums), 0.0)
+    fsc = torch.where(torch.arange(box // 2 + 1) <= rings.radii[-1], shell_correlation(rough[0], rough[1]), 0.0)
+    prior = torch.where(seen, fsc_prior(fsc, sums), 0.0)
     solved = [solve_map(part, prior, support, old) for part, old in zip(sums, rough, strict=True)]
     return torch.stack(solved), fsc
-
-
-def _prior_power(fsc: Tensor, sums: tuple[SliceSums, ...]) -> Tensor:
-    """τ² of each shell: signal-to-noise FSC / (1 − FSC) of a half map over the data's weight there.
-
-    An FSC below 0.05 is taken for 0.05: noise may push a shell with signal to zero, and then it never came back.
-    """
-    agreement = fsc.clamp(0.05, 0.995)
-    weight = torch.stack([part.shell_weight() for part in sums]).mean(dim=0)
-    return agreement / (1 - agreement) * sums[0].data.numel() / weight.clamp_min(1e-3 * float(weight.max()))

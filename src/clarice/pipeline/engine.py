@@ -27,9 +27,7 @@ from clarice.pipeline.work import Work
 logger = logging.getLogger(__name__)
 
 
-def execute(
-    run: RunFolder, stages: Sequence[Stage], progress: Progress = silent, until: str | None = None
-) -> None:
+def execute(run: RunFolder, stages: Sequence[Stage], progress: Progress = silent, until: str | None = None) -> None:
     """Brings the run folder up to date with `stages`, in order, up to and including the stage named `until`.
 
     Stages that the folder records but `stages` no longer has are removed with their files. Raises
@@ -78,11 +76,7 @@ def _pending(run: RunFolder, stages: Sequence[Stage]) -> list[Stage]:
     rewritten: set[str] = set()
     for stage in stages:
         entry = run.record.stage(stage.name)
-        if (
-            entry is None
-            or rewritten & set(stage.reads)
-            or not _up_to_date(run, entry, _inputs_hash(run, stage))
-        ):
+        if entry is None or rewritten & set(stage.reads) or not _up_to_date(run, entry, _inputs_hash(run, stage)):
             pending.append(stage)
             rewritten |= set(stage.outputs)
     return pending
@@ -169,15 +163,12 @@ def _call(stage: Stage, work: Work) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise OutputError(
-            f"{stage.name}: the disk of {work.run.folder} is full: make room, then run again"
-        ) from error
+        raise OutputError(f"{stage.name}: the disk of {work.run.folder} is full: make room, then run again") from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         raise ResourceError(
-            f"{stage.name}: memory ran out: "
-            "use a smaller working box (--working-box) or a machine with more memory"
+            f"{stage.name}: memory ran out: use a smaller working box (--working-box) or a machine with more memory"
         ) from error
 
 

@@ -16,6 +16,17 @@ from clarice.geometry.fourier import fourier_resize
 from clarice.pipeline.preflight.verdict import CtfState
 
 
+# Relative error of a measured noise spectrum, and how far (Fourier pixels) the removal of each image's background
+# reaches: below, the particle's own halo was taken with the background, and the CTF makes much of little.
+MEASURED_NOISE_ERROR, BACKGROUND_REACH = 0.05, 1.5
+
+
+def noise_error(box: int) -> FloatArray:
+    """Relative error of the noise's variance in prepared images, by shell (box // 2 + 1,)."""
+    shells = np.arange(box // 2 + 1)
+    return np.asarray(MEASURED_NOISE_ERROR + np.exp(-((shells / BACKGROUND_REACH) ** 2)))
+
+
 @dataclass(frozen=True)
 class GroupNoise:
     """Noise of one optics group: σ per pixel in the input's grey values, and its spectrum in the working box.
@@ -67,6 +78,7 @@ class Preparation:
             particles=replace(prepared, optics=optics),
             whitening=self.whitening(),
             noise_group=self.noise_group(prepared),
+            noise_error=noise_error(self.working_box),
             phase_flipped=self.ctf_state == "flipped",
         )
 
@@ -90,7 +102,5 @@ class Preparation:
                 for item in record["groups"]
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"the record of the preparation lacks {error}: prepare the stack again"
-            ) from error
+            raise InputError(f"the record of the preparation lacks {error}: prepare the stack again") from error
         return cls(**own, groups=groups)

@@ -57,14 +57,10 @@ def default_working_box(box: int) -> int:
 def _checked_box(particles: ParticleSet, working_box: int | None) -> int:
     box = particles.box
     if box < SMALLEST_BOX:
-        raise InputError(
-            f"the box of {box} px is too small to work in: at least {SMALLEST_BOX} px are needed"
-        )
+        raise InputError(f"the box of {box} px is too small to work in: at least {SMALLEST_BOX} px are needed")
     chosen = default_working_box(box) if working_box is None else working_box
     if not SMALLEST_BOX <= chosen <= box:
-        raise UsageError(
-            f"--working-box {chosen} must lie between {SMALLEST_BOX} and the stack's box of {box} px"
-        )
+        raise UsageError(f"--working-box {chosen} must lie between {SMALLEST_BOX} and the stack's box of {box} px")
     return chosen
 
 
@@ -187,20 +183,14 @@ def plan(
     box, working = particles.box, _checked_box(particles, working_box)
     radius = BACKGROUND_RADIUS * box / 2 if background_radius_px is None else background_radius_px
     if not 0 < radius < box / 2:
-        raise UsageError(
-            f"the background radius {radius:g} px must lie between 0 and half the box of {box} px"
-        )
+        raise UsageError(f"the background radius {radius:g} px must lie between 0 and half the box of {box} px")
     background = _Background.beyond(radius, box)
     groups = _group_rows(particles)
     sigmas = [_background_sigmas(particles, _sampled(rows), background) for _, rows in groups]
     medians = [float(values.median()) for values in sigmas]
     if min(medians) <= 0:
-        raise InputError(
-            "the particles' background is flat, so their noise cannot be measured: extract them unmasked"
-        )
-    spread = [
-        1.4826 * float((values - values.median()).abs().median() / values.median()) for values in sigmas
-    ]
+        raise InputError("the particles' background is flat, so their noise cannot be measured: extract them unmasked")
+    spread = [1.4826 * float((values - values.median()).abs().median() / values.median()) for values in sigmas]
     preparation = Preparation(
         sign=sign,
         ctf_state=ctf_state if particles.optics is not None else "none",
@@ -245,17 +235,13 @@ def prepared_images(
         yield images
 
 
-def with_prepared_images(
-    particles: ParticleSet, preparation: Preparation, images: ImageSource
-) -> ParticleSet:
+def with_prepared_images(particles: ParticleSet, preparation: Preparation, images: ImageSource) -> ParticleSet:
     """The particle set with the prepared images; pixel size and shifts are those of the working box."""
     poses = particles.poses
     if poses is not None:
         scale = preparation.working_box / preparation.input_box
         poses = Poses(poses.rotations, poses.shifts_px * scale)
-    return replace(
-        particles, images=images, pixel_size_angstrom=preparation.working_pixel_size_angstrom, poses=poses
-    )
+    return replace(particles, images=images, pixel_size_angstrom=preparation.working_pixel_size_angstrom, poses=poses)
 
 
 def prepare(

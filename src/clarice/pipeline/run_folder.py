@@ -171,9 +171,7 @@ def _logging_to(path: Path) -> Iterator[None]:
     try:
         handler = _LogFile(path, encoding="utf-8")
     except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror}): remove it or free the disk"
-        ) from error
+        raise OutputError(f"{path} cannot be written ({error.strerror}): remove it or free the disk") from error
     handler.setLevel(logging.INFO)
     formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime

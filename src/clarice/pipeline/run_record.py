@@ -93,6 +93,5 @@ def read_record(folder: Path) -> RunRecord | None:
         return RunRecord(**{**content, "stages": stages})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise OutputError(
-            f"{path} is not the record of a run by this version: "
-            "choose another folder, or remove it to start anew"
+            f"{path} is not the record of a run by this version: choose another folder, or remove it to start anew"
         ) from error

@@ -72,9 +72,7 @@ def stage(
         signature = inspect.signature(function)
         unknown = set(immaterial) - set(signature.parameters)
         if unknown:
-            raise ValueError(
-                f"stage {name}: {', '.join(sorted(unknown))} is no parameter of {function.__name__}"
-            )
+            raise ValueError(f"stage {name}: {', '.join(sorted(unknown))} is no parameter of {function.__name__}")
 
         @functools.wraps(function)
         def bind(*args: P.args, **kwargs: P.kwargs) -> Stage:
@@ -133,9 +131,7 @@ def check_order(stages: Sequence[Stage]) -> None:
         if item.name in names:
             raise ValueError(f"two stages are named {item.name}")
         if missing:
-            raise ValueError(
-                f"stage {item.name} reads {', '.join(sorted(missing))}, which no earlier stage writes"
-            )
+            raise ValueError(f"stage {item.name} reads {', '.join(sorted(missing))}, which no earlier stage writes")
         if written & set(item.outputs):
             raise ValueError(f"stage {item.name} writes a file of an earlier stage")
         names.add(item.name)

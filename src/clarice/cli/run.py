@@ -1,0 +1,87 @@
+"""`clarice run`: the main job, from a stack to a map and a report, with one command."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clarice import api
+from clarice.cli.console import console, showing_progress
+from clarice.cli.stack_options import (
+    ContrastOption,
+    CtfStateOption,
+    DiameterOption,
+    MaxShiftOption,
+    OpticsGroupOption,
+    PassthroughOption,
+    PixelSizeOption,
+    RootOption,
+    SeedOption,
+    StackArgument,
+    SymmetryOption,
+    WorkingBoxOption,
+)
+
+_O = typer.Option
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to `app`."""
+    app.command("run")(run)
+
+
+def run(
+    stack: StackArgument,
+    output: Annotated[Path, _O("-o", "--output", help="Run folder: new, empty, or that of a run to go on with.")],
+    method: Annotated[str, _O(help="Denoising method; `clarice denoise --list-methods` tells which.")] = (
+        "covariance-wiener"
+    ),
+    diameter: DiameterOption = None,
+    symmetry: SymmetryOption = "C1",
+    classes: Annotated[int | None, _O(help="2D classes; one for every 60 particles, at most 50, if absent.")] = None,
+    iterations: Annotated[int, _O(help="Iterations of 2D classification.")] = 20,
+    starts: Annotated[int, _O(help="Random starts of the first map; the best survives.")] = 4,
+    max_shift: MaxShiftOption = None,
+    contrast: ContrastOption = None,
+    ctf_state: CtfStateOption = None,
+    working_box: WorkingBoxOption = None,
+    root: RootOption = None,
+    passthrough: PassthroughOption = None,
+    pixel_size: PixelSizeOption = None,
+    optics_group: OpticsGroupOption = None,
+    seed: SeedOption = 0,
+    until: Annotated[str | None, _O(help="Stop after this stage.")] = None,
+) -> None:
+    """Denoise, classify, reconstruct and refine a particle stack, and write a report.
+
+    Steps whose inputs have not changed are skipped; a run that was killed goes on where it stopped.
+    """
+    with showing_progress() as progress:
+        folder = api.run(
+            stack,
+            output,
+            root=root,
+            passthrough=passthrough or (),
+            pixel_size_angstrom=pixel_size,
+            optics_group=optics_group,
+            command=shlex.join(["clarice", *sys.argv[1:]]),
+            progress=progress,
+            tell=lambda message: console.print(message, markup=False),
+            method=method,
+            diameter_angstrom=diameter,
+            symmetry=symmetry,
+            classes=classes,
+            iterations=iterations,
+            starts=starts,
+            max_shift_angstrom=max_shift,
+            contrast=contrast,
+            ctf_state=ctf_state,
+            working_box=working_box,
+            seed=seed,
+            until=until,
+        )
+    console.print(f"report: {folder / 'report.html'}", markup=False)

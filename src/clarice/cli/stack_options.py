@@ -1,0 +1,52 @@
+"""The options every command that reads a particle stack shares, and the stack they lead to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from clarice.cli.console import console
+from clarice.core.errors import InputError, UsageError
+from clarice.core.particles import ParticleSet
+from clarice.core.progress import Progress
+from clarice.pipeline.preflight import check
+from clarice.pipeline.prepare import Prepared, prepare
+
+_O = typer.Option
+StackArgument = Annotated[Path, typer.Argument(help="Particles: .star, .star.gz, .cs or .mrcs.")]
+RootOption = Annotated[Path | None, _O(help="Folder below which the image files lie.")]
+PassthroughOption = Annotated[
+    list[Path] | None, _O(help="Passthrough file of a .cs dataset; may be given more than once.")
+]
+PixelSizeOption = Annotated[float | None, _O(help="Pixel size in Å, in place of the file's.")]
+OpticsGroupOption = Annotated[int | None, _O(help="Take the particles of this optics group only.")]
+Contrast = Literal["bright", "dark"]
+ContrastOption = Annotated[Contrast | None, _O(help="Protein in the images; found from them if absent.")]
+CtfState = Literal["raw", "flipped", "multiplied"]
+CtfStateOption = Annotated[CtfState | None, _O(help="CTF in the images; found from them if absent.")]
+WorkingBoxOption = Annotated[int | None, _O(help="Box to work in, pixels; the stack's, at most 64, if absent.")]
+DiameterOption = Annotated[float | None, _O(help="Particle diameter, Å; 0.7 of the box if absent.")]
+SymmetryOption = Annotated[str, _O(help="Point group: C1, Cn, Dn, T, O or I.")]
+MaxShiftOption = Annotated[float | None, _O(help="Largest off-centre shift, Å; 1/16 of the box if absent.")]
+SeedOption = Annotated[int, _O(help="Seed of everything random: the same seed gives the same result.")]
+
+
+def prepare_stack(
+    particles: ParticleSet,
+    stack: Path,
+    contrast: Contrast | None,
+    ctf_state: CtfState | None,
+    working_box: int | None,
+    progress: Progress,
+) -> Prepared:
+    """Checks and prepares the particles of `stack`, telling warnings. Raises what an unfit stack deserves."""
+    verdict = check(particles, stack, contrast, ctf_state, progress)
+    if not verdict.usable or verdict.ctf is None:
+        raise (UsageError if verdict.kind == "needs an option" else InputError)(verdict.summary)
+    for warning in verdict.warnings:
+        console.print(f"warning: {warning}", markup=False)
+    return prepare(
+        particles, sign=verdict.sign, ctf_state=verdict.ctf.state, working_box=working_box, progress=progress
+    )

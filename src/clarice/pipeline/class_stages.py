@@ -1,0 +1,42 @@
+"""The middle stages of the job: 2D classes, and which particles go on to three dimensions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clarice.classify.classes import classify as make_classes
+from clarice.classify.files import IMAGES, MEMBERS, RECORD, TABLE, quality_of, read_quality, write_classes
+from clarice.classify.select import select_automatically
+from clarice.io.stack import write_particles
+from clarice.io.star import floats, integers, read_star
+from clarice.pipeline.particle_stages import PREPARED, open_prepared
+from clarice.pipeline.stack_input import StackInput
+from clarice.pipeline.stages import stage
+from clarice.pipeline.work import Work
+
+
+@stage("classify", reads=PREPARED, writes=[IMAGES, TABLE, MEMBERS, RECORD])
+def classify(work: Work, stack: StackInput, *, n_classes: int, iterations: int, diameter_px: float, seed: int) -> None:
+    """2D classes of the prepared particles, with averages and members."""
+    noisy, preparation = open_prepared(work)
+    classes = make_classes(
+        noisy, n_classes, iterations=iterations, diameter_px=diameter_px, seed=seed, progress=work.progress
+    )
+    settings = {"n_classes": n_classes, "iterations": iterations, "seed": seed}
+    write_classes(classes, stack.open(), work.output(IMAGES).parent, sign=preparation.sign, settings=settings)
+    work.say(f"{int((quality_of(classes).population > 0).sum())} of {n_classes} classes have members")
+
+
+@stage("select", reads=[MEMBERS, RECORD], writes=["selected.star", "selection.json"])
+def select(work: Work, stack: StackInput) -> None:
+    """Leaves out classes that are evidently no particles, and says which and why."""
+    members = read_star(work.input(MEMBERS))["particles"]
+    number = integers(members, "rlnClassNumber", MEMBERS).astype(np.int64)
+    probability = floats(members, "rlnMaxValueProbDistribution", MEMBERS)
+    selection = select_automatically(read_quality(work.input(RECORD)), number, probability)
+    for warning in selection.warnings:
+        work.warn(warning)
+    chosen = stack.open().subset(selection.rows)
+    write_particles(chosen, work.output("selected.star"), class_number=number[selection.rows])
+    work.write_json("selection.json", {**selection.as_record(), "rows": selection.rows.tolist()})
+    work.say(f"{len(selection.rows)} of {selection.total} particles go on")

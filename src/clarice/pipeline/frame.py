@@ -1,0 +1,43 @@
+"""The lengths that frame the work in three dimensions: working box, particle diameter, largest shift."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from clarice.core.errors import UsageError
+from clarice.core.particles import ParticleSet
+from clarice.pipeline.prepare import default_working_box
+
+# A particle is taken to fill this share of its box unless its diameter is given.
+DEFAULT_DIAMETER_SHARE = 0.7
+# Off-centre picks: shifts up to this share of the box are looked for.
+DEFAULT_SHIFT_SHARE = 1 / 16
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Lengths in working pixels."""
+
+    working_box: int
+    diameter_px: float
+    max_shift_px: float
+
+    @classmethod
+    def of(
+        cls,
+        particles: ParticleSet,
+        working_box: int | None = None,
+        diameter_angstrom: float | None = None,
+        max_shift_angstrom: float | None = None,
+    ) -> Frame:
+        """What the user says, and defaults for the rest. Raises UsageError for lengths the box cannot hold."""
+        field = particles.box * particles.pixel_size_angstrom
+        diameter = DEFAULT_DIAMETER_SHARE * field if diameter_angstrom is None else diameter_angstrom
+        if not (math.isfinite(diameter) and 0 < diameter <= field):
+            raise UsageError(f"--diameter {diameter:g} Å must lie between 0 and the box, {field:.0f} Å wide")
+        shift = DEFAULT_SHIFT_SHARE * field if max_shift_angstrom is None else max_shift_angstrom
+        if not (math.isfinite(shift) and 0 <= shift < field / 4):
+            raise UsageError(f"--max-shift {shift:g} Å must lie between 0 and a quarter of the box, {field / 4:.0f} Å")
+        box = working_box or default_working_box(particles.box)
+        return cls(box, diameter * box / field, shift * box / field)

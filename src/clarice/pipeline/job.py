@@ -1,0 +1,144 @@
+"""The main job: from a particle stack to denoised particles, classes, a refined map and poses, in one run folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clarice.core.errors import UsageError
+from clarice.core.particles import ParticleSet
+from clarice.core.progress import Progress, silent
+from clarice.denoise.registry import get_denoiser
+from clarice.geometry.so3 import symmetry_rotations
+from clarice.pipeline.class_stages import classify, select
+from clarice.pipeline.engine import execute
+from clarice.pipeline.frame import Frame
+from clarice.pipeline.map_stages import abinitio, export, refine
+from clarice.pipeline.particle_stages import check, denoise, prepare
+from clarice.pipeline.run_folder import nobody, open_run
+from clarice.pipeline.stack_input import StackInput
+from clarice.pipeline.stages import Estimate, Stage
+
+PARTICLES_PER_CLASS, MOST_CLASSES = 60, 50
+STAGE_NAMES = ("check", "prepare", "denoise", "classify", "select", "ab initio", "refine", "export")
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """What a user may decide about the job; None leaves the choice to the data.
+
+    `diameter_angstrom` and `max_shift_angstrom` are the particle's diameter and the largest off-centre shift;
+    `contrast` ("bright" or "dark") and `ctf_state` ("raw", "flipped" or "multiplied") settle what the images leave
+    open; `classes` 2D classes; `starts` random starts of the first map; `until` names the last stage to run.
+    """
+
+    method: str = "covariance-wiener"
+    diameter_angstrom: float | None = None
+    symmetry: str = "C1"
+    classes: int | None = None
+    iterations: int = 20
+    starts: int = 4
+    max_shift_angstrom: float | None = None
+    contrast: str | None = None
+    ctf_state: str | None = None
+    working_box: int | None = None
+    seed: int = 0
+    until: str | None = None
+
+
+def default_class_count(particles: int) -> int:
+    """One class for every 60 particles, 50 at most."""
+    return int(np.clip(round(particles / PARTICLES_PER_CLASS), 1, MOST_CLASSES))
+
+
+def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> list[Stage]:
+    """The job's stages with their parameters and estimates, in order."""
+    lengths = (settings.working_box, settings.diameter_angstrom, settings.max_shift_angstrom)
+    sizes, seed = Frame.of(particles, *lengths), settings.seed
+    frame: dict[str, Any] = {"diameter_px": sizes.diameter_px, "max_shift_px": sizes.max_shift_px}
+    estimate = _Estimator(len(particles), particles.box, sizes.working_box)
+    return [
+        check(stack, contrast=settings.contrast, ctf_state=settings.ctf_state).expecting(estimate(1)),
+        prepare(stack, working_box=sizes.working_box).expecting(estimate(2, disk_images=1)),
+        denoise(stack, method=settings.method).expecting(estimate(3, disk_raw_images=1)),
+        classify(
+            stack,
+            n_classes=settings.classes or default_class_count(len(particles)),
+            iterations=settings.iterations,
+            diameter_px=sizes.diameter_px,
+            seed=seed,
+        ).expecting(estimate(20, images_held=8)),
+        select(stack).expecting(estimate(1)),
+        abinitio(**frame, symmetry=settings.symmetry, starts=settings.starts, seed=seed).expecting(
+            Estimate(12.0 * settings.starts, 900)
+        ),
+        refine(**frame, symmetry=settings.symmetry, seed=seed).expecting(estimate(45, images_held=6)),
+        export(stack, **frame, seed=seed).expecting(estimate(1)),
+    ]
+
+
+@dataclass(frozen=True)
+class _Estimator:
+    """Time and memory by measured growth: two cores, 64 px, per 1,000 particles."""
+
+    particles: int
+    box: int
+    working_box: int
+
+    def __call__(
+        self, seconds: float, *, images_held: float = 1, disk_images: float = 0, disk_raw_images: float = 0
+    ) -> Estimate:
+        image_mb = self.working_box**2 * 4 / 2**20
+        raw_mb = self.box**2 * 4 / 2**20
+        growth = self.particles / 1000 * (self.working_box / 64) ** 2
+        return Estimate(
+            seconds=seconds * growth + 1,
+            memory_mb=500 + images_held * image_mb * self.particles,
+            disk_mb=self.particles * (disk_images * image_mb + disk_raw_images * raw_mb),
+        )
+
+
+def run_job(
+    stack: StackInput,
+    folder: Path,
+    settings: JobSettings,
+    *,
+    command: str = "clarice.run",
+    progress: Progress = silent,
+    tell: Callable[[str], None] = nobody,
+) -> Path:
+    """Brings the run folder up to date with the stack and the settings; returns the folder.
+
+    Raises InputError, UsageError, OutputError or ResourceError, with what was finished kept for the next call.
+    """
+    _check_settings(settings)
+    particles = stack.open()
+    plan = stages(stack, particles, settings)
+    arguments = {"stack": str(stack.table), "output": str(folder), "root": stack.root, **asdict(settings)}
+    with open_run(folder, command=command, arguments=arguments, seed=settings.seed, tell=tell) as run:
+        run.describe_input(
+            path=str(stack.table),
+            sha256=hashlib.sha256(stack.table.read_bytes()).hexdigest(),
+            particles=len(particles),
+            box=particles.box,
+            pixel_size_angstrom=particles.pixel_size_angstrom,
+        )
+        execute(run, plan, progress=progress, until=settings.until)
+    return folder
+
+
+def _check_settings(settings: JobSettings) -> None:
+    """Refuses what no stack could be processed with, before anything is touched."""
+    get_denoiser(settings.method)
+    symmetry_rotations(settings.symmetry)
+    if settings.until is not None and settings.until not in STAGE_NAMES:
+        raise UsageError(f"--until {settings.until!r} is no stage: choose one of {', '.join(STAGE_NAMES)}")
+    for name in ("classes", "starts", "iterations"):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name} {value} must be at least 1")
