@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from clarice.geometry.nufft import fourier_at, spread_from
@@ -138,12 +139,17 @@ def _radial_basis(grid: RealPolarGrid, *, inverse: bool) -> Tensor:
     ring_width = grid.max_radius_px / grid.n_rings
     # Outer samples lie up to half their spacing from a pixel: the basis must be wide enough to reach one.
     width = max(grid.sigma_px, 0.5 * ring_width, math.pi * grid.max_radius_px / grid.n_angles / 2 if inverse else 0.0)
-    squared = torch.cdist(points, pixels) ** 2
-    weights = torch.exp(-squared / (2 * width**2)) * (squared < (4 * width) ** 2)
+    sources, targets = (points, pixels) if inverse else (pixels, points)
+    pairs = cKDTree(targets.numpy()).sparse_distance_matrix(
+        cKDTree(sources.numpy()), 4 * width, output_type="coo_matrix"
+    )
+    row, column = torch.from_numpy(pairs.row).long(), torch.from_numpy(pairs.col).long()
+    weights = torch.exp(-(torch.from_numpy(pairs.data) ** 2) / (2 * width**2))
     if inverse:
-        radius = torch.linalg.vector_norm(points - grid.box // 2, dim=-1)
-        weights = (weights * radius[:, None]).T
+        weights *= torch.linalg.vector_norm(points - grid.box // 2, dim=-1)[column]
         inside = torch.linalg.vector_norm(pixels - grid.box // 2, dim=-1) <= grid.max_radius_px
-        weights = weights * inside[:, None]
-    totals = weights.sum(dim=1, keepdim=True)
-    return (weights / totals.clamp_min(1e-12)).float().to_sparse().coalesce()
+        row, column, weights = row[inside[row]], column[inside[row]], weights[inside[row]]
+    totals = torch.zeros(len(targets), dtype=torch.float64).index_add_(0, row, weights)
+    weights = (weights / totals.clamp_min(1e-12)[row]).float()
+    shape = (len(targets), len(sources))
+    return torch.sparse_coo_tensor(torch.stack([row, column]), weights, shape, check_invariants=False).coalesce()

@@ -91,7 +91,10 @@ def in_plane(alpha_deg: FloatArray | float) -> FloatArray:
 
 
 def symmetry_rotations(symmetry: str) -> FloatArray:
-    """All rotations (g, 3, 3) of a point group Cn, Dn, T, O or I (RELION's axes: n-fold along z, Dn's 2-fold along x).
+    """All rotations (g, 3, 3) of a point group Cn, Dn, T, O or I, about RELION's axes.
+
+    Cn and Dn: n-fold along z, Dn's 2-fold along x. T: 3-fold along z, 2-fold in the yz plane. O: 4-fold along x, y, z.
+    I (RELION's I, 2-fold along x, y, z): 5-fold in the xz plane, 31.7° from z.
 
     Raises UsageError for an unknown name.
     """
@@ -102,8 +105,17 @@ def symmetry_rotations(symmetry: str) -> FloatArray:
         return _cyclic(int(match[2]))
     if match[1] == "D":
         return np.concatenate([_cyclic(int(match[2])), np.diag([1.0, -1.0, -1.0]) @ _cyclic(int(match[2]))])
-    return np.asarray(Rotation.create_group(match[1]).as_matrix())  # type: ignore[arg-type]
+    group = np.asarray(Rotation.create_group(match[1]).as_matrix())  # type: ignore[arg-type]
+    return np.asarray(_RELION_AXES[match[1]] @ group @ _RELION_AXES[match[1]].T)
 
 
 def _cyclic(order: int) -> FloatArray:
     return in_plane(np.arange(order) * 360.0 / order)
+
+
+# SciPy lays T's and I's 2-fold axes along x, y, z as well; RELION stands T on a 3-fold axis and turns I by 90° about z.
+_RELION_AXES = {
+    "T": euler_to_matrix(np.array([[45.0, np.rad2deg(np.arccos(np.sqrt(1 / 3))), 90.0]]))[0],
+    "O": np.eye(3),
+    "I": in_plane(90.0),
+}
