@@ -20,6 +20,10 @@ from torch import Tensor
 from clarice.geometry import angular
 from clarice.geometry.polar import FourierRings, hartley
 
+# Scores are passed over several times: on a CPU a chunk must stay in its last cache (twice as fast as from memory);
+# an accelerator wants large ones.
+CHUNK_MB_CPU, CHUNK_MB_ACCELERATOR = 24.0, 1024.0
+
 
 @dataclass(frozen=True)
 class RingStack:
@@ -103,19 +107,21 @@ def expectation(
     mirror: bool = False,
     temperature: float = 1.0,
     dtype: torch.dtype = torch.float32,
-    memory_mb: float = 256.0,
+    memory_mb: float | None = None,
 ) -> Expectation:
     """One marginalised expectation step of `stack` against `references` (J, R, T) in Hartley form.
 
     `shifts_px` (S, 2) or (n, S, 2) are trial translations that centre the particle; `log_prior` (J',) and
     `shift_log_prior` (S,) or (n, S) are added to the scores. `temperature` > 1 flattens the posterior.
+    `memory_mb` bounds what a chunk of images holds; by default it is what suits the hardware.
     """
     weights = stack.rings.area_weights(references.device)
     prepared = _References.of(references, weights, mirror, dtype)
     total = _Accumulator.empty(stack, references, prepared.power.shape[0])
     shifts = shifts_px if shifts_px.dim() == 3 else shifts_px.expand(len(stack), -1, -1)
     fixed_phases = None if shifts_px.dim() == 3 else stack.rings.shift_phases(shifts_px)
-    rows_at_once = angular.rows_within(memory_mb, prepared.power.shape[0], stack.rings.n_angles, torch.float32)
+    budget_mb = memory_mb or (CHUNK_MB_CPU if references.device.type == "cpu" else CHUNK_MB_ACCELERATOR)
+    rows_at_once = angular.rows_within(budget_mb, prepared.power.shape[0], stack.rings.n_angles, torch.float32)
     step = max(1, rows_at_once // shifts.shape[1])
     half_norm = -0.5 * stack.rings.n_angles * (weights * prepared.power)  # (J', R)
     for start in range(0, len(stack), step):
