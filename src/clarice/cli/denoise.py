@@ -127,7 +127,7 @@ def write_denoised(
     halves_apart: bool,
     progress: Progress,
 ) -> float:
-    """Prepares with `options` (of `prepare`), denoises, writes OUT/denoised.*; returns the seconds it took."""
+    """Prepares with `options` (of `prepare`), denoises, writes OUT/denoised.*: the seconds it took."""
     started = time.monotonic()
     stack = output / "denoised.mrcs"
     with (

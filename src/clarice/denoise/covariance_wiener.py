@@ -39,6 +39,7 @@ class Coefficients:
     groups: TransferGroups
     transfer: Tensor
     spectrum: Tensor  # signal power at every column (K,)
+    noise: Tensor  # noise variance to be reckoned with at every column (K,)
     cache: dict[int, tuple[RowIndex, Tensor]]
 
     def chunks(self, label: str, progress: Progress) -> Iterator[tuple[RowIndex, Tensor]]:
@@ -68,7 +69,7 @@ class BlockMoments:
     """Sums over images (and both phases) that give one block's mean and covariance, float64.
 
     With z the coefficients, t the transfer and d = t / (t² S + 1): `second` Σ dz dzᵀ, `mixed` Σ dz dtᵀ,
-    `weight` Σ dt dtᵀ, `noise` Σ d², `noise_square` Σ d⁴, `first` Σ dz.
+    `weight` Σ dt dtᵀ, `noise` N Σ d², `noise_square` Σ d⁴, `first` Σ dz.
     """
 
     second: Tensor
@@ -84,15 +85,15 @@ class BlockMoments:
         square, line = torch.zeros((size, size), dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
         return cls(square, square.clone(), square.clone(), line, line.clone(), line.clone())
 
-    def add(self, values: Tensor, transfer: Tensor, spectrum: Tensor) -> None:
-        """Adds images: `values` (k, phases, p), `transfer` (k, p), with the signal power `spectrum` (p,)."""
+    def add(self, values: Tensor, transfer: Tensor, spectrum: Tensor, noise: Tensor) -> None:
+        """Adds images: `values` (k, phases, p), `transfer` (k, p), with the power of signal and noise (p,)."""
         phases = values.shape[1]
         damped = transfer / (transfer.square() * spectrum + 1)
         weighted = (values * damped[:, None]).flatten(0, 1)
         seen = damped * transfer
         self.second += (weighted.T @ weighted).double()
         self.weight += phases * (seen.T @ seen).double()
-        self.noise += phases * damped.square().double().sum(dim=0)
+        self.noise += phases * noise * damped.square().double().sum(dim=0)
         self.noise_square += phases * damped.double().pow(4).sum(dim=0)
         if phases == 1:
             self.mixed += (weighted.T @ seen).double()
@@ -107,7 +108,7 @@ def estimate_moments(data: Coefficients, progress: Progress) -> list[BlockMoment
         group = data.group_of(rows)
         for block, sums in zip(data.basis.blocks, moments, strict=True):
             part = slice(block.start, block.start + block.count)
-            sums.add(block.of(values), data.transfer[:, part][group], data.spectrum[part])
+            sums.add(block.of(values), data.transfer[:, part][group], data.spectrum[part], data.noise[part])
     return moments
 
 
@@ -184,9 +185,11 @@ def expand(noisy: NoisySet, progress: Progress) -> Coefficients:
     basis = fourier_bessel(noisy.box, band_limit(noisy, spectrum))
     groups = transfer_groups(noisy)
     radii = basis.radii
-    power = np.interp(radii * noisy.box, np.arange(len(spectrum)), spectrum.numpy())
+    shells = np.arange(len(spectrum))
+    power = torch.from_numpy(np.interp(radii * noisy.box, shells, spectrum.numpy())).float()
+    noise = torch.from_numpy(1 + np.interp(radii * noisy.box, shells, noisy.noise_error))
     transfer = radial_transfer(noisy, groups, radii)
-    return Coefficients(noisy, basis, groups, transfer, torch.from_numpy(power).float(), {})
+    return Coefficients(noisy, basis, groups, transfer, power, noise, {})
 
 
 @denoiser("covariance-wiener", "Wiener filter with the covariance of all views: the best linear estimate")

@@ -24,11 +24,14 @@ class NoisySet:
     H is the CTF of each particle (|H| where `phase_flipped`; 1 where the set has no optics) and W the radial
     filter that whitened its noise: row `noise_group[i]` of `whitening` (g, L // 2 + 1), noise_group (n,).
     A denoiser returns x, in the units W was made for: those of the input's noise standard deviation.
+    `noise_error` (L // 2 + 1,) is the relative error, by shell, of the noise's variance: what rises above the
+    noise by less than that is no evidence of signal.
     """
 
     particles: ParticleSet
     whitening: FloatArray
     noise_group: NDArray[np.int64]
+    noise_error: FloatArray
     phase_flipped: bool = False
 
     def __len__(self) -> int:
@@ -75,6 +78,7 @@ class NoisySet:
 
 
 def white_set(particles: ParticleSet) -> NoisySet:
-    """A NoisySet of particles whose noise is white with variance 1 as they are."""
+    """A NoisySet of particles whose noise is known to be white with variance 1 as they are."""
     shells = particles.box // 2 + 1
-    return NoisySet(particles, np.ones((1, shells)), np.zeros(len(particles), dtype=np.int64))
+    group = np.zeros(len(particles), dtype=np.int64)
+    return NoisySet(particles, np.ones((1, shells)), group, np.zeros(shells))

@@ -39,9 +39,7 @@ class Denoiser:
     summary: str
     function: DenoiserFunction
 
-    def __call__(
-        self, noisy: NoisySet, *, halves_apart: bool = False, progress: Progress = silent
-    ) -> DenoisedRows:
+    def __call__(self, noisy: NoisySet, *, halves_apart: bool = False, progress: Progress = silent) -> DenoisedRows:
         """Row numbers and CTF-free images (k, L, L) in row order, protein bright, in the units of x.
 
         With `halves_apart`, each half set is denoised as if the other did not exist, so that maps from the
@@ -84,9 +82,7 @@ def get_denoiser(name: str) -> Denoiser:
     """The method `name`. Raises UsageError, with the names there are, for any other."""
     _load()
     if name not in _registered:
-        raise UsageError(
-            f"there is no denoising method {name!r}: choose one of {', '.join(denoiser_names())}"
-        )
+        raise UsageError(f"there is no denoising method {name!r}: choose one of {', '.join(denoiser_names())}")
     return _registered[name]
 
 
@@ -94,16 +90,13 @@ def _halves(noisy: NoisySet) -> list[tuple[RowIndex, NoisySet]]:
     half_set = noisy.particles.half_set
     if half_set is None:
         raise InputError(
-            "the particles carry no half sets to keep apart: add the column _rlnRandomSubset, "
-            "or denoise them together"
+            "the particles carry no half sets to keep apart: add the column _rlnRandomSubset, or denoise them together"
         )
     parts = (np.flatnonzero(half_set == half) for half in np.unique(half_set))
     return [(rows, noisy.subset(rows)) for rows in parts]
 
 
-def merged(
-    parts: list[tuple[RowIndex, NoisySet]], function: DenoiserFunction, progress: Progress
-) -> DenoisedRows:
+def merged(parts: list[tuple[RowIndex, NoisySet]], function: DenoiserFunction, progress: Progress) -> DenoisedRows:
     """Denoises each part by itself and yields the union in row order, at most a chunk of each part waiting.
 
     `parts` holds the rows of the whole set that each part stands for, ascending and disjoint.

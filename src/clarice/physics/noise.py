@@ -75,7 +75,7 @@ def radial_noise_spectrum(images: Tensor, radius_px: float) -> Tensor:
     """Per-pixel noise variance by shell, (L // 2 + 1,), from the pixels of (n, L, L) outside a disk.
 
     The autocovariance over pairs of outside pixels, divided by the number of pairs, is unbiased whatever
-    the region's shape; tapered to a quarter of the box, its transform is the spectrum. Each image's mean over
+    the region's shape; tapered to a third of the box, its transform is the spectrum. Each image's mean over
     the region is removed, so shell 0 takes the value of shell 1.
 
     Raises UsageError when the disk leaves no corners.
@@ -96,7 +96,7 @@ def radial_noise_spectrum(images: Tensor, radius_px: float) -> Tensor:
         power += (torch.fft.rfft2((part - mean) * outside, s=(size, size)).abs() ** 2).sum(dim=0)
     covariance = torch.fft.irfft2(power / len(images), s=(size, size)) / pairs.clamp(min=0.5)
     covariance = resize_centred(torch.fft.fftshift(covariance), box, 2)
-    reach = box / 4
+    reach = box / 3
     taper = 0.5 + 0.5 * torch.cos(torch.pi * (radius_grid(box, 2, images.device) / reach).clamp(max=1))
     # Taking out the mean took the mean's own variance, S(0) / pixels, from every lag: it is put back.
     covariance = covariance + (covariance * taper).sum() / (pixels - taper.sum()).clamp(min=box)

@@ -15,7 +15,6 @@ from clarice.denoise.noisy_set import NoisySet
 from clarice.geometry.fourier import fourier_resize
 from clarice.pipeline.preflight.verdict import CtfState
 
-
 # Relative error of a measured noise spectrum, and how far (Fourier pixels) the removal of each image's background
 # reaches: below, the particle's own halo was taken with the background, and the CTF makes much of little.
 MEASURED_NOISE_ERROR, BACKGROUND_REACH = 0.05, 1.5
