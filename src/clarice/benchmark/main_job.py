@@ -1,0 +1,174 @@
+"""The protocol `main-job`: `clarice run` on simulated stacks, and whether it finds the structure."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clarice.benchmark.measured import CLARICE, Usage, run_measured
+from clarice.benchmark.protocol import (
+    FINEST_PIXEL_ANGSTROM,
+    VERSION,
+    SimulatedStack,
+    StackSettings,
+    judge_map,
+    judge_poses,
+    make_stack,
+)
+from clarice.benchmark.records import Column, Results, Row, load_average, with_interval
+from clarice.benchmark.structures import load_subject, structures_folder
+from clarice.core.errors import ClariceError
+from clarice.core.progress import Progress, silent
+
+NAME = "main-job"
+COLUMNS = (
+    Column("entry", "entry"),
+    Column("seed", "seed"),
+    Column("structure", "verdict"),
+    Column("FSC 0.5, px", "fsc_05_px", "{:.2f}"),
+    Column("FSC 0.5, Å", "fsc_05_angstrom", "{:.1f}"),
+    Column("FSC 0.143, Å", "fsc_0143_angstrom", "{:.1f}"),
+    Column("Nyquist, Å", "nyquist_angstrom", "{:.1f}"),
+    Column("stated, Å", "stated_angstrom", "{:.1f}"),
+    Column("hand", "hand"),
+    Column("orientation error, median °", "orientation_median_deg", "{:.1f}"),
+    Column("modulo", "symmetry"),
+    Column("time, s", "seconds", "{:.0f}"),
+    Column("CPU, s", "cpu_seconds", "{:.0f}"),
+    Column("peak memory, MB", "peak_memory_mb", "{:.0f}"),
+    Column("load before", "load_before", "{:.1f}"),
+    Column("note", "note"),
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a call of a protocol is to do. `data` holds the structures; results go to `out`, stacks to `work`."""
+
+    entries: Sequence[str]
+    seeds: Sequence[int]
+    settings: StackSettings
+    data: Path | None
+    out: Path
+    work: Path
+    resume: bool = False
+    threads: int = 2
+    program: Sequence[str] = CLARICE
+    timeout_seconds: float = 7200.0
+
+    def results(self, protocol: str, keys: tuple[str, ...], columns: tuple[Column, ...]) -> Results:
+        """Results to fill: empty, or those of the call that is resumed."""
+        settings = self.settings.record(self.data, list(self.seeds), self.threads)
+        settings["structures"] = "procedural molecules" if self.data is None else "PDB entries"
+        results = Results(protocol, VERSION, settings, keys, columns)
+        if self.resume:
+            results.take_up(self.out)
+        if self.data is None:
+            results.notes.append("run on procedural molecules, which stand in for the protocol's PDB entries")
+        return results
+
+
+def run_clarice(stack: SimulatedStack, folder: Path, request: Request) -> Usage:
+    """`clarice run` on the stack into a fresh `folder`: never a resumed run, so that the time is the whole time."""
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [*request.program, "run", stack.star, "-o", folder, "--seed", str(stack.seed)]
+    return run_measured(
+        command,
+        folder=stack.folder,
+        log=folder.with_name(f"{folder.name}.log"),
+        threads=request.threads,
+        timeout_seconds=request.timeout_seconds,
+    )
+
+
+def measure_row(entry: str, seed: int, request: Request, progress: Progress = silent) -> Row:
+    """One stack simulated, run and judged. A run that fails is a row that says why."""
+    subject = load_subject(entry, structures_folder(request.data))
+    place = request.work / NAME / f"{entry}_seed{seed}"
+    stack = make_stack(subject, seed, request.settings, place / "data", request.data, progress)
+    load = load_average()
+    usage = run_clarice(stack, place / "run", request)
+    row: Row = {
+        "entry": entry,
+        "seed": seed,
+        "source": subject.source,
+        "symmetry": " ".join(part for part in (subject.point_group.name, subject.point_group.note) if part),
+        "pixel_size_angstrom": round(stack.pixel_size_angstrom, 4),
+        "nyquist_angstrom": round(2 * stack.pixel_size_angstrom, 3),
+        "load_before": load,
+        "seconds": round(usage.seconds, 1),
+        "cpu_seconds": round(usage.cpu_seconds, 1),
+        "peak_memory_mb": round(usage.peak_memory_mb),
+        "apart": stack.pixel_size_angstrom < FINEST_PIXEL_ANGSTROM,
+    }
+    if row["apart"]:
+        row["note"] = f"pixel below {FINEST_PIXEL_ANGSTROM} Å: apart, not in the summary"
+    if usage.failed:
+        return {**row, "verdict": "failed", "right": False, "failed": True, "note": usage.message}
+    try:
+        return {**row, **judged(stack, place / "run")}
+    except ClariceError as error:
+        return {**row, "verdict": "failed", "right": False, "failed": True, "note": str(error)}
+
+
+def judged(stack: SimulatedStack, run: Path) -> dict[str, Any]:
+    """Everything a finished run folder is judged by."""
+    scores = vars(judge_map(run / "map.mrc", stack))
+    right = bool(scores["right"])
+    return {
+        **scores,
+        **judge_poses(run / "particles.star", stack),
+        "stated_angstrom": stated_resolution(run),
+        "stage_seconds": stage_seconds(run),
+        "verdict": "right" if right else "not found",
+    }
+
+
+def stated_resolution(run: Path) -> float | None:
+    """The resolution in Å the run itself states, FSC 0.143 between half maps."""
+    path = run / "fsc.json"
+    if not path.is_file():
+        return None
+    return float(json.loads(path.read_text(encoding="utf-8"))["resolution_angstrom"]["0.143"])
+
+
+def stage_seconds(run: Path) -> dict[str, float]:
+    """Seconds of each stage, in order, from the run's own record."""
+    path = run / "run.json"
+    if not path.is_file():
+        return {}
+    stages = json.loads(path.read_text(encoding="utf-8"))["stages"]
+    return {str(stage["name"]): round(float(stage["seconds"]), 2) for stage in stages}
+
+
+def main_job(request: Request, *, shown: Callable[[Row], None], progress: Progress = silent) -> Results:
+    """Runs the protocol, `shown` and saved row by row; finished rows of a resumed call are kept."""
+    results = request.results(NAME, ("entry", "seed"), COLUMNS)
+    for entry in request.entries:
+        for seed in request.seeds:
+            if not results.finished(entry=entry, seed=seed):
+                results.put(measure_row(entry, seed, request, progress))
+            summarise(results)
+            results.save(request.out)
+            shown(next(row for row in results.rows if (row["entry"], row["seed"]) == (entry, seed)))
+    return results
+
+
+def summarise(results: Results) -> None:
+    """The figures over all rows that count, with 95 % intervals by bootstrap over structures."""
+    rows = [{**row, "found": float(bool(row.get("right")))} for row in results.rows if not row.get("apart")]
+    found = sum(row["found"] for row in rows)
+    texts = {
+        "right structures": f"{found:.0f} of {len(rows)}",
+        "share found": with_interval(rows, "found", "{:.2f}"),
+        "FSC 0.5": with_interval(rows, "fsc_05_px", "{:.2f}", " px"),
+        "orientation error": with_interval(rows, "orientation_median_deg", "{:.1f}", "°"),
+        "time": with_interval(rows, "seconds", "{:.0f}", " s"),
+        "longest time": f"{max((row['seconds'] for row in rows), default=0.0):.0f} s",
+        "largest peak memory": f"{max((row['peak_memory_mb'] for row in rows), default=0.0):.0f} MB",
+    }
+    results.summary = {name: text for name, text in texts.items() if text is not None}

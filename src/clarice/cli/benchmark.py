@@ -1,0 +1,142 @@
+"""`clarice benchmark`: the published protocols, each printing its table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from clarice.benchmark import main_job as job
+from clarice.benchmark.main_job import Request
+from clarice.benchmark.protocol import StackSettings
+from clarice.benchmark.records import Results, Row
+from clarice.benchmark.structures import TEST_ENTRIES, chosen_entries, load_subject, seeds_of, structures_folder
+from clarice.cli.console import console, showing_progress
+from clarice.core.errors import OutputError, UsageError
+
+_O = typer.Option
+EntriesOption = Annotated[
+    str | None, _O("--entries", help="Structures, as in 1qvr,3pei or molecule-101; the acceptance set if absent.")
+]
+TestSetOption = Annotated[bool, _O("--test-set", help="Take the structures kept for published tables.")]
+SeedsOption = Annotated[str, _O("--seeds", help="Seeds, one stack each.")]
+ParticlesOption = Annotated[int, _O("--particles", help="Particles a stack.")]
+BoxOption = Annotated[int, _O("--box", help="Box, pixels.")]
+SnrOption = Annotated[float, _O("--snr", help="Signal-to-noise ratio.")]
+ShiftOption = Annotated[float, _O("--shift-px", help="Largest shift in x and y, pixels.")]
+DataOption = Annotated[
+    Path | None,
+    _O("--data", envvar="CLARICE_DATA", help="Folder with structures/ and formats/; procedural molecules if absent."),
+]
+MoleculesOption = Annotated[bool, _O("--molecules", help="Run on procedural molecules, whatever --data says.")]
+OutOption = Annotated[Path, _O("--out", help="Folder for the results, JSON and Markdown.")]
+WorkOption = Annotated[Path, _O("--work", help="Folder for stacks and runs; they may be removed afterwards.")]
+ResumeOption = Annotated[bool, _O("--resume", help="Keep the finished rows of an earlier call in --out.")]
+ThreadsOption = Annotated[int, _O("--threads", help="Threads of every program measured.")]
+TimeoutOption = Annotated[float, _O("--timeout", help="Minutes after which a program is ended.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to `app`."""
+    protocols = typer.Typer(
+        name="benchmark", help="The published protocols, each printing its table.", no_args_is_help=True
+    )
+    protocols.command("main-job")(main_job)
+    app.add_typer(protocols)
+
+
+def make_request(
+    entries: str | None,
+    test_set: bool,
+    seeds: str,
+    settings: StackSettings,
+    data: Path | None,
+    molecules: bool,
+    out: Path,
+    work: Path,
+    resume: bool,
+    threads: int,
+    timeout_minutes: float,
+) -> Request:
+    """The request the options make; raises UsageError before any work when one of them is wrong."""
+    if molecules and test_set:
+        raise UsageError("--molecules and --test-set exclude each other: drop one of them")
+    if test_set and entries is not None:
+        raise UsageError("--test-set and --entries exclude each other: drop one of them")
+    if threads < 1:
+        raise UsageError(f"--threads {threads} must be at least 1")
+    if not timeout_minutes > 0:
+        raise UsageError(f"--timeout {timeout_minutes:g} must be above 0 minutes")
+    data = None if molecules else data
+    folder = structures_folder(data)
+    chosen = TEST_ENTRIES if test_set else tuple(chosen_entries(entries, folder))
+    if not chosen:
+        raise UsageError("--entries names no structure: write them as in --entries 1qvr,3pei")
+    for entry in chosen:
+        load_subject(entry, folder)
+    settings.simulation(1, None)
+    for path in (out, work):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {path}: {error.strerror or error}") from error
+    if data is None:
+        console.print("no folder of structures in use: this table is about procedural molecules", markup=False)
+    return Request(
+        entries=tuple(entry.strip().lower() for entry in chosen),
+        seeds=tuple(seeds_of(seeds)),
+        settings=settings,
+        data=data,
+        out=out.resolve(),
+        work=work.resolve(),
+        resume=resume,
+        threads=threads,
+        timeout_seconds=60 * timeout_minutes,
+    )
+
+
+def tell_row(row: Row) -> None:
+    """One line on a row as soon as it is there."""
+    console.print(f"{row['entry']}, seed {row['seed']}: {row['verdict']}, {row['seconds']:.0f} s", markup=False)
+
+
+def tell(results: Results, out: Path) -> None:
+    """Prints the table and its summary, and where they lie."""
+    shown = [column for column in results.columns if any(row.get(column.key) is not None for row in results.rows)]
+    table = Table(pad_edge=False)
+    for column in shown:
+        table.add_column(column.heading, justify="left" if column.form == "{}" else "right", overflow="fold")
+    for row in results.rows:
+        table.add_row(*(column.cell(row) for column in shown))
+    console.print(table)
+    for name, value in results.summary.items():
+        console.print(f"{name}: {value}", markup=False)
+    for note in results.notes:
+        console.print(f"note: {note}", markup=False)
+    console.print(f"results: {out / results.protocol}.json and .md", markup=False)
+
+
+def main_job(
+    entries: EntriesOption = None,
+    test_set: TestSetOption = False,
+    seeds: SeedsOption = "1,2",
+    particles: ParticlesOption = 2000,
+    box: BoxOption = 64,
+    snr: SnrOption = 0.1,
+    shift_px: ShiftOption = 3.0,
+    data: DataOption = None,
+    molecules: MoleculesOption = False,
+    out: OutOption = Path("benchmarks"),
+    work: WorkOption = Path("scratch/benchmark"),
+    resume: ResumeOption = False,
+    threads: ThreadsOption = 2,
+    timeout: TimeoutOption = 60.0,
+) -> None:
+    """Simulate stacks, run the whole job on each, and compare maps and poses with the truth."""
+    settings = StackSettings(particles=particles, box=box, snr=snr, max_shift_px=shift_px)
+    request = make_request(entries, test_set, seeds, settings, data, molecules, out, work, resume, threads, timeout)
+    with showing_progress() as progress:
+        results = job.main_job(request, shown=tell_row, progress=progress)
+    tell(results, out)
