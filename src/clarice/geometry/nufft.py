@@ -113,11 +113,11 @@ def fourier_at(array: Tensor, frequencies: Tensor) -> Tensor:
 
     Returns (n, m) for images and (m,) for a volume. Differentiable with respect to `array`.
     """
-    result: Tensor = _FourierAt.apply(array, frequencies)
+    result: Tensor = _FourierAt.apply(array, frequencies)  # type: ignore[no-untyped-call]
     return result
 
 
 def spread_from(values: Tensor, frequencies: Tensor, box: int) -> Tensor:
     """Exact adjoint of `fourier_at`: complex64 images (n, box, box) or a volume (box, box, box)."""
-    result: Tensor = _SpreadFrom.apply(values, frequencies, box)
+    result: Tensor = _SpreadFrom.apply(values, frequencies, box)  # type: ignore[no-untyped-call]
     return result

@@ -52,7 +52,7 @@ class FourierRings:
         return points.reshape(-1, 2).to(device=device, dtype=torch.float32)
 
     def area_weights(self, device: torch.device | None = None) -> Tensor:
-        """(R,) weights so that Σ_r w Σ_θ |F|² approximates Σ_x |f|²: ring area over T and L² (Parseval)."""
+        """(R,) weights so that Σ_r w Σ_θ |F|² approximates Σ_x |f|² of an f with mean 0: ring area over T and L²."""
         radii = torch.tensor(self.radii, dtype=torch.float64)
         spacing = self.radii[1] - self.radii[0] if self.count > 1 else 1.0
         weights = 2 * math.pi * radii * spacing / self.n_angles / self.box**2
@@ -74,7 +74,10 @@ class FourierRings:
         return spread_from(rings.reshape(len(rings), -1), self.frequencies(rings.device), self.box).real
 
     def to_images(self, rings: Tensor) -> Tensor:
-        """Images (n, L, L) from rings by area-weighted summation over the whole plane; inverse up to the band limit."""
+        """Images (n, L, L) from rings by area-weighted summation over the whole plane.
+
+        Inverse of `sample` up to the band limit, save the mean grey value, which no ring from radius 1 on holds.
+        """
         weights = 2 * self.area_weights(rings.device)[:, None]  # each half-circle sample stands for its conjugate too
         return self.sample_adjoint(rings * weights)
 
@@ -140,9 +143,8 @@ def _radial_basis(grid: RealPolarGrid, *, inverse: bool) -> Tensor:
     # Outer samples lie up to half their spacing from a pixel: the basis must be wide enough to reach one.
     width = max(grid.sigma_px, 0.5 * ring_width, math.pi * grid.max_radius_px / grid.n_angles / 2 if inverse else 0.0)
     sources, targets = (points, pixels) if inverse else (pixels, points)
-    pairs = cKDTree(targets.numpy()).sparse_distance_matrix(
-        cKDTree(sources.numpy()), 4 * width, output_type="coo_matrix"
-    )
+    reach = 4 * width * (1 + 1e-9)  # neighbours at just this distance all belong, however they are rounded
+    pairs = cKDTree(targets.numpy()).sparse_distance_matrix(cKDTree(sources.numpy()), reach, output_type="coo_matrix")
     row, column = torch.from_numpy(pairs.row).long(), torch.from_numpy(pairs.col).long()
     weights = torch.exp(-(torch.from_numpy(pairs.data) ** 2) / (2 * width**2))
     if inverse:
