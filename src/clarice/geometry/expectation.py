@@ -23,6 +23,9 @@ from clarice.geometry.polar import FourierRings, hartley
 # Scores are passed over several times: on a CPU a chunk must stay in its last cache (twice as fast as from memory);
 # an accelerator wants large ones.
 CHUNK_MB_CPU, CHUNK_MB_ACCELERATOR = 24.0, 1024.0
+# bfloat16 rounds a score above this by 4 or more (e⁴ in the posterior), and one of 20,000 so much that exponentials
+# overflow: there the peak is looked for once more, among differences from it.
+COARSE_SCORE = 1024.0
 
 
 @dataclass(frozen=True)
@@ -191,8 +194,12 @@ class _Accumulator:
         cross = angular.CrossSpectra.of((spectrum / temperature).to(dtype), references.turning, n_angles)
         base /= temperature
         zero = torch.zeros_like(base)
-        over_angles = (cross.scores(zero).amax(dim=0).float() + base).view(count, -1)  # (b, S · J')
-        peak, flat = over_angles.max(dim=1)
+        turning = cross.scores(zero).amax(dim=0).float()
+        peak, flat = (turning + base).view(count, -1).max(dim=1)  # over (b, S · J')
+        if dtype != torch.float32 and float(turning.max()) > COARSE_SCORE:
+            nearer = cross.scores(base - peak.repeat_interleave(n_shifts)[:, None]).amax(dim=0).float()
+            correction, flat = nearer.view(count, -1).max(dim=1)
+            peak = peak + correction
         shift_index, reference = flat // n_references, flat % n_references
         every = torch.arange(count, device=flat.device)
         weights = cross.scores(base - peak.repeat_interleave(n_shifts)[:, None])
