@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import ArraySource, Optics, ParticleSet
-from clarice.denoise.noisy_set import NoisySet, white_set
 from clarice.denoise.registry import denoise_all, denoiser_names, get_denoiser
 from clarice.metrics.image import image_scores, relative_mse
 from clarice.physics.molecules import make_molecule
+from clarice.physics.noisy_set import NoisySet, white_set
 from clarice.physics.simulate import SimulatedSet, SimulationSettings, simulate
 
 Images = NDArray[np.float32]

@@ -8,9 +8,9 @@ import torch
 
 from clarice.core.progress import silent
 from clarice.denoise import covariance_wiener as filtering
-from clarice.denoise.noisy_set import white_set
 from clarice.denoise.registry import denoise_all, get_denoiser
 from clarice.metrics.image import relative_mse
+from clarice.physics.noisy_set import white_set
 from clarice.physics.simulate import SimulatedSet
 
 
@@ -108,7 +108,7 @@ def test_small_chunks_and_no_cache_give_the_same_images(
     noisy = white_set(simulated.particles)
     method = get_denoiser("covariance-wiener")
     whole = denoise_all(method(noisy), len(noisy), noisy.box)
-    monkeypatch.setattr("clarice.denoise.noisy_set.CHUNK_PIXELS", 40 * 40 * 64)
+    monkeypatch.setattr("clarice.physics.noisy_set.CHUNK_PIXELS", 40 * 40 * 64)
     monkeypatch.setattr(filtering, "CACHED_FLOATS", 0)
     parts = denoise_all(method(noisy), len(noisy), noisy.box)
     assert np.allclose(whole, parts, atol=1e-3 * float(np.abs(whole).max()))

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from clarice.core.particles import ArraySource, Optics, ParticleSet
-from clarice.denoise.noisy_set import NoisySet, white_set
 from clarice.denoise.radial_transfer import (
     MOST_GROUPS,
     mean_square_ctf,
@@ -18,6 +17,7 @@ from clarice.denoise.radial_transfer import (
     turned_radial,
 )
 from clarice.physics.ctf import ctf_at
+from clarice.physics.noisy_set import NoisySet, white_set
 
 
 def optics(defocus: np.ndarray, astigmatism: float = 600.0, bfactor: float = 30.0) -> Optics:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from clarice.core.particles import ArraySource, ParticleSet, RowIndex
 from clarice.core.progress import Progress, silent
-from clarice.denoise.noisy_set import NoisySet, white_set
 from clarice.denoise.registry import Denoiser, denoiser, merged
+from clarice.physics.noisy_set import NoisySet, white_set
 
 
 def by_threes(noisy: NoisySet, *, progress: Progress = silent) -> Iterator[tuple[RowIndex, NDArray[np.float32]]]:

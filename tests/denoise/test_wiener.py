@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from clarice.denoise.noisy_set import white_set
 from clarice.denoise.registry import denoise_all, get_denoiser
 from clarice.denoise.wiener import signal_spectrum, wiener_filtered
 from clarice.geometry.fourier import centred_fft2, shell_mean
 from clarice.metrics.image import relative_mse
+from clarice.physics.noisy_set import white_set
 from clarice.physics.simulate import SimulatedSet
 
 

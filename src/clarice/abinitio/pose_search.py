@@ -14,7 +14,7 @@ from clarice.abinitio.views import ViewGrid
 from clarice.core.particles import FloatArray
 from clarice.geometry import so3
 from clarice.geometry.angular import fast_dtype
-from clarice.geometry.expectation import Expectation, expectation, shift_grid
+from clarice.geometry.expectation import Expectation, RingStack, expectation, shift_grid
 from clarice.geometry.polar import FourierRings
 
 # Trial shifts lie this share of the finest ring's wavelength apart.
@@ -63,20 +63,25 @@ class PoseSearch:
         self, particles: RingSource, grid: ViewGrid, references: Tensor, rows: Rows
     ) -> Iterator[tuple[Rows, Rows, Expectation]]:
         """Expectation steps of some rows against some views, until every row of the half has had its own."""
-        if not self.is_local:
-            for start in range(0, len(rows), PARTICLES_AT_ONCE):
-                some = rows[start : start + PARTICLES_AT_ONCE]
-                yield some, np.arange(len(grid)), self._expect(particles, references, some, mirror=True)
-            return
-        reach = LOCAL_REACH * self.spacing_deg
-        cells = so3.sphere_grid_spaced(reach)
-        nearest = np.argmax(so3.view_directions(self.rotations[rows]) @ cells.T, axis=1)
-        view_cosine = so3.view_directions(grid.rotations) @ cells.T
-        for cell in np.unique(nearest):
-            some = rows[nearest == cell]
-            views = np.flatnonzero(view_cosine[:, cell] > np.cos(np.deg2rad(CELL_OVERLAP * reach)))
-            yield some, views, self._expect(particles, references[views], some, mirror=False)
+        if self.is_local:
+            reach = LOCAL_REACH * self.spacing_deg
+            cells = so3.sphere_grid_spaced(reach)
+            nearest = np.argmax(so3.view_directions(self.rotations[rows]) @ cells.T, axis=1)
+            rows = rows[np.argsort(nearest, kind="stable")]
+            nearest = np.sort(nearest)
+            view_cosine = so3.view_directions(grid.rotations) @ cells.T
+        for start in range(0, len(rows), PARTICLES_AT_ONCE):
+            some = rows[start : start + PARTICLES_AT_ONCE]
+            stack = particles.rings(self.rings, some)
+            if not self.is_local:
+                yield some, np.arange(len(grid)), self._expect(stack, references, some, mirror=True)
+                continue
+            cell_of = nearest[start : start + PARTICLES_AT_ONCE]
+            for cell in np.unique(cell_of):
+                inside = np.flatnonzero(cell_of == cell)
+                views = np.flatnonzero(view_cosine[:, cell] > np.cos(np.deg2rad(CELL_OVERLAP * reach)))
+                part = stack.subset(torch.from_numpy(inside))
+                yield some[inside], views, self._expect(part, references[views], some[inside], mirror=False)
 
-    def _expect(self, particles: RingSource, references: Tensor, rows: Rows, mirror: bool) -> Expectation:
-        stack = particles.rings(self.rings, rows)
+    def _expect(self, stack: RingStack, references: Tensor, rows: Rows, mirror: bool) -> Expectation:
         return expectation(stack, references, self.shifts(rows), mirror=mirror, dtype=fast_dtype())

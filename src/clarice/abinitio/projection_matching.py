@@ -17,7 +17,6 @@ from torch import Tensor
 from clarice.abinitio.reconstruct import SliceSums, solve_map, spectral_prior, spherical_support
 from clarice.abinitio.ring_source import RingSource, Rows
 from clarice.abinitio.views import ViewGrid
-from clarice.core.particles import Poses
 from clarice.core.progress import Progress, silent
 from clarice.geometry import so3
 from clarice.geometry.angular import fast_dtype
@@ -41,7 +40,7 @@ class Phase:
 
 # Radii in cycles per diameter: 4 is where the shape first breaks its round symmetry.
 SHAPE, DETAIL = Phase(4.0, 10, 300, 15.0, 2.0), Phase(5.3, 5, 500, 12.0, 1.0)
-FINISH = Phase(6.5, 4, 1500, 10.0, 1.0)
+FINISH = Phase(6.5, 2, 1200, 10.0, 1.0)
 # Share of the starts that go on from shape to detail.
 SURVIVORS = 0.5
 
@@ -73,11 +72,9 @@ class Start:
 
 @dataclass(frozen=True)
 class InitialMap:
-    """The chosen map (L, L, L) in the particles' box, poses found on the way, their confidence, and all starts."""
+    """The chosen map (L, L, L) in the particles' box, every start, and the finest ring it was matched on."""
 
     volume: Tensor
-    poses: Poses
-    confidence: Rows
     starts: tuple[Start, ...]
     chosen: int
     radius_px: float
@@ -105,11 +102,9 @@ def initial_map(particles: RingSource, settings: Settings, progress: Progress = 
     climb = climbs[chosen]
     climb.training = order
     climb.run(FINISH, counter)
-    grid, result = climb.expect(np.arange(len(particles)), FINISH)
-    poses = Poses(grid.poses(result), result.shift_px.double().numpy())
     # The climb works in a Fourier-cropped box: the same spectrum, so grey values shrink as voxels do.
     volume = fourier_resize(climb.volume, particles.box, 3) * (climb.volume_box / particles.box) ** 3
-    return InitialMap(volume, poses, result.confidence.numpy(), starts, chosen, climb.rings(FINISH).radii[-1])
+    return InitialMap(volume, starts, chosen, climb.rings(FINISH).radii[-1])
 
 
 @dataclass

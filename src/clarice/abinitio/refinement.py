@@ -179,7 +179,7 @@ def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: 
     radius = agreed + max(LOOK_AHEAD, LOOK_AHEAD_SHARE * agreed) if index else settings.start_radius_px
     rings = FourierRings.up_to(box, min(radius, box / 2 - 1), settings.diameter_px)
     told_apart_deg = np.rad2deg(box / settings.diameter_px / rings.radii[-1])
-    spacing = float(np.clip(ANGLE_SHARE * told_apart_deg, FINEST_SPACING_DEG, 12.0))
+    spacing = max(ANGLE_SHARE * float(told_apart_deg), FINEST_SPACING_DEG if index else GLOBAL_SPACING_DEG)
     search = PoseSearch(
         rings,
         spacing,

@@ -60,10 +60,11 @@ class Request:
     program: Sequence[str] = CLARICE
     timeout_seconds: float = 7200.0
 
-    def results(self, protocol: str, keys: tuple[str, ...], columns: tuple[Column, ...]) -> Results:
-        """Results to fill: empty, or those of the call that is resumed."""
+    def results(self, protocol: str, keys: tuple[str, ...], columns: tuple[Column, ...], **more: object) -> Results:
+        """Results to fill: empty, or those of the call that is resumed; `more` joins the settings."""
         settings = self.settings.record(self.data, list(self.seeds), self.threads)
         settings["structures"] = "procedural molecules" if self.data is None else "PDB entries"
+        settings |= more
         results = Results(protocol, VERSION, settings, keys, columns)
         if self.resume:
             results.take_up(self.out)
@@ -75,7 +76,7 @@ class Request:
 def run_clarice(stack: SimulatedStack, folder: Path, request: Request) -> Usage:
     """`clarice run` on the stack into a fresh `folder`: never a resumed run, so that the time is the whole time."""
     shutil.rmtree(folder, ignore_errors=True)
-    command = [*request.program, "run", stack.star, "-o", folder, "--seed", str(stack.seed)]
+    command: list[str | Path] = [*request.program, "run", stack.star, "-o", folder, "--seed", str(stack.seed)]
     return run_measured(
         command,
         folder=stack.folder,

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from clarice.core.particles import Optics
 from clarice.core.progress import Progress, silent
-from clarice.denoise.noisy_set import white_set
 from clarice.denoise.registry import denoise_all, get_denoiser
 from clarice.metrics.image import relative_mse
+from clarice.physics.noisy_set import white_set
 from clarice.physics.simulate import SimulatedSet, SimulationSettings, Specimen, simulate
 
 DRIVER = Path(__file__).with_name("peer_aspire_driver.py")

@@ -190,7 +190,8 @@ def judge_poses(path: Path, stack: SimulatedStack) -> dict[str, float]:
 def judge_classes(path: Path, stack: SimulatedStack, classes: int) -> dict[str, float]:
     """Spread of true views inside the classes of the table at `path`, and their purity.
 
-    True classes are the cells of a quasi-uniform grid of `classes` directions. Views are taken modulo the structure's symmetry; those from opposite sides are different ones.
+    True classes are the cells of a quasi-uniform grid of `classes` directions. Views are taken modulo the
+    structure's symmetry; those from opposite sides are different ones.
     """
     found, views = read_rows(path, stack).class_number, stack.true_views()
     if found is None:

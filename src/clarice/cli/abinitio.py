@@ -13,6 +13,7 @@ import typer
 from numpy.typing import NDArray
 
 from clarice.abinitio import projection_matching, refinement
+from clarice.abinitio.grey_scale import matched_scale
 from clarice.abinitio.half_sets import assign_half_sets
 from clarice.cli.console import console, showing_progress
 from clarice.cli.stack_options import (
@@ -71,7 +72,7 @@ class _Ready:
     def write_map(self, path: Path, volume: torch.Tensor | NDArray[np.float32]) -> None:
         write_mrc(path, np.ascontiguousarray(volume), self.pixel_size_angstrom, is_volume=True)
 
-    def write_poses(self, path: Path, poses: Poses, confidence: NDArray[np.float64], **more: Any) -> None:
+    def write_poses(self, path: Path, poses: Poses, confidence: NDArray[np.floating], **more: Any) -> None:
         """The input's table with poses for the raw stack."""
         scale = self.pixel_size_angstrom / self.particles.pixel_size_angstrom
         raw = Poses(poses.rotations, poses.shifts_px * scale)
@@ -109,10 +110,14 @@ def abinitio(
             frame.diameter_px, starts=starts, symmetry=symmetry, max_shift_px=frame.max_shift_px, seed=seed
         )
         found = projection_matching.initial_map(ready.rings, settings, progress)
+        on_map = refinement.Settings(
+            frame.diameter_px, max_shift_px=frame.max_shift_px, start_radius_px=found.radius_px, seed=seed
+        )
+        poses, confidence = refinement.lay_on(ready.rings, found.volume, on_map)
     output.mkdir(parents=True, exist_ok=True)
     ready.write_map(output / "abinitio.mrc", found.volume.numpy())
     ready.write_map(output / "abinitio_mirror.mrc", mirrored(found.volume.numpy()))
-    ready.write_poses(output / "particles.star", found.poses, found.confidence)
+    ready.write_poses(output / "particles.star", poses, confidence)
     _write_json(
         output / "abinitio.json",
         {"starts": [vars(start) for start in found.starts], "chosen": found.chosen, "radius_px": found.radius_px},
@@ -124,9 +129,7 @@ def refine(
     stack: StackArgument,
     start: Annotated[Path, _O("--map", help="Map to start from, such as abinitio.mrc.")],
     output: Annotated[Path, _O("-o", "--output", help="Folder to write map.mrc, half maps and particles.star to.")],
-    start_resolution: Annotated[
-        float | None, _O(help="Low-pass of the start, Å; 6.5 details across if absent.")
-    ] = None,
+    start_resolution: Annotated[float | None, _O(help="Low-pass of the start, Å; coarse if absent.")] = None,
     iterations: Annotated[int, _O(help="Iterations.")] = 6,
     diameter: DiameterOption = None,
     symmetry: SymmetryOption = "C1",
@@ -174,7 +177,7 @@ def _refine(
     values, map_pixel = read_mrc(start)
     if values.ndim != 3 or len(set(values.shape)) != 1:
         raise InputError(f"{start} is not a cubic map: its shape is {values.shape}")
-    volume = torch.from_numpy(resample(values, box, map_pixel / pixel))
+    volume = torch.from_numpy(resample(values, box, pixel / map_pixel))
     radius = 6.5 * box / ready.frame.diameter_px if start_resolution is None else box * pixel / start_resolution
     settings = refinement.Settings(
         ready.frame.diameter_px,
@@ -184,6 +187,7 @@ def _refine(
         start_radius_px=radius,
         seed=seed,
     )
+    volume = matched_scale(ready.rings, volume, settings.diameter_px)
     return refinement.refine(ready.rings, volume, half_set, settings, progress)
 
 

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from clarice.benchmark import main_job as job
+from clarice.benchmark import peers as contests
+from clarice.benchmark.contest import COMPARISONS, PeerRequest
 from clarice.benchmark.main_job import Request
 from clarice.benchmark.protocol import StackSettings
 from clarice.benchmark.records import Results, Row
-from clarice.benchmark.structures import TEST_ENTRIES, chosen_entries, load_subject, seeds_of, structures_folder
+from clarice.benchmark.structures import TEST_ENTRIES, chosen_entries, load_subject, seeds_of, structures_folder, words
 from clarice.cli.console import console, showing_progress
 from clarice.core.errors import OutputError, UsageError
 
@@ -44,6 +48,7 @@ def register(app: typer.Typer) -> None:
         name="benchmark", help="The published protocols, each printing its table.", no_args_is_help=True
     )
     protocols.command("main-job")(main_job)
+    protocols.command("peers")(peers)
     app.add_typer(protocols)
 
 
@@ -99,18 +104,24 @@ def make_request(
 
 def tell_row(row: Row) -> None:
     """One line on a row as soon as it is there."""
-    console.print(f"{row['entry']}, seed {row['seed']}: {row['verdict']}, {row['seconds']:.0f} s", markup=False)
+    what = row.get("method") or row.get("verdict", "")
+    figures = ["no result"] if row.get("seconds") is None else [f"{row['seconds']:.1f} s"]
+    note = row.get("note")
+    console.print(
+        f"{row['entry']}, seed {row['seed']}: {', '.join((what, *figures, *([note] if note else [])))}", markup=False
+    )
 
 
 def tell(results: Results, out: Path) -> None:
-    """Prints the table and its summary, and where they lie."""
+    """Prints the table and its summary, and where they lie; a wide table wraps its cells on a terminal only."""
     shown = [column for column in results.columns if any(row.get(column.key) is not None for row in results.rows)]
     table = Table(pad_edge=False)
     for column in shown:
         table.add_column(column.heading, justify="left" if column.form == "{}" else "right", overflow="fold")
     for row in results.rows:
-        table.add_row(*(column.cell(row) for column in shown))
-    console.print(table)
+        table.add_row(*(escape(column.cell(row)) for column in shown))
+    natural = Measurement.get(console, console.options.update(max_width=1000), table).maximum
+    console.print(table, width=console.width if console.is_terminal else max(console.width, natural), crop=False)
     for name, value in results.summary.items():
         console.print(f"{name}: {value}", markup=False)
     for note in results.notes:
@@ -139,4 +150,38 @@ def main_job(
     request = make_request(entries, test_set, seeds, settings, data, molecules, out, work, resume, threads, timeout)
     with showing_progress() as progress:
         results = job.main_job(request, shown=tell_row, progress=progress)
+    tell(results, out)
+
+
+def peers(
+    entries: EntriesOption = None,
+    test_set: TestSetOption = False,
+    seeds: SeedsOption = "1",
+    only: Annotated[str, _O("--only", help=f"Comparisons to make, of {', '.join(COMPARISONS)}.")] = ",".join(
+        COMPARISONS
+    ),
+    quick: Annotated[
+        bool, _O("--quick", help="Cut RELION's iterations to a tenth; such rows say so and measure nothing.")
+    ] = False,
+    particles: ParticlesOption = 2000,
+    box: BoxOption = 64,
+    snr: SnrOption = 0.1,
+    shift_px: ShiftOption = 3.0,
+    data: DataOption = None,
+    molecules: MoleculesOption = False,
+    out: OutOption = Path("benchmarks"),
+    work: WorkOption = Path("scratch/benchmark"),
+    resume: ResumeOption = False,
+    threads: ThreadsOption = 2,
+    timeout: TimeoutOption = 180.0,
+) -> None:
+    """Run ASPIRE and RELION, where installed, beside our steps on the same stacks, and print ratios."""
+    comparisons = tuple(words(only))
+    unknown = [name for name in comparisons if name not in COMPARISONS]
+    if unknown or not comparisons:
+        raise UsageError(f"--only {only!r} is not known: use some of {', '.join(COMPARISONS)}")
+    settings = StackSettings(particles=particles, box=box, snr=snr, max_shift_px=shift_px)
+    request = make_request(entries, test_set, seeds, settings, data, molecules, out, work, resume, threads, timeout)
+    with showing_progress() as progress:
+        results = contests.peers(PeerRequest(request, comparisons, quick), shown=tell_row, progress=progress)
     tell(results, out)

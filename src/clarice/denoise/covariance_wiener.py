@@ -19,10 +19,10 @@ from clarice.core.batches import in_batches
 from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.denoise.fourier_bessel import AngularBlock, FourierBessel, fourier_bessel
-from clarice.denoise.noisy_set import NoisySet
 from clarice.denoise.radial_transfer import TransferGroups, radial_transfer, transfer_groups, turned_radial
 from clarice.denoise.registry import DenoisedRows, as_array, denoiser
 from clarice.denoise.wiener import signal_spectrum
+from clarice.physics.noisy_set import NoisySet
 
 # Shells whose signal, as the detector sees it, is below this share of the noise are left out.
 SMALLEST_SNR = 0.02

@@ -16,8 +16,8 @@ from scipy.special import j0
 from torch import Tensor
 
 from clarice.core.particles import FloatArray, Optics, RowIndex
-from clarice.denoise.noisy_set import NoisySet
 from clarice.physics.ctf import electron_wavelength_angstrom, rfft_frequency_grid
+from clarice.physics.noisy_set import NoisySet
 
 # Transfer functions told apart; more are quantised by their defocus.
 MOST_GROUPS = 96

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
-from clarice.denoise.noisy_set import NoisySet
+from clarice.physics.noisy_set import NoisySet
 
 DenoisedRows = Iterator[tuple[RowIndex, NDArray[np.float32]]]
 

@@ -9,10 +9,10 @@ from torch import Tensor
 from clarice.core.batches import in_batches
 from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
-from clarice.denoise.noisy_set import NoisySet
 from clarice.denoise.registry import DenoisedRows, as_array, denoiser
 from clarice.geometry.fourier import shell_index
 from clarice.physics.noise import radial_to_rfft_grid
+from clarice.physics.noisy_set import NoisySet
 
 # A radial spectrum is known to a fraction of a percent from this many images.
 SPECTRUM_SAMPLE = 4096

@@ -14,7 +14,6 @@ from clarice.abinitio.half_sets import assign_half_sets
 from clarice.abinitio.ring_source import Rows
 from clarice.classify.observations import ring_stack
 from clarice.core.particles import Poses
-from clarice.denoise.noisy_set import NoisySet
 from clarice.geometry.expectation import RingStack
 from clarice.geometry.polar import FourierRings
 from clarice.io.atomic import writing
@@ -23,6 +22,7 @@ from clarice.io.mrc import read_mrc, write_mrc
 from clarice.io.stack import write_particles
 from clarice.io.star import integers, read_star
 from clarice.metrics.masks import mask_from_map
+from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.fsc_files import write_fsc
 from clarice.pipeline.particle_stages import PREPARED, open_prepared
 from clarice.pipeline.stack_input import StackInput
@@ -71,7 +71,6 @@ def abinitio(work: Work, *, diameter_px: float, starts: int, symmetry: str, max_
             "starts": [vars(start) for start in found.starts],
             "chosen": found.chosen,
             "radius_px": found.radius_px,
-            "mean_confidence": float(found.confidence.mean()),
         },
     )
 

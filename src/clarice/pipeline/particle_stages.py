@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 
 from clarice.core.errors import InputError, UsageError
-from clarice.denoise.noisy_set import NoisySet
 from clarice.denoise.registry import get_denoiser
 from clarice.io.mrc import MrcStackWriter
 from clarice.io.relion import OPTIONAL_CTF_COLUMNS
 from clarice.io.stack import open_particles, write_particles
+from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.preflight import check as check_particles
 from clarice.pipeline.preparation import Preparation
 from clarice.pipeline.prepare import prepare as prepare_particles

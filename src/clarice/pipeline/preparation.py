@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from clarice.core.errors import InputError
 from clarice.core.particles import FloatArray, ParticleSet
-from clarice.denoise.noisy_set import NoisySet
 from clarice.geometry.fourier import fourier_resize
+from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.preflight.verdict import CtfState
 
 # Relative error of a measured noise spectrum, and how far (Fourier pixels) the removal of each image's background

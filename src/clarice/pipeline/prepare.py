@@ -14,11 +14,11 @@ from clarice.core.batches import in_batches
 from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import ArraySource, ImageSource, ParticleSet, Poses, RowIndex
 from clarice.core.progress import Progress, silent
-from clarice.denoise.noisy_set import NoisySet
 from clarice.geometry.fourier import fourier_resize, radius_grid
 from clarice.io.mrc import MrcSource, MrcStackWriter
 from clarice.physics.ctf import ctf_at, rfft_frequency_grid
 from clarice.physics.noise import radial_noise_spectrum, radial_to_rfft_grid
+from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.preflight.verdict import CtfState
 from clarice.pipeline.preparation import GroupNoise, Preparation
 

@@ -1,0 +1,33 @@
+"""The grey scale of a map from elsewhere, matched to the particles it is to explain."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clarice.abinitio.ring_source import RingSource
+from clarice.abinitio.views import ViewGrid
+from clarice.geometry.polar import FourierRings
+
+# Radius in cycles per particle diameter up to which power is compared, and particles looked at.
+COMPARED_RADIUS, SAMPLE = 6.5, 1000
+
+
+def matched_scale(particles: RingSource, volume: Tensor, diameter_px: float) -> Tensor:
+    """`volume` (L, L, L) times the factor that gives its projections the particles' signal power.
+
+    On each ring the filtered image H y has the power H⁴ |X|² + H² L², so the factor is the square root of
+    Σ (|H y|² − H² L²) / Σ H⁴ |X|², with |X|² the mean over views.
+    """
+    box = particles.box
+    radius = min(COMPARED_RADIUS * box / diameter_px, box / 2 - 1)
+    rings = FourierRings.up_to(box, radius, diameter_px)
+    rows = np.unique(np.linspace(0, len(particles) - 1, min(SAMPLE, len(particles))).astype(np.int64))
+    stack = particles.rings(rings, rows)
+    weights = rings.area_weights()
+    measured = stack.filtered.abs().square().mean(dim=-1) - stack.power * box**2
+    references = ViewGrid.hemisphere(30.0, rings, volume.shape[-1], np.eye(3)).references(volume)
+    expected = stack.power.square() * references.square().mean(dim=(0, 2))
+    ratio = (measured * weights).sum() / (expected * weights).sum().clamp_min(1e-30)
+    return volume * torch.sqrt(ratio.clamp_min(1e-12))
