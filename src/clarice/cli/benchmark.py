@@ -104,12 +104,11 @@ def make_request(
 
 def tell_row(row: Row) -> None:
     """One line on a row as soon as it is there."""
-    what = row.get("method") or row.get("verdict", "")
-    figures = ["no result"] if row.get("seconds") is None else [f"{row['seconds']:.1f} s"]
-    note = row.get("note")
-    console.print(
-        f"{row['entry']}, seed {row['seed']}: {', '.join((what, *figures, *([note] if note else [])))}", markup=False
-    )
+    said = [str(row.get("method") or row["verdict"])]
+    said.append("no result" if row.get("seconds") is None else f"{row['seconds']:.1f} s")
+    if row.get("note"):
+        said.append(str(row["note"]))
+    console.print(f"{row['entry']}, seed {row['seed']}: {', '.join(said)}", markup=False)
 
 
 def tell(results: Results, out: Path) -> None:
