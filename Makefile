@@ -59,7 +59,7 @@ demo: $(INSTALLED)
 	@test -e demo/data/particles.star || $(BIN)/clarice simulate -o demo/data \
 	    --molecule 3 --mass-kda 150 --particles 1500 --box 48 --snr 0.2 --seed 1
 	$(BIN)/clarice run demo/data/particles.star -o demo/run --seed 1
-	$(BIN)/clarice evaluate map demo/run/map.mrc demo/data/map.mrc
+	$(BIN)/clarice evaluate map demo/run/map.mrc --truth demo/data/map.mrc
 	echo "report: demo/run/report.html"
 
 docs: $(DOCS_INSTALLED)

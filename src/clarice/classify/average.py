@@ -123,10 +123,22 @@ def class_averages(
     curves = np.zeros((n_classes, box // 2 + 1))
     curves[:, 0] = 1
     curves[:, 1 : 1 + rings.count] = frc.double().numpy()
-    resolution = np.array([resolution_at(curve, FRC_THRESHOLD, pixel, box) for curve in curves])
+    resolution = np.array([_resolution(curve, pixel, box) for curve in curves])
     alone = ~((first.denominator.sum(dim=1) > 0) & (second.denominator.sum(dim=1) > 0)).numpy()
     resolution[alone] = math.inf
     return ClassAverages(images, curves, resolution)
+
+
+def _resolution(curve: FloatArray, pixel_size_angstrom: float, box: int) -> float:
+    """Where the correlation falls below 0.5 beyond its peak in the lowest eighth of the shells.
+
+    Inside the peak the CTF passes little, so that halves may disagree there without a limit to their detail.
+    """
+    peak = 1 + int(np.argmax(curve[1 : max(2, box // 8 + 1)]))
+    beyond = curve.copy()
+    if curve[peak] >= FRC_THRESHOLD:
+        beyond[:peak] = curve[peak]
+    return resolution_at(beyond, FRC_THRESHOLD, pixel_size_angstrom, box)
 
 
 def _whole_correlation(first: ClassSums, second: ClassSums) -> Tensor:
