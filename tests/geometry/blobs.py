@@ -15,12 +15,12 @@ HEIGHTS = np.array([1.0, 0.7, 1.3, 0.5])
 WIDTH = 1.3
 
 
-def blob_volume(box: int, centres: FloatArray = CENTRES, heights: FloatArray = HEIGHTS) -> Tensor:
+def blob_volume(box: int, centres: FloatArray = CENTRES, heights: FloatArray = HEIGHTS, width: float = WIDTH) -> Tensor:
     """Blobs on a (box, box, box) grid about index box // 2, float32."""
     axis = np.arange(box) - box // 2
     volume = np.zeros((box, box, box))
     for (x, y, z), height in zip(centres, heights, strict=True):
-        along = [np.exp(-((axis - c) ** 2) / (2 * WIDTH**2)) for c in (z, y, x)]
+        along = [np.exp(-((axis - c) ** 2) / (2 * width**2)) for c in (z, y, x)]
         volume += height * np.einsum("i,j,k->ijk", *along)
     return torch.from_numpy(volume).float()
 

@@ -1,0 +1,134 @@
+"""Reference rings of a map's projections, and the poses an expectation step finds on them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tests.geometry.blobs import CENTRES, FloatArray, blob_image, blob_projections, blob_volume, relative_error, seeded
+from torch import Tensor
+
+from clarice.abinitio.reconstruct import solve_map, spectral_prior
+from clarice.abinitio.views import BEHIND, ViewGrid
+from clarice.geometry import so3
+from clarice.geometry.expectation import Expectation, RingStack, expectation, shift_grid
+from clarice.geometry.fourier import fourier_resize
+from clarice.geometry.polar import FourierRings, hartley
+from clarice.geometry.slices import project
+from clarice.metrics.shells import fsc
+
+TURN = so3.random_rotations(1, seeded(20))[0]
+NO_SHIFT = torch.zeros(1, 2)
+
+
+def match(images: Tensor, grid: ViewGrid, volume: Tensor, mirror: bool, shifts: Tensor = NO_SHIFT) -> Expectation:
+    stack = RingStack.of(images, None, grid.rings)
+    return expectation(stack, grid.references(volume), shifts, mirror=mirror)
+
+
+@pytest.mark.parametrize("box", [24, 25])
+def test_references_are_rings_of_projections(box: int) -> None:
+    volume, rings = blob_volume(box), FourierRings.up_to(box, 9.0, 16.0)
+    grid = ViewGrid(so3.random_rotations(5, seeded()), rings, box)
+    expected = hartley(rings.sample(project(volume, grid.rotations)))
+    assert grid.references(volume).shape == (5, rings.count, rings.n_angles)
+    assert relative_error(grid.references(volume), expected) < 1e-3
+    assert relative_error(grid.references(volume), hartley(rings.sample(blob_projections(box, grid.rotations)))) < 3e-3
+
+
+@pytest.mark.parametrize(("box", "small"), [(32, 24), (33, 24), (32, 25), (33, 27)])
+def test_a_cropped_map_gives_the_same_references(box: int, small: int) -> None:
+    volume, rings = blob_volume(box), FourierRings.up_to(box, 9.0, 16.0)
+    rotations = so3.random_rotations(5, seeded())
+    cropped = fourier_resize(volume, small, 3) * (box / small) ** 3
+    expected = ViewGrid(rotations, rings, box).references(volume)
+    assert relative_error(ViewGrid(rotations, rings, small).references(cropped), expected) < 0.01
+
+
+@pytest.mark.parametrize("spacing", [10.0, 20.0])
+def test_grids_of_views(spacing: float) -> None:
+    rings = FourierRings(24, (1.0, 2.0), 8)
+    sphere, half = (make(spacing, rings, 24, TURN) for make in (ViewGrid.sphere, ViewGrid.hemisphere))
+    assert len(sphere) == pytest.approx(4 * np.pi / np.deg2rad(spacing) ** 2, rel=0.02)
+    assert len(half) == pytest.approx(len(sphere) / 2, rel=0.1)
+    anywhere = so3.view_directions(so3.random_rotations(500, seeded(1)))
+    for grid, cosine in (
+        (sphere, anywhere @ so3.view_directions(sphere.rotations).T),
+        (half, np.abs(anywhere @ so3.view_directions(half.rotations).T)),
+    ):
+        assert grid.rotations.shape == (len(grid), 3, 3)
+        np.testing.assert_allclose(np.linalg.det(grid.rotations), 1)
+        np.testing.assert_allclose(so3.angle_between_deg(grid.rotations, grid.rotations), 0, atol=1e-5)
+        # Where the hemisphere ends, a direction may lie on either side of the seam.
+        worst = np.rad2deg(np.arccos(np.clip(cosine.max(axis=1), -1, 1))).max()
+        assert worst < (0.95 if grid is sphere else 1.2) * spacing
+
+
+@pytest.mark.parametrize("box", [24, 25])
+@pytest.mark.parametrize("behind", [False, True])
+def test_poses_on_the_grid_come_back_exactly(box: int, behind: bool) -> None:
+    """Images made from blobs turned by `in_plane(α) @ [BEHIND] @ view`, and shifted."""
+    volume, rings = blob_volume(box), FourierRings.up_to(box, 9.0, 16.0)
+    grid = ViewGrid.hemisphere(30.0, rings, box, TURN)
+    chosen, steps = np.array([1, 4, 7, 9]), np.array([0, 3, 10, 21])
+    views = BEHIND @ grid.rotations[chosen] if behind else grid.rotations[chosen]
+    true = so3.in_plane(360.0 * steps / rings.n_angles) @ views
+    shifts_px = np.array([[0.0, 0.0], [1.0, -1.0], [-1.0, 0.0], [0.0, 1.0]])
+    images = torch.stack([blob_image(box, (CENTRES @ r.T)[:, :2] - s) for r, s in zip(true, shifts_px, strict=True)])
+    result = match(images, grid, volume, mirror=True, shifts=shift_grid(1.0, 1.0))
+    assert result.mirrored.tolist() == [behind] * 4
+    np.testing.assert_array_equal(result.reference, chosen)
+    np.testing.assert_allclose(result.shift_px, shifts_px, atol=1e-6)
+    np.testing.assert_allclose(grid.poses(result), true, atol=1e-5)
+
+
+def nearest_deg(true: FloatArray, grid: ViewGrid, mirror: bool) -> FloatArray:
+    """Angle from each rotation to the nearest one that the grid can express."""
+    alphas = so3.in_plane(np.arange(grid.rings.n_angles) * 360.0 / grid.rings.n_angles)
+    views = np.concatenate([grid.rotations, BEHIND @ grid.rotations]) if mirror else grid.rotations
+    every = (alphas[:, None] @ views).reshape(-1, 3, 3)
+    return so3.angle_between_deg(true[:, None], every[None]).min(axis=1)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_random_poses_are_found_within_the_grid_spacing(mirror: bool) -> None:
+    box, spacing = 24, 12.0
+    volume, rings = blob_volume(box), FourierRings.up_to(box, 10.0, 16.0)
+    grid = (ViewGrid.hemisphere if mirror else ViewGrid.sphere)(spacing, rings, box, TURN)
+    true = so3.random_rotations(40, seeded(2))
+    result = match(blob_projections(box, true), grid, volume, mirror)
+    error = so3.angle_between_deg(grid.poses(result), true)
+    assert error.max() < spacing
+    assert np.median(error) < 1.25 * np.median(nearest_deg(true, grid, mirror))
+    assert 5 < int(result.mirrored.sum()) < 35 if mirror else not result.mirrored.any()
+
+
+@pytest.mark.parametrize("box", [24, 25])
+def test_views_sum_up_to_the_map(box: int) -> None:
+    """Clean images at grid poses, half of them from behind: what the expectation step sums is the map."""
+    volume, rings = 5 * blob_volume(box, width=0.6), FourierRings.up_to(box, 8.0, 16.0)
+    grid = ViewGrid.hemisphere(8.0, rings, box, TURN)
+    steps = torch.randint(rings.n_angles, (len(grid),), generator=seeded(3)).numpy()
+    views = np.where((np.arange(len(grid)) % 2 == 0)[:, None, None], BEHIND @ grid.rotations, grid.rotations)
+    true = so3.in_plane(360.0 * steps / rings.n_angles) @ views
+    result = match(project(volume, true), grid, volume, mirror=True)
+    np.testing.assert_allclose(grid.poses(result), true, atol=1e-5)
+    sums = grid.sums(result.numerator, result.denominator, np.eye(3)[None])
+    found = solve_map(sums, 1e3 * spectral_prior(volume), iterations=40)
+    assert fsc(found.numpy(), volume.numpy())[:8].min() > 0.99  # shell 8 lies half beyond the last ring
+    references = grid.references(volume)
+    assert relative_error(grid.references(found), references) < 0.03
+
+
+def test_twice_the_same_bit_for_bit() -> None:
+    volume, rings = blob_volume(24), FourierRings.up_to(24, 9.0, 16.0)
+    grid = ViewGrid.hemisphere(20.0, rings, 24, TURN)
+    images = blob_projections(24, so3.random_rotations(20, seeded(4)))
+
+    def everything() -> tuple[Tensor, Tensor]:
+        result = match(images, grid, volume, mirror=True)
+        sums = grid.sums(result.numerator, result.denominator, so3.symmetry_rotations("C2"))
+        return grid.references(volume), solve_map(sums, spectral_prior(volume))
+
+    for once, again in zip(everything(), everything(), strict=True):
+        assert torch.equal(once, again)
