@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from clarice.abinitio.half_sets import HalfSets
-from clarice.abinitio.reconstruct import SliceSums, fsc_prior, shell_correlation, solve_map, spherical_support
+from clarice.abinitio.reconstruct import (
+    SliceSums,
+    fsc_prior,
+    halves_agreement,
+    open_halves,
+    solve_map,
+    spherical_support,
+)
 from clarice.abinitio.ring_source import RingSource, Rows
 from clarice.core.particles import Poses
 from clarice.core.progress import Progress, silent
@@ -19,8 +26,6 @@ from clarice.geometry.slices import slice_frequencies
 from clarice.geometry.so3 import symmetry_rotations
 
 SAMPLES_AT_ONCE = 2**22
-# Hardly regularised: the signal-to-noise every shell is given while the halves' own FSC is not yet known.
-WEAK_SNR = 9.0
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,10 @@ def reconstruct_from_poses(
     tell = _teller(progress, len(particles))
     sums = [slice_sums(particles, poses, np.flatnonzero(half_set == half), rings, symmetry, tell) for half in (1, 2)]
     support = spherical_support(box, diameter_px)
-    weak = fsc_prior(torch.full((box // 2 + 1,), WEAK_SNR / (1 + WEAK_SNR)), sums)
-    rough = [solve_map(part, weak, support, iterations=15) for part in sums]
-    fsc = shell_correlation(rough[0], rough[1])
-    prior = fsc_prior(fsc, sums)
-    halves = [solve_map(part, prior, support, old, iterations=15) for part, old in zip(sums, rough, strict=True)]
-    volume = solve_map(sums[0] + sums[1], prior, support, (halves[0] + halves[1]) / 2, iterations=15)
-    return Reconstruction(volume, torch.stack(halves), fsc)
+    halves = open_halves(sums, torch.ones(box // 2 + 1, dtype=torch.bool))
+    fsc = halves_agreement(halves, support, seed=0)
+    volume = solve_map(sums[0] + sums[1], fsc_prior(fsc, sums), support, halves.mean(dim=0), iterations=20)
+    return Reconstruction(volume, halves, fsc)
 
 
 def _teller(progress: Progress, total: int) -> Callable[[int], None]:

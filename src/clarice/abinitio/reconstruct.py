@@ -13,12 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from clarice.geometry.fourier import centred_fft3, centred_ifft3, radius_grid, resize_centred, shell_index, shell_mean
 from clarice.geometry.nufft import spread_from
+from clarice.metrics.shells import half_map_fsc
 
+# The signal-to-noise every shell is granted while the halves' own FSC is not yet known.
+WEAK_SNR = 9.0
 # Solvent support: this much wider than the particle, with a soft edge of these voxels.
 SUPPORT_MARGIN, SUPPORT_EDGE_VOXELS = 1.12, 2.0
 
@@ -141,12 +145,22 @@ def fsc_prior(fsc: Tensor, sums: Sequence[SliceSums]) -> Tensor:
     return agreement / (1 - agreement) * sums[0].data.numel() / weight.clamp_min(1e-3 * float(weight.max()))
 
 
-def shell_correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Fourier shell correlation (L // 2 + 1,) of two maps (L, L, L), as the maximisation needs it: in float32."""
-    spectrum_a, spectrum_b = centred_fft3(a), centred_fft3(b)
-    cross = shell_mean((spectrum_a * spectrum_b.conj()).real, 3)
-    power = shell_mean(spectrum_a.abs().square(), 3) * shell_mean(spectrum_b.abs().square(), 3)
-    return cross / power.sqrt().clamp_min(1e-20)
+def open_halves(sums: Sequence[SliceSums], seen: Tensor) -> Tensor:
+    """Half maps (2, L, L, L) to judge by: no support cuts them, and a weak prior hardly bends them.
+
+    A support would leak the strong low frequencies of both halves into their high ones, where they then agree
+    without any data. `seen` (L // 2 + 1,) are the shells that were measured.
+    """
+    box = sums[0].data.shape[-1]
+    weak = fsc_prior(torch.full((box // 2 + 1,), WEAK_SNR / (1 + WEAK_SNR)), sums)
+    return torch.stack([solve_map(part, torch.where(seen, weak, 0.0)) for part in sums])
+
+
+def halves_agreement(halves: Tensor, support: Tensor, seed: int) -> Tensor:
+    """FSC (L // 2 + 1,) of two half maps within the support, freed from what the support itself adds (float32)."""
+    generator = torch.Generator().manual_seed(seed)
+    curves = half_map_fsc(halves[0], halves[1], support.numpy(), generator)
+    return torch.from_numpy(np.nan_to_num(curves.corrected)).float()
 
 
 def spherical_support(box: int, diameter: float) -> Tensor:

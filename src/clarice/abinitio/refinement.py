@@ -18,7 +18,14 @@ from torch import Tensor
 
 from clarice.abinitio.half_sets import HalfSets
 from clarice.abinitio.pose_search import PoseSearch
-from clarice.abinitio.reconstruct import SliceSums, fsc_prior, shell_correlation, solve_map, spherical_support
+from clarice.abinitio.reconstruct import (
+    SliceSums,
+    fsc_prior,
+    halves_agreement,
+    open_halves,
+    solve_map,
+    spherical_support,
+)
 from clarice.abinitio.ring_source import RingSource
 from clarice.core.checkpoint import CheckpointStore, Forgetful
 from clarice.core.particles import FloatArray, Poses
@@ -65,9 +72,10 @@ class Iteration:
 
 @dataclass(frozen=True)
 class State:
-    """Everything one iteration hands to the next. `volumes` (2, L, L, L); poses of every particle."""
+    """Everything one iteration hands to the next: references and half maps (2, L, L, L), poses of every particle."""
 
     volumes: Tensor
+    halves: Tensor
     rotations: FloatArray
     shifts_px: FloatArray
     confidence: FloatArray
@@ -79,6 +87,7 @@ class State:
         """Tensors and numbers only, for a checkpoint."""
         return {
             "volumes": self.volumes,
+            "halves": self.halves,
             "rotations": torch.from_numpy(self.rotations),
             "shifts_px": torch.from_numpy(self.shifts_px),
             "confidence": torch.from_numpy(self.confidence),
@@ -92,6 +101,7 @@ class State:
         """The state that `as_mapping` wrote."""
         return cls(
             state["volumes"],
+            state["halves"],
             state["rotations"].numpy(),
             state["shifts_px"].numpy(),
             state["confidence"].numpy(),
@@ -105,8 +115,8 @@ class State:
 class Refined:
     """The refined map and its evidence, in the particles' box.
 
-    `volume` from all particles, `halves` (2, L, L, L) from each half set alone, `fsc` (L // 2 + 1,) between them
-    inside the spherical support; `confidence` (n,) is the posterior mass of the chosen view.
+    `volume` from all particles; `halves` (2, L, L, L) from each half set alone, neither masked nor filtered; `fsc`
+    (L // 2 + 1,) between them inside the support, mask-corrected; `confidence` (n,) the posterior mass of the view.
     """
 
     volume: Tensor
@@ -134,6 +144,7 @@ def refine(
         state, first = (
             State(
                 torch.stack([start, start]),
+                torch.stack([start, start]),
                 np.broadcast_to(np.eye(3), (count, 3, 3)).copy(),
                 np.zeros((count, 2)),
                 np.zeros(count),
@@ -154,7 +165,7 @@ def refine(
     prior[_agreed_radius(state.fsc) + LOOK_AHEAD :] = 0
     volume = solve_map(both, prior, support, state.volumes.mean(dim=0), iterations=20)
     poses = Poses(state.rotations, state.shifts_px)
-    return Refined(volume, state.volumes, state.fsc, poses, state.confidence, state.history)
+    return Refined(volume, state.halves, state.fsc, poses, state.confidence, state.history)
 
 
 def lay_on(particles: RingSource, volume: Tensor, settings: Settings) -> tuple[Poses, FloatArray]:
@@ -205,7 +216,7 @@ def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: 
             confidence[rows] = result.confidence.double().numpy()
             evidence.append(result.log_evidence)
         sums.append(grid.sums(numerator, denominator, symmetry))
-    volumes, fsc = _maximise(tuple(sums), state.volumes, rings, settings)
+    volumes, halves, fsc = _maximise(tuple(sums), state.volumes, rings, settings)
     change = so3.angle_between_deg(state.rotations, rotations)
     row = Iteration(
         rings.radii[-1],
@@ -217,7 +228,7 @@ def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: 
         float(np.median(change)),
     )
     logger.info("refinement %d: %s", index + 1, row)
-    return State(volumes, rotations, shifts, confidence, fsc, (*state.history, row), tuple(sums))
+    return State(volumes, halves, rotations, shifts, confidence, fsc, (*state.history, row), tuple(sums))
 
 
 def _agreed_radius(fsc: Tensor) -> int:
@@ -228,14 +239,17 @@ def _agreed_radius(fsc: Tensor) -> int:
 
 def _maximise(
     sums: tuple[SliceSums, ...], volumes: Tensor, rings: FourierRings, settings: Settings
-) -> tuple[Tensor, Tensor]:
-    """Half maps (2, L, L, L) and their FSC: hardly regularised maps tell the FSC, which sets the prior of the final."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """References of the next iteration (2, L, L, L), the half maps to judge by, and their FSC.
+
+    The hardly regularised half maps tell the FSC, which sets the prior of the references.
+    """
     box = volumes.shape[-1]
     support = spherical_support(box, settings.diameter_px)
-    seen = torch.arange(box // 2 + 1) <= int(rings.radii[-1]) + 1
-    weak = torch.where(seen, fsc_prior(torch.full_like(seen, 0.9, dtype=torch.float32), sums), 0.0)
-    rough = [solve_map(part, weak, support, old) for part, old in zip(sums, volumes, strict=True)]
-    fsc = torch.where(torch.arange(box // 2 + 1) <= rings.radii[-1], shell_correlation(rough[0], rough[1]), 0.0)
+    shell = torch.arange(box // 2 + 1)
+    seen = shell <= int(rings.radii[-1]) + 1
+    halves = open_halves(sums, seen)
+    fsc = torch.where(shell <= rings.radii[-1], halves_agreement(halves, support, settings.seed), 0.0)
     prior = torch.where(seen, fsc_prior(fsc, sums), 0.0)
-    solved = [solve_map(part, prior, support, old) for part, old in zip(sums, rough, strict=True)]
-    return torch.stack(solved), fsc
+    solved = [solve_map(part, prior, support, old) for part, old in zip(sums, volumes, strict=True)]
+    return torch.stack(solved), halves, fsc

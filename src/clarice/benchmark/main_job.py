@@ -62,10 +62,11 @@ class Request:
 
     def results(self, protocol: str, keys: tuple[str, ...], columns: tuple[Column, ...], **more: object) -> Results:
         """Results to fill: empty, or those of the call that is resumed; `more` joins the settings."""
-        settings = self.settings.record(self.data, list(self.seeds), self.threads)
+        settings = self.settings.record(self.data, self.threads)
         settings["structures"] = "procedural molecules" if self.data is None else "PDB entries"
         settings |= more
         results = Results(protocol, VERSION, settings, keys, columns)
+        results.places = tuple(str(path) for path in (self.work, self.out, self.data) if path is not None)
         if self.resume:
             results.take_up(self.out)
         if self.data is None:

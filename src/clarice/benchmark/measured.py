@@ -15,6 +15,7 @@ from pathlib import Path
 
 LAUNCHER = Path(__file__).with_name("measured_launcher.py")
 CLARICE = (sys.executable, "-c", "from clarice.cli.app import main; main()")
+MESSAGE_LENGTH = 300
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -83,4 +84,4 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def last_line(log: Path) -> str:
     """The last line of a log that says something."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    return next((line for line in reversed(lines) if line), "no message")
+    return next((line[:MESSAGE_LENGTH] for line in reversed(lines) if line), "no message")

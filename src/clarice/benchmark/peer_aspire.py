@@ -133,6 +133,7 @@ def _aspire_row(simulated: SimulatedSet, threads: int) -> DenoisingRow:
             subprocess.run(
                 [str(python), str(DRIVER), str(stack), str(result)],
                 env=environment,
+                cwd=result.parent,
                 check=True,
                 capture_output=True,
                 timeout=_LONGEST_SECONDS,

@@ -96,7 +96,7 @@ def start_refinement(
     stack: SimulatedStack, particles: Path, reference: Path, folder: Path, settings: RelionSettings
 ) -> RelionJob:
     """One iteration of 3D refinement around the angles in `particles`, from the map `reference`."""
-    options = ["--ref", reference, "--firstiter_cc", "--ini_high", round(8 * stack.pixel_size_angstrom, 3)]
+    options = ["--ref", reference, "--firstiter_cc", "--ini_high", round(4 * stack.pixel_size_angstrom, 3)]
     options += ["--iter", START_ITERATIONS, "--sym", "C1", "--healpix_order", 3, "--sigma_ang", 5]
     options += ["--offset_range", 3, "--offset_step", 1, "--norm", "--scale"]
     root = f"run_it{START_ITERATIONS:03d}"

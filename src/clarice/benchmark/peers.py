@@ -56,7 +56,9 @@ COLUMNS = (
 def peers(request: PeerRequest, *, shown: Callable[[Row], None], progress: Progress = silent) -> Results:
     """Runs the protocol, `shown` and saved row by row; finished rows of a resumed call are kept."""
     base = request.base
-    results = base.results(NAME, _KEYS, COLUMNS, quick=request.quick, comparisons=",".join(request.comparisons))
+    results = base.results(NAME, _KEYS, COLUMNS, quick=request.quick)
+    if request.quick:
+        results.notes.append("quick: RELION ran a tenth of its iterations, so its ratios measure nothing")
     for entry in base.entries:
         for seed in base.seeds:
             for row in rows_of(entry, seed, request, results, progress):
@@ -134,6 +136,11 @@ def summarise(results: Results) -> None:
     for comparison, peer, ours, figure in PAIRS:
         ratios = ratios_of(results, comparison, peer, ours, figure)
         time, error = (with_interval(ratios, key, "{:.2f}", "×") for key in ("time_ratio", "error_ratio"))
+        left_out = sum(
+            bool(row.get("failed")) for row in results.rows if (row["comparison"], row["method"]) == (comparison, peer)
+        )
+        if left_out:
+            texts[f"{comparison}: {peer}"] = f"{left_out} without result, see the notes: left out of the ratios"
         if time is not None:
             texts[f"{comparison}: {peer} / {ours}, time"] = time
         if error is not None:

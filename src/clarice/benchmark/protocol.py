@@ -56,14 +56,13 @@ class StackSettings:
             ctf_table=ctf_table,
         )
 
-    def record(self, data: Path | None, seeds: list[int], threads: int) -> dict[str, Any]:
+    def record(self, data: Path | None, threads: int) -> dict[str, Any]:
         """The settings as results state them."""
         return {
             **vars(self),
             "pixel_size": "largest diameter / (0.65 × box)",
             "views": "uniform",
             "defocus": "EMPIAR-10028 table" if defocus_table(data) else "model of EMPIAR-10028",
-            "seeds": seeds,
             "threads": threads,
         }
 

@@ -39,7 +39,10 @@ class Column:
 
 @dataclass
 class Results:
-    """Rows of one protocol, and everything needed to repeat them. `keys` name the columns that tell rows apart."""
+    """Rows of one protocol, and everything needed to repeat them. `keys` name the columns that tell rows apart.
+
+    `places` are folders that published text must not name.
+    """
 
     protocol: str
     protocol_version: int
@@ -49,6 +52,7 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    places: tuple[str, ...] = ()
 
     def key_of(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         """What tells a row from the others."""
@@ -61,12 +65,23 @@ class Results:
 
     def put(self, row: Row) -> None:
         """Adds a row, in the place of an older one with its key."""
-        made = {**row, "made": timestamp(), "version": __version__}
+        made = {
+            **{name: self._shortened(value) for name, value in row.items()},
+            "made": timestamp(),
+            "version": __version__,
+        }
         for index, older in enumerate(self.rows):
             if self.key_of(older) == self.key_of(row):
                 self.rows[index] = made
                 return
         self.rows.append(made)
+
+    def _shortened(self, value: Any) -> Any:
+        """Text without the folders of this machine."""
+        if isinstance(value, str):
+            for place in self.places:
+                value = value.replace(f"{place}/", "")
+        return value
 
     def record(self) -> dict[str, Any]:
         """Everything, as it stands in the JSON file."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.table import Table
 
 from clarice.benchmark import main_job as job
@@ -112,15 +112,25 @@ def tell_row(row: Row) -> None:
 
 
 def tell(results: Results, out: Path) -> None:
-    """Prints the table and its summary, and where they lie; a wide table wraps its cells on a terminal only."""
-    shown = [column for column in results.columns if any(row.get(column.key) is not None for row in results.rows)]
-    table = Table(pad_edge=False)
+    """Prints the table, the rows' notes and the summary, and where they lie."""
+    shown = [
+        column
+        for column in results.columns
+        if column.key != "note" and any(row.get(column.key) is not None for row in results.rows)
+    ]
+    table = Table(box=None, pad_edge=False)
     for column in shown:
         table.add_column(column.heading, justify="left" if column.form == "{}" else "right", overflow="fold")
     for row in results.rows:
         table.add_row(*(escape(column.cell(row)) for column in shown))
-    natural = Measurement.get(console, console.options.update(max_width=1000), table).maximum
-    console.print(table, width=console.width if console.is_terminal else max(console.width, natural), crop=False)
+    if console.is_terminal:
+        console.print(table)
+    else:
+        Console(file=console.file, width=1000, highlight=False).print(table)
+    for row in results.rows:
+        if row.get("note"):
+            named = ", ".join(str(row[key]) for key in results.keys)
+            console.print(f"{named}: {row['note']}", markup=False)
     for name, value in results.summary.items():
         console.print(f"{name}: {value}", markup=False)
     for note in results.notes:
