@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clarice.classify.observations import PlainWhitenedSet
 from clarice.core.particles import ArraySource, Optics, ParticleSet
 from clarice.physics.ctf import apply_ctf
+from clarice.physics.noisy_set import NoisySet, white_set
 
 PIXEL_ANGSTROM = 4.0
 
@@ -19,7 +19,7 @@ PIXEL_ANGSTROM = 4.0
 class Blobs:
     """The set and its truth: `shape` (n,), `angle_rad` (n,), centring `shift_px` (n, 2), clean shapes (k, L, L)."""
 
-    observed: PlainWhitenedSet
+    observed: NoisySet
     shape: NDArray[np.int64]
     angle_rad: NDArray[np.float64]
     shift_px: NDArray[np.float64]
@@ -69,4 +69,4 @@ def make_blobs(
         ArraySource((scale * images + noise).numpy()), PIXEL_ANGSTROM, optics=optics if ctf else None
     )
     clean = (scale * draw(templates, box)).astype(np.float32)
-    return Blobs(PlainWhitenedSet(particles), shape, angle, shift, clean)
+    return Blobs(white_set(particles), shape, angle, shift, clean)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from tests.classify.blobs import Blobs, make_blobs
 
 from clarice.classify.align import align_to_classes
-from clarice.classify.observations import PlainWhitenedSet
 from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import ArraySource
 from clarice.metrics.clusters import purity
+from clarice.physics.noisy_set import NoisySet, white_set
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,8 @@ def blobs() -> Blobs:
     return make_blobs()
 
 
-def _with(blobs: Blobs, images: NDArray[np.float32]) -> PlainWhitenedSet:
-    return PlainWhitenedSet(replace(blobs.observed.particles, images=ArraySource(images)))
+def _with(blobs: Blobs, images: NDArray[np.float32]) -> NoisySet:
+    return white_set(replace(blobs.observed.particles, images=ArraySource(images)))
 
 
 def circular_spread_deg(angles_rad: np.ndarray) -> float:

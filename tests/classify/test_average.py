@@ -13,11 +13,11 @@ from tests.classify.blobs import Blobs, make_blobs
 from clarice.classify.align import Assignment
 from clarice.classify.average import aligned_rings, class_averages, halves_of
 from clarice.classify.classes import Classes2D
-from clarice.classify.observations import PlainWhitenedSet, ring_stack
 from clarice.core.particles import ArraySource
 from clarice.geometry import so3
 from clarice.geometry.polar import FourierRings, from_hartley
 from clarice.physics.ctf import ctf
+from clarice.physics.noisy_set import white_set
 
 
 def truth(blobs: Blobs) -> Assignment:
@@ -57,7 +57,7 @@ def test_amplitude_is_that_of_the_shape_without_ctf() -> None:
 def test_aligned_rings_agree_with_exact_images() -> None:
     blobs = make_blobs(count=6, n_shapes=1, snr=1e4, ctf=False)
     rings = FourierRings.up_to(32, 15, 32)
-    stack = ring_stack(blobs.observed, np.arange(6), rings)
+    stack = blobs.observed.rings(rings, np.arange(6))
     aligned = aligned_rings(stack, torch.from_numpy(blobs.shift_px).float(), torch.from_numpy(blobs.angle_rad).float())
     for image in rings.to_images(from_hartley(aligned)).numpy():
         assert correlation(image, blobs.templates[0]) > 0.995
@@ -87,7 +87,7 @@ def test_sums_agree_with_a_plain_loop_over_pixels() -> None:
 def test_resolution_of_signal_and_of_noise() -> None:
     blobs = make_blobs(count=400, snr=0.5)
     noise = np.random.default_rng(3).standard_normal((400, 32, 32)).astype(np.float32)
-    empty = PlainWhitenedSet(replace(blobs.observed.particles, images=ArraySource(noise)))
+    empty = white_set(replace(blobs.observed.particles, images=ArraySource(noise)))
     signal = class_averages(blobs.observed, truth(blobs), 4)
     nothing = class_averages(empty, truth(blobs), 4)
     assert (signal.resolution_angstrom < 17).all()
@@ -106,7 +106,7 @@ def test_a_weak_innermost_shell_does_not_end_the_resolution() -> None:
     mixed = np.where(lowest, np.fft.fft2(noise), spectra)
     particles = replace(blobs.observed.particles, images=ArraySource(np.fft.ifft2(mixed).real.astype(np.float32)))
     whole = class_averages(blobs.observed, truth(blobs), 4).resolution_angstrom
-    without = class_averages(PlainWhitenedSet(particles), truth(blobs), 4).resolution_angstrom
+    without = class_averages(white_set(particles), truth(blobs), 4).resolution_angstrom
     assert np.allclose(without, whole, rtol=0.15)
 
 

@@ -9,11 +9,10 @@ from tests.classify.blobs import Blobs, make_blobs
 
 from clarice.classify.initial import mean_signal_power, seed_references
 from clarice.classify.neighbours import centred_stack, nearest_neighbours, neighbour_averages
-from clarice.classify.observations import ring_stack, rings_for
 from clarice.classify.references import masked, soft_disk
 from clarice.core.errors import UsageError
 from clarice.geometry.expectation import RingStack
-from clarice.geometry.polar import hartley
+from clarice.geometry.polar import FourierRings, hartley
 
 MASK = soft_disk(32, 12)
 
@@ -25,8 +24,8 @@ def blobs() -> Blobs:
 
 @pytest.fixture(scope="module")
 def stack(blobs: Blobs) -> RingStack:
-    rings = rings_for(32, 8, 26)
-    raw = ring_stack(blobs.observed, np.arange(120), rings)
+    rings = FourierRings.up_to(32, 8, 26)
+    raw = blobs.observed.rings(rings, np.arange(120))
     return centred_stack(raw, torch.from_numpy(blobs.shift_px).float())
 
 
@@ -85,9 +84,7 @@ def test_averages_of_neighbours_are_nearer_to_the_truth(blobs: Blobs, stack: Rin
     alone = stack.rings.to_images(stack.filtered[:20])
     exact = make_blobs(count=120, snr=1e6, ctf=False, seed=0)
     rings = stack.rings
-    clean = centred_stack(
-        ring_stack(exact.observed, np.arange(20), rings), torch.from_numpy(exact.shift_px[:20]).float()
-    )
+    clean = centred_stack(exact.observed.rings(rings, np.arange(20)), torch.from_numpy(exact.shift_px[:20]).float())
     target = rings.to_images(clean.filtered)
 
     def likeness(images: torch.Tensor) -> float:

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from clarice.classify.initial import expected_score, mean_signal_power, seed_references, split_references
-from clarice.classify.observations import WhitenedSet, ring_stack, rings_for
 from clarice.classify.references import ClassSums, centred, masked, soft_disk, spectral_prior, turn, wiener
 from clarice.core.errors import InputError, UsageError
 from clarice.core.progress import Progress, silent
 from clarice.geometry.angular import fast_dtype
 from clarice.geometry.expectation import Expectation, RingStack, expectation, shift_grid
-from clarice.geometry.polar import from_hartley, hartley
+from clarice.geometry.polar import FourierRings, from_hartley, hartley
+from clarice.physics.noisy_set import NoisySet
 
 # A class with less than this share of the mean population takes over half of the largest, if that is large.
 STARVING, SPLIT_ABOVE, SMALLEST_SPLIT = 0.25, 1.25, 8
@@ -79,7 +79,7 @@ class Alignment:
 class _Classification:
     """The state of the iterations: references on the present rings, and what is known about each particle."""
 
-    def __init__(self, observed: WhitenedSet, n_classes: int, diameter_px: float, generator: torch.Generator) -> None:
+    def __init__(self, observed: NoisySet, n_classes: int, diameter_px: float, generator: torch.Generator) -> None:
         self.observed = observed
         self.count, self.box = len(observed.particles), observed.particles.box
         self.n_classes, self.diameter_px, self.generator = n_classes, diameter_px, generator
@@ -96,9 +96,9 @@ class _Classification:
     def enter(self, stage: Stage) -> None:
         """Takes particles and references to the stage's rings."""
         radius = min(stage.details * self.box / self.diameter_px, (self.box - 1) // 2)
-        rings = rings_for(self.box, radius, self.diameter_px)
+        rings = FourierRings.up_to(self.box, radius, self.diameter_px)
         before = self.stack.rings if self.stack is not None else None
-        self.stack = ring_stack(self.observed, np.arange(self.count), rings)
+        self.stack = self.observed.rings(rings, np.arange(self.count))
         self.power = mean_signal_power(self.stack)
         self.expected = expected_score(self.stack, self.power).clamp_min(1e-6)
         if before is None:
@@ -157,7 +157,7 @@ class _Classification:
         return Assignment(self.class_index, self.angle_rad, self.shift_px, self.probability, fit)
 
 
-def _checked(observed: WhitenedSet, n_classes: int, iterations: int, diameter_px: float) -> None:
+def _checked(observed: NoisySet, n_classes: int, iterations: int, diameter_px: float) -> None:
     count, box = len(observed.particles), observed.particles.box
     if n_classes < 1:
         raise UsageError(f"--classes {n_classes} must be at least 1")
@@ -170,7 +170,7 @@ def _checked(observed: WhitenedSet, n_classes: int, iterations: int, diameter_px
 
 
 def align_to_classes(
-    observed: WhitenedSet,
+    observed: NoisySet,
     n_classes: int,
     *,
     iterations: int = 20,

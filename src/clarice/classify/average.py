@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from clarice.classify.align import Assignment
-from clarice.classify.observations import CHUNK_PIXELS, WhitenedSet, ring_stack, rings_for
 from clarice.classify.references import ClassSums, soft_disk, spectral_prior, wiener
 from clarice.core.particles import FloatArray
 from clarice.core.progress import Progress, silent
@@ -18,6 +17,7 @@ from clarice.geometry.angular import from_spectrum, to_spectrum
 from clarice.geometry.expectation import RingStack
 from clarice.geometry.polar import FourierRings, from_hartley, hartley
 from clarice.metrics.shells import resolution_at
+from clarice.physics.noisy_set import CHUNK_PIXELS, NoisySet
 
 # Where the correlation of two half averages falls below this, an average's details end.
 FRC_THRESHOLD = 0.5
@@ -53,7 +53,7 @@ def aligned_rings(stack: RingStack, shifts_px: Tensor, angle_rad: Tensor) -> Ten
 
 
 def summed(
-    observed: WhitenedSet,
+    observed: NoisySet,
     assignment: Assignment,
     group: Tensor,
     n_groups: int,
@@ -66,7 +66,7 @@ def summed(
     step = max(8, CHUNK_PIXELS // (4 * rings.count * rings.n_angles))
     for start in range(0, len(members), step):
         rows = members[start : start + step]
-        stack = ring_stack(observed, rows.numpy(), rings)
+        stack = observed.rings(rings, rows.numpy())
         weight = assignment.probability[rows]
         aligned = aligned_rings(stack, assignment.shift_px[rows], assignment.angle_rad[rows])
         total.numerator.index_add_(0, group[rows], aligned * weight[:, None, None])
@@ -87,7 +87,7 @@ def halves_of(group: Tensor, half_set: Tensor | None, generator: torch.Generator
 
 
 def class_averages(
-    observed: WhitenedSet,
+    observed: NoisySet,
     assignment: Assignment,
     n_classes: int,
     *,
@@ -102,7 +102,7 @@ def class_averages(
     make the halves whose correlation states the resolution.
     """
     box = observed.particles.box
-    rings = rings_for(box, (box - 1) // 2, box)
+    rings = FourierRings.up_to(box, (box - 1) // 2, box)
     known = observed.particles.half_set
     generator = torch.Generator().manual_seed(seed)
     half_set = None if known is None else torch.from_numpy(np.asarray(known, dtype=np.int64))

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from clarice.classify.align import Assignment, align_to_classes
 from clarice.classify.average import ClassAverages, class_averages
-from clarice.classify.observations import WhitenedSet
 from clarice.core.particles import FloatArray
 from clarice.core.progress import Progress, silent
 from clarice.geometry.fourier import radius_grid
+from clarice.physics.noisy_set import NoisySet
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Classes2D:
 
 
 def classify(
-    observed: WhitenedSet,
+    observed: NoisySet,
     n_classes: int,
     *,
     iterations: int = 20,

@@ -40,8 +40,9 @@ from clarice.io.stack import open_particles, write_particles
 from clarice.metrics.masks import mask_from_map
 from clarice.metrics.registration import resample
 from clarice.metrics.shells import half_map_fsc, resolution_at
+from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.frame import Frame
-from clarice.pipeline.map_stages import PreparedRings, mirrored
+from clarice.pipeline.map_stages import mirrored
 from clarice.pipeline.prepare import Prepared
 
 _O = typer.Option
@@ -62,8 +63,8 @@ class _Ready:
     frame: Frame
 
     @property
-    def rings(self) -> PreparedRings:
-        return PreparedRings(self.prepared.noisy_set)
+    def noisy(self) -> NoisySet:
+        return self.prepared.noisy_set
 
     @property
     def pixel_size_angstrom(self) -> float:
@@ -109,11 +110,11 @@ def abinitio(
         settings = projection_matching.Settings(
             frame.diameter_px, starts=starts, symmetry=symmetry, max_shift_px=frame.max_shift_px, seed=seed
         )
-        found = projection_matching.initial_map(ready.rings, settings, progress)
+        found = projection_matching.initial_map(ready.noisy, settings, progress)
         on_map = refinement.Settings(
             frame.diameter_px, max_shift_px=frame.max_shift_px, start_radius_px=found.radius_px, seed=seed
         )
-        poses, confidence = refinement.lay_on(ready.rings, found.volume, on_map)
+        poses, confidence = refinement.lay_on(ready.noisy, found.volume, on_map)
     output.mkdir(parents=True, exist_ok=True)
     ready.write_map(output / "abinitio.mrc", found.volume.numpy())
     ready.write_map(output / "abinitio_mirror.mrc", mirrored(found.volume.numpy()))
@@ -173,7 +174,7 @@ def _refine(
     half_set: NDArray[np.int8],
     progress: Progress,
 ) -> refinement.Refined:
-    box, pixel = ready.rings.box, ready.pixel_size_angstrom
+    box, pixel = ready.noisy.box, ready.pixel_size_angstrom
     values, map_pixel = read_mrc(start)
     if values.ndim != 3 or len(set(values.shape)) != 1:
         raise InputError(f"{start} is not a cubic map: its shape is {values.shape}")
@@ -187,8 +188,8 @@ def _refine(
         start_radius_px=radius,
         seed=seed,
     )
-    volume = matched_scale(ready.rings, volume, settings.diameter_px)
-    return refinement.refine(ready.rings, volume, half_set, settings, progress)
+    volume = matched_scale(ready.noisy, volume, settings.diameter_px)
+    return refinement.refine(ready.noisy, volume, half_set, settings, progress)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

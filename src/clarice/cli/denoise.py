@@ -45,9 +45,7 @@ ContrastOption = Annotated[
 CtfStateOption = Annotated[
     Literal["raw", "flipped", "multiplied"] | None, _O(help="CTF in the images; found from them if absent.")
 ]
-WorkingBoxOption = Annotated[
-    int | None, _O(help="Box to work in, pixels; the stack's, at most 128, if absent.")
-]
+WorkingBoxOption = Annotated[int | None, _O(help="Box to work in, pixels; the stack's, at most 128, if absent.")]
 RadiusOption = Annotated[
     float | None, _O(help="Radius, pixels, beyond which an image is background; 3/8 of the box if absent.")
 ]

@@ -44,9 +44,7 @@ def addresses(archive: Archive, identifier: str, files: list[str]) -> list[tuple
         return [(_EMDB.format(id=match[1]), f"emd_{match[1]}.map.gz")]
     for path in files:
         if path.startswith("/") or ".." in path.split("/") or not path.strip():
-            raise UsageError(
-                f"--file {path!r} is no path inside an EMPIAR entry: give one such as data/a.star"
-            )
+            raise UsageError(f"--file {path!r} is no path inside an EMPIAR entry: give one such as data/a.star")
     paths = files or [f"{match[1]}.xml"]
     return [(_EMPIAR.format(id=match[1], path=path), path) for path in paths]
 

@@ -30,7 +30,6 @@ from clarice.io.stack import open_particles
 from clarice.metrics.masks import mask_from_map
 from clarice.metrics.shells import half_map_fsc, resolution_at
 from clarice.pipeline.frame import Frame
-from clarice.pipeline.map_stages import PreparedRings
 
 _O = typer.Option
 
@@ -67,7 +66,7 @@ def reconstruct(
         half_set = assign_half_sets(len(particles), seed, particles.half_set, particles.micrograph)
         assert prepared.particles.poses is not None
         found = reconstruct_from_poses(
-            PreparedRings(prepared.noisy_set),
+            prepared.noisy_set,
             prepared.particles.poses,
             half_set,
             frame.diameter_px,

@@ -55,9 +55,7 @@ def _specimen(
     if map_file is not None:
         volume, pixel_size = read_mrc(map_file)
         if len(set(volume.shape)) != 1 or volume.shape[0] < 8:
-            raise UsageError(
-                f"{map_file} has the shape {volume.shape}: a map to simulate from must be a cube"
-            )
+            raise UsageError(f"{map_file} has the shape {volume.shape}: a map to simulate from must be a cube")
         return MapPotential(torch.from_numpy(volume), pixel_size), f"map {map_file.name}"
     if npz is not None and entry is not None:
         return atoms_from_npz(npz, entry), f"entry {entry} of {npz.name}"
@@ -160,9 +158,7 @@ def _simulate_into(
     _make_folder(output)
     with showing_progress() as progress, ExitStack() as stack:
         image_bytes = 8 * settings.particles * settings.box**2  # noisy and clean, float32
-        folder = (
-            stack.enter_context(_scratch(output, image_bytes)) if image_bytes > _IN_MEMORY_BYTES else None
-        )
+        folder = stack.enter_context(_scratch(output, image_bytes)) if image_bytes > _IN_MEMORY_BYTES else None
         simulated = simulate(specimen, settings, folder=folder, progress=progress)
         write_simulation(simulated, output, specimen=source, contrast=contrast, progress=progress)
     size = simulated.particles.pixel_size_angstrom

@@ -186,9 +186,7 @@ def _open_collection(path: Path) -> dict[str, NDArray[Any]]:
         with np.load(path, allow_pickle=False) as archive:
             missing = [name for name in needed if name not in archive]
             if missing:
-                raise InputError(
-                    f"{path} has no array {missing[0]!r}: a collection holds {', '.join(needed)}"
-                )
+                raise InputError(f"{path} has no array {missing[0]!r}: a collection holds {', '.join(needed)}")
             return {name: archive[name] for name in needed}
     except (ValueError, OSError, EOFError, KeyError, AttributeError) as error:
         message = f"{path} cannot be read as an .npz collection of structures: give an intact file"

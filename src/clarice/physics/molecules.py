@@ -231,9 +231,7 @@ def _assemble(domains: list[Domain], operators: FloatArray, rng: np.random.Gener
         bodies = [(_points(domains) - centre) @ turn.T @ operator.T for operator in operators]
         tries.append((_drawn_together(bodies, out @ np.swapaxes(operators, 1, 2)), turn, out))
     radius, turn, out = min(tries, key=lambda attempt: attempt[0])  # the snuggest fit
-    depth = (
-        _INTERFACE_ANGSTROM / 2 * min(1.0, len(_points(domains)) / 250)
-    )  # small subunits cannot spare much
+    depth = _INTERFACE_ANGSTROM / 2 * min(1.0, len(_points(domains)) / 250)  # small subunits cannot spare much
     shift = max(radius - depth, 0.0) * out - turn @ centre
     moved = [_moved(domain, turn, shift) for domain in domains]
     whole = _points(moved)

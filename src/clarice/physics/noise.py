@@ -25,9 +25,7 @@ def radial_to_rfft_grid(values: Tensor, box: int) -> Tensor:
 def filter_radially(images: Tensor, transfer: Tensor) -> Tensor:
     """Images (n, L, L) multiplied in Fourier space by a radial transfer (L // 2 + 1,) or (n, L // 2 + 1)."""
     box = images.shape[-1]
-    filtered: Tensor = torch.fft.irfft2(
-        torch.fft.rfft2(images) * radial_to_rfft_grid(transfer, box), s=(box, box)
-    )
+    filtered: Tensor = torch.fft.irfft2(torch.fft.rfft2(images) * radial_to_rfft_grid(transfer, box), s=(box, box))
     return filtered
 
 
@@ -84,9 +82,7 @@ def radial_noise_spectrum(images: Tensor, radius_px: float) -> Tensor:
     outside = (radius_grid(box, 2, images.device) > radius_px).to(images.dtype)
     pixels = outside.sum()
     if pixels < box:
-        raise UsageError(
-            f"a disk of radius {radius_px:g} px leaves no corners in a box of {box} px: make it smaller"
-        )
+        raise UsageError(f"a disk of radius {radius_px:g} px leaves no corners in a box of {box} px: make it smaller")
     size = 2 * box
     pairs = torch.fft.irfft2(torch.fft.rfft2(outside, s=(size, size)).abs() ** 2, s=(size, size))
     power = torch.zeros((size, size // 2 + 1), device=images.device)

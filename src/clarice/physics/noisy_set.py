@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clarice.core.particles import FloatArray, ParticleSet, RowIndex
+from clarice.geometry.expectation import RingStack
+from clarice.geometry.polar import FourierRings
 from clarice.physics.ctf import ctf_at, rfft_frequency_grid
 from clarice.physics.noise import radial_to_rfft_grid
 
@@ -71,6 +73,30 @@ class NoisySet:
     def transfer_of(self, rows: RowIndex) -> Tensor:
         """W H of `rows` on the grid of `torch.fft.rfft2`, (k, L, L // 2 + 1)."""
         return self.ctf_of(rows) * radial_to_rfft_grid(self.whitening_of(rows), self.box)
+
+    def rings(self, rings: FourierRings, rows: RowIndex) -> RingStack:
+        """The images of `rows` on Fourier rings, filtered by their W H; read and transformed chunk by chunk."""
+        shape = (len(rows), rings.count, rings.n_angles // 2)
+        filtered, power = torch.empty(shape, dtype=torch.complex64), torch.empty(shape[:2])
+        for start in range(0, len(rows), self.rows_per_chunk):
+            part = slice(start, start + self.rows_per_chunk)
+            stack = RingStack.of(self.images(rows[part]), self._transfer_on(rings, rows[part]), rings)
+            filtered[part], power[part] = stack.filtered, stack.power
+        return RingStack(rings, filtered, power)
+
+    def _transfer_on(self, rings: FourierRings, rows: RowIndex) -> Tensor:
+        """W H of `rows` at the samples of the rings, (k, R, T // 2)."""
+        shape = (len(rows), rings.count, rings.n_angles // 2)
+        transfer = torch.ones(shape)
+        if self.particles.optics is not None:
+            points = rings.frequencies() / self.particles.pixel_size_angstrom
+            transfer = ctf_at(self.particles.optics.subset(rows), points[:, 0], points[:, 1]).view(shape)
+        if self.phase_flipped:
+            transfer = transfer.abs()
+        shells = np.arange(self.whitening.shape[1])
+        radii = np.minimum(rings.radii, shells[-1])
+        filters = np.stack([np.interp(radii, shells, row) for row in self.whitening])
+        return transfer * torch.from_numpy(filters[self.noise_group[rows]]).float()[..., None]
 
     def sample_rows(self, count: int) -> RowIndex:
         """At most `count` rows, evenly spaced: enough for statistics of the whole set."""

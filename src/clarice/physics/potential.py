@@ -50,9 +50,7 @@ def _basis(atoms: Atoms, nyquist_per_angstrom: float) -> tuple[FloatArray, Float
     return functions[:rank], frequencies, coefficients
 
 
-def _filters(
-    functions: FloatArray, frequencies: FloatArray, box: int, pixel_size: float, ndim: int
-) -> Tensor:
+def _filters(functions: FloatArray, frequencies: FloatArray, box: int, pixel_size: float, ndim: int) -> Tensor:
     """Radial functions on the centred Fourier grid, V, zero outside the Nyquist sphere: (r, L, …)."""
     radius = radius_grid(box, ndim)
     at = radius.double().numpy() / (box * pixel_size)
@@ -91,9 +89,7 @@ def atom_projector(
     strengths = np.ascontiguousarray(coefficients, dtype=np.complex64)
     positions = atoms.positions_angstrom / (box * pixel_size_angstrom)
     # One plan for all images, one thread, and the small oversampling: seven times faster than the defaults.
-    plan = finufft.Plan(
-        1, (box, box), len(strengths), 3e-5, isign=-1, dtype="complex64", upsampfac=1.25, nthreads=1
-    )
+    plan = finufft.Plan(1, (box, box), len(strengths), 3e-5, isign=-1, dtype="complex64", upsampfac=1.25, nthreads=1)
 
     def one(rotation: FloatArray) -> Tensor:
         x, y = 2 * np.pi * _wrapped(rotation[:2] @ positions.T).astype(np.float32)
@@ -139,9 +135,7 @@ def _wrapped(positions: FloatArray) -> FloatArray:
     return np.asarray(positions - np.floor(positions + 0.5))
 
 
-def resample_volume(
-    volume: Tensor, pixel_size_angstrom: float, box: int, new_pixel_angstrom: float
-) -> Tensor:
+def resample_volume(volume: Tensor, pixel_size_angstrom: float, box: int, new_pixel_angstrom: float) -> Tensor:
     """A volume (L, L, L) on a grid of another edge and pixel size: (box, box, box), grey values kept.
 
     Trigonometric interpolation, low-passed to the coarser Nyquist; zero where the old box does not reach.

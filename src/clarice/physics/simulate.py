@@ -200,9 +200,7 @@ def _chunk_rows(box: int) -> int:
     return max(1, 1_000_000 // box**2)
 
 
-def _add_noise(
-    signal: NDArray[np.float32], scale: float, settings: SimulationSettings, spectrum: Tensor
-) -> None:
+def _add_noise(signal: NDArray[np.float32], scale: float, settings: SimulationSettings, spectrum: Tensor) -> None:
     """Turns `signal` in place into scaled noisy images."""
     generator = _stream(settings.seed, "noise")
     rows = _chunk_rows(settings.box)

@@ -72,9 +72,7 @@ def _truth_table(simulated: SimulatedSet) -> pd.DataFrame:
     return _particle_table(simulated).assign(**pose)
 
 
-def _write_stack(
-    path: Path, images: NDArray[np.float32], pixel_size: float, sign: float, progress: Progress
-) -> None:
+def _write_stack(path: Path, images: NDArray[np.float32], pixel_size: float, sign: float, progress: Progress) -> None:
     rows = max(1, 4_000_000 // images.shape[-1] ** 2)
     with MrcStackWriter(path, images.shape[-1], pixel_size) as writer:
         for start in range(0, len(images), rows):

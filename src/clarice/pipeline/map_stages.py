@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,41 +10,18 @@ from numpy.typing import NDArray
 
 from clarice.abinitio import projection_matching, refinement
 from clarice.abinitio.half_sets import assign_half_sets
-from clarice.abinitio.ring_source import Rows
-from clarice.classify.observations import ring_stack
 from clarice.core.particles import Poses
-from clarice.geometry.expectation import RingStack
-from clarice.geometry.polar import FourierRings
 from clarice.io.atomic import writing
 from clarice.io.cryosparc import CryosparcTable
 from clarice.io.mrc import read_mrc, write_mrc
 from clarice.io.stack import write_particles
 from clarice.io.star import integers, read_star
 from clarice.metrics.masks import mask_from_map
-from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.fsc_files import write_fsc
 from clarice.pipeline.particle_stages import PREPARED, open_prepared
 from clarice.pipeline.stack_input import StackInput
 from clarice.pipeline.stages import stage
 from clarice.pipeline.work import Work
-
-
-@dataclass(frozen=True)
-class PreparedRings:
-    """Chosen rows of the prepared particles, as ab initio methods see them."""
-
-    noisy: NoisySet
-
-    @property
-    def box(self) -> int:
-        return self.noisy.box
-
-    def __len__(self) -> int:
-        return len(self.noisy)
-
-    def rings(self, rings: FourierRings, rows: Rows) -> RingStack:
-        """Filtered Fourier rings of `rows`."""
-        return ring_stack(self.noisy, rows, rings)
 
 
 def mirrored(volume: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -62,7 +38,7 @@ def abinitio(work: Work, *, diameter_px: float, starts: int, symmetry: str, max_
     settings = projection_matching.Settings(
         diameter_px, starts=starts, symmetry=symmetry, max_shift_px=max_shift_px, seed=seed
     )
-    found = projection_matching.initial_map(PreparedRings(chosen), settings, work.progress)
+    found = projection_matching.initial_map(chosen, settings, work.progress)
     write_mrc(work.output("abinitio.mrc"), found.volume.numpy(), noisy.particles.pixel_size_angstrom, is_volume=True)
     work.write_json(
         "abinitio.json",
@@ -103,7 +79,7 @@ def refine(work: Work, *, diameter_px: float, symmetry: str, max_shift_px: float
         start_radius_px=work.read_json("abinitio.json")["radius_px"],
         seed=seed,
     )
-    refined = refinement.refine(PreparedRings(chosen), start, half_set, settings, work.progress, work.checkpoint())
+    refined = refinement.refine(chosen, start, half_set, settings, work.progress, work.checkpoint())
     pixel = particles.pixel_size_angstrom
     volume = refined.volume.numpy()
     mask = mask_from_map(volume)
@@ -162,7 +138,7 @@ def export(work: Work, stack: StackInput, *, diameter_px: float, max_shift_px: f
             diameter_px, max_shift_px=max_shift_px, start_radius_px=min(radius, noisy.box / 4), seed=seed
         )
         volume = torch.from_numpy(read_mrc(work.input("map.mrc"))[0])
-        poses, sure = refinement.lay_on(PreparedRings(noisy.subset(left_out)), volume, settings)
+        poses, sure = refinement.lay_on(noisy.subset(left_out), volume, settings)
         rotations[left_out], shifts[left_out], confidence[left_out] = poses.rotations, poses.shifts_px, sure
         half_set[left_out] = assign_half_sets(len(left_out), seed)
     scale = preparation.working_pixel_size_angstrom / preparation.input_pixel_size_angstrom

@@ -1,0 +1,61 @@
+"""Stands in for the program: answers from the truth beside the stack, mirrored and turned by a known rotation.
+
+python fake_clarice.py run STACK -o RUN --seed S        (seed 13 fails; seed 14 gives noise for a map)
+python fake_clarice.py classify STACK -o OUT --classes K --seed S
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from clarice.geometry.so3 import euler_to_matrix, matrix_to_euler, sphere_grid
+from clarice.io.mrc import read_mrc, write_mrc
+from clarice.io.star import floats, read_star, write_star
+from clarice.metrics.registration import HALF_TURN, apply_superposition
+
+ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+TURN = euler_to_matrix(np.array([[40.0, 70.0, 110.0]]))[0]
+
+
+def rotations_of(blocks: dict, path: Path) -> np.ndarray:
+    return euler_to_matrix(np.stack([floats(blocks["particles"], name, str(path)) for name in ANGLES], axis=1))
+
+
+def run(stack: Path, folder: Path, seed: int) -> None:
+    if seed == 13:
+        sys.exit(f"clarice: {stack} holds nothing but bad luck")
+    folder.mkdir(parents=True)
+    volume, pixel_size = read_mrc(stack.parent / "map.mrc")
+    found = apply_superposition(volume, TURN, np.array([1.0, -0.5, 0.5]), mirrored=True)
+    if seed == 14:
+        found = np.random.default_rng(0).normal(size=found.shape).astype(np.float32)
+    for name in ("map.mrc", "abinitio.mrc"):
+        write_mrc(folder / name, found, pixel_size, is_volume=True)
+    truth = read_star(stack.parent / "truth.star")
+    euler = matrix_to_euler(HALF_TURN @ rotations_of(truth, stack) @ TURN.T)
+    table = truth["particles"].assign(**dict(zip(ANGLES, euler.T, strict=True)))
+    write_star(folder / "particles.star", {"optics": truth["optics"], "particles": table[::-1]})
+    (folder / "fsc.json").write_text(json.dumps({"resolution_angstrom": {"0.143": 3 * pixel_size}}))
+    stages = [{"name": name, "seconds": 0.01} for name in ("denoise", "ab initio", "refine")]
+    (folder / "run.json").write_text(json.dumps({"stages": stages}))
+
+
+def classify(stack: Path, folder: Path, classes: int) -> None:
+    folder.mkdir(parents=True)
+    truth = read_star(stack.parent / "truth.star")
+    labels = np.argmax(rotations_of(truth, stack)[:, 2, :] @ sphere_grid(classes).T, axis=1) + 1
+    table = truth["particles"].assign(rlnClassNumber=labels)
+    write_star(folder / "class_members.star", {"optics": truth["optics"], "particles": table})
+
+
+if __name__ == "__main__":
+    command, source, words = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    if command == "run":
+        run(source, Path(options["-o"]), int(options["--seed"]))
+    else:
+        classify(source, Path(options["-o"]), int(options["--classes"]))
