@@ -82,6 +82,7 @@ def make_request(
     for entry in chosen:
         load_subject(entry, folder)
     settings.simulation(1, None)
+    numbers = tuple(seeds_of(seeds))
     for path in (out, work):
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -91,7 +92,7 @@ def make_request(
         console.print("no folder of structures in use: this table is about procedural molecules", markup=False)
     return Request(
         entries=tuple(entry.strip().lower() for entry in chosen),
-        seeds=tuple(seeds_of(seeds)),
+        seeds=numbers,
         settings=settings,
         data=data,
         out=out.resolve(),
