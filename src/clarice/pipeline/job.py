@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from clarice.core.errors import UsageError
+from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import ParticleSet
 from clarice.core.progress import Progress, silent
 from clarice.denoise.registry import get_denoiser
@@ -25,6 +25,7 @@ from clarice.pipeline.stack_input import StackInput
 from clarice.pipeline.stages import Estimate, Stage
 
 PARTICLES_PER_CLASS, MOST_CLASSES = 60, 50
+FEWEST_PARTICLES = 100
 STAGE_NAMES = ("check", "prepare", "denoise", "classify", "select", "ab initio", "refine", "export")
 
 
@@ -118,6 +119,7 @@ def run_job(
     """
     _check_settings(settings)
     particles = stack.open()
+    _check_count(len(particles), stack, settings.until)
     plan = stages(stack, particles, settings)
     arguments = {"stack": str(stack.table), "output": str(folder), "root": stack.root, **asdict(settings)}
     with open_run(folder, command=command, arguments=arguments, seed=settings.seed, tell=tell) as run:
@@ -130,6 +132,15 @@ def run_job(
         )
         execute(run, plan, progress=progress, until=settings.until)
     return folder
+
+
+def _check_count(count: int, stack: StackInput, until: str | None) -> None:
+    """A map needs particles from enough sides; two dimensions can do with fewer."""
+    if count < FEWEST_PARTICLES and (until is None or STAGE_NAMES.index(until) > STAGE_NAMES.index("select")):
+        raise InputError(
+            f"{stack.table} has {count} particles, too few for a map, which needs {FEWEST_PARTICLES}: "
+            "pass --until select to stop after the 2D classes"
+        )
 
 
 def _check_settings(settings: JobSettings) -> None:
