@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clarice.abinitio.ring_source import RingSource, Rows
 from clarice.abinitio.views import ViewGrid
+from clarice.core.parallel import ordered_map
 from clarice.core.particles import FloatArray
 from clarice.geometry import so3
 from clarice.geometry.angular import fast_dtype
@@ -77,11 +78,16 @@ class PoseSearch:
                 yield some, np.arange(len(grid)), self._expect(stack, references, some, mirror=True)
                 continue
             cell_of = nearest[start : start + PARTICLES_AT_ONCE]
-            for cell in np.unique(cell_of):
+
+            def look_around(
+                cell: int, start: int = start, stack: RingStack = stack, cell_of: Rows = cell_of
+            ) -> tuple[Rows, Rows, Expectation]:
                 inside = np.flatnonzero(cell_of == cell)
                 views = np.flatnonzero(view_cosine[:, cell] > np.cos(np.deg2rad(CELL_OVERLAP * reach)))
-                part = stack.subset(torch.from_numpy(inside))
-                yield some[inside], views, self._expect(part, references[views], some[inside], mirror=False)
+                part, those = stack.subset(torch.from_numpy(inside)), rows[start + inside]
+                return those, views, self._expect(part, references[views], those, mirror=False)
+
+            yield from ordered_map(look_around, np.unique(cell_of).tolist())
 
     def _expect(self, stack: RingStack, references: Tensor, rows: Rows, mirror: bool) -> Expectation:
         return expectation(stack, references, self.shifts(rows), mirror=mirror, dtype=fast_dtype())

@@ -8,6 +8,7 @@ best is kept and finished on the whole set.
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 from clarice.abinitio.reconstruct import SliceSums, solve_map, spectral_prior, spherical_support
 from clarice.abinitio.ring_source import RingSource, Rows
 from clarice.abinitio.views import ViewGrid
+from clarice.core.parallel import ordered_map
 from clarice.core.progress import Progress, silent
 from clarice.geometry import so3
 from clarice.geometry.angular import fast_dtype
@@ -89,10 +91,11 @@ def initial_map(particles: RingSource, settings: Settings, progress: Progress = 
     steps = settings.starts * SHAPE.iterations + survivors * DETAIL.iterations + FINISH.iterations
     counter = _Counter(progress, steps)
     climbs = [_Climb(particles, settings, training, settings.seed * 1000 + i) for i in range(settings.starts)]
-    scores = [climb.run(SHAPE, counter).score(held_out, SHAPE) for climb in climbs]
+    scores = list(ordered_map(lambda climb: climb.run(SHAPE, counter).score(held_out, SHAPE), climbs))
     leading = sorted(np.argsort(scores)[::-1][:survivors].tolist())
-    for index in leading:
-        scores[index] = climbs[index].run(DETAIL, counter).score(held_out, DETAIL)
+    details = ordered_map(lambda index: climbs[index].run(DETAIL, counter).score(held_out, DETAIL), leading)
+    for index, score in zip(leading, details, strict=True):
+        scores[index] = score
     chosen = max(leading, key=lambda index: scores[index])
     starts = tuple(
         Start(climb.seed, score, index in leading)
@@ -107,15 +110,17 @@ def initial_map(particles: RingSource, settings: Settings, progress: Progress = 
     return InitialMap(volume, starts, chosen, climb.rings(FINISH).radii[-1])
 
 
-@dataclass
 class _Counter:
-    progress: Progress
-    total: int
-    done: int = 0
+    """Steps done by all starts together, which may run side by side."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+        self.lock = threading.Lock()
 
     def step(self) -> None:
-        self.done += 1
-        self.progress("ab initio", self.done, self.total)
+        with self.lock:
+            self.done += 1
+            self.progress("ab initio", self.done, self.total)
 
 
 class _Climb:

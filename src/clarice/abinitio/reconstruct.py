@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clarice.core.parallel import ordered_map
 from clarice.geometry.fourier import centred_fft3, centred_ifft3, radius_grid, resize_centred, shell_index, shell_mean
 from clarice.geometry.nufft import spread_from
 from clarice.metrics.shells import half_map_fsc
@@ -43,8 +44,8 @@ class SliceSums:
 
         Each sample stands for its Hermitian partner too.
         """
-        data = 2 * spread_from(values, frequencies, box).real
-        kernel = 2 * spread_from(weights.to(torch.complex64), frequencies, 2 * box).real
+        terms = ((weights.to(torch.complex64), 2 * box), (values, box))
+        kernel, data = ordered_map(lambda term: 2 * spread_from(term[0], frequencies, term[1]).real, terms)
         return cls(data, kernel)
 
     def shell_weight(self) -> Tensor:
@@ -153,7 +154,7 @@ def open_halves(sums: Sequence[SliceSums], seen: Tensor) -> Tensor:
     """
     box = sums[0].data.shape[-1]
     weak = fsc_prior(torch.full((box // 2 + 1,), WEAK_SNR / (1 + WEAK_SNR)), sums)
-    return torch.stack([solve_map(part, torch.where(seen, weak, 0.0)) for part in sums])
+    return torch.stack(list(ordered_map(lambda part: solve_map(part, torch.where(seen, weak, 0.0)), sums)))
 
 
 def halves_agreement(halves: Tensor, support: Tensor, seed: int) -> Tensor:

@@ -28,6 +28,7 @@ from clarice.abinitio.reconstruct import (
 )
 from clarice.abinitio.ring_source import RingSource
 from clarice.core.checkpoint import CheckpointStore, Forgetful
+from clarice.core.parallel import ordered_map
 from clarice.core.particles import FloatArray, Poses
 from clarice.core.progress import Progress, silent
 from clarice.geometry import so3
@@ -251,5 +252,5 @@ def _maximise(
     halves = open_halves(sums, seen)
     fsc = torch.where(shell <= rings.radii[-1], halves_agreement(halves, support, settings.seed), 0.0)
     prior = torch.where(seen, fsc_prior(fsc, sums), 0.0)
-    solved = [solve_map(part, prior, support, old) for part, old in zip(sums, volumes, strict=True)]
+    solved = list(ordered_map(lambda half: solve_map(sums[half], prior, support, volumes[half]), (0, 1)))
     return torch.stack(solved), halves, fsc

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from clarice import __version__
 from clarice.core.errors import ClariceError
+from clarice.core.parallel import run_operations_alone
 
 # One module a command (or family of commands); each offers `register(app)`.
 COMMAND_MODULES = (
@@ -59,6 +60,7 @@ for _name in COMMAND_MODULES:
 def main() -> None:
     """Entry point of the `clarice` command."""
     logging.captureWarnings(True)
+    run_operations_alone()
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     try:
         app()

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from clarice.cli.console import console, showing_progress
-from clarice.core.errors import InputError, UsageError
-from clarice.io.atomic import writing
+from clarice.cli.stack_options import (
+    ContrastOption,
+    CtfStateOption,
+    OpticsGroupOption,
+    PassthroughOption,
+    PixelSizeOption,
+    RootOption,
+    StackArgument,
+)
+from clarice.pipeline.durable import write_json
 from clarice.pipeline.preflight import Verdict, check_file
-from clarice.pipeline.preflight.verdict import ContrastSign, CtfState
-
-_CONTRASTS = ("bright", "dark")
-_STATES = ("raw", "flipped", "multiplied")
 
 
 def register(app: typer.Typer) -> None:
@@ -25,46 +28,25 @@ def register(app: typer.Typer) -> None:
 
 
 def check_stack(
-    stack: Annotated[Path, typer.Argument(help="Particles: .star, .star.gz, .cs or .mrcs.")],
-    root: Annotated[Path | None, typer.Option(help="Folder below which the image files lie.")] = None,
-    passthrough: Annotated[
-        list[Path] | None,
-        typer.Option(help="Passthrough file of a .cs dataset; may be given more than once."),
-    ] = None,
-    pixel_size: Annotated[float | None, typer.Option(help="Pixel size in Å, in place of the file's.")] = None,
-    optics_group: Annotated[int | None, typer.Option(help="Take the particles of this optics group only.")] = None,
-    contrast: Annotated[str | None, typer.Option(help="Protein in the images: bright or dark.")] = None,
-    ctf_state: Annotated[str | None, typer.Option(help="CTF: raw, flipped or multiplied.")] = None,
+    stack: StackArgument,
+    root: RootOption = None,
+    passthrough: PassthroughOption = None,
+    pixel_size: PixelSizeOption = None,
+    optics_group: OpticsGroupOption = None,
+    contrast: ContrastOption = None,
+    ctf_state: CtfStateOption = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the verdict to this JSON file.")] = None,
 ) -> None:
     """Report what a particle stack is and whether it can be processed.
 
     Exit status 0: it can. 2: it can, once an option is passed. 3: it cannot.
     """
-    _check_choice("--contrast", contrast, _CONTRASTS)
-    _check_choice("--ctf-state", ctf_state, _STATES)
     with showing_progress() as progress:
-        verdict = check_file(
-            stack,
-            root,
-            passthrough,
-            pixel_size,
-            optics_group,
-            cast(ContrastSign | None, contrast),
-            cast(CtfState | None, ctf_state),
-            progress,
-        )
+        verdict = check_file(stack, root, passthrough, pixel_size, optics_group, contrast, ctf_state, progress)
     if json_path is not None:
-        with writing(json_path) as temporary:
-            temporary.write_text(json.dumps(verdict.as_json(), indent=2, ensure_ascii=False) + "\n", "utf-8")
+        write_json(json_path, verdict.as_json())
     show(verdict)
-    if not verdict.usable:
-        raise (UsageError if verdict.kind == "needs an option" else InputError)(verdict.summary)
-
-
-def _check_choice(option: str, value: str | None, choices: tuple[str, ...]) -> None:
-    if value is not None and value not in choices:
-        raise UsageError(f"{option} {value} is not known: use {', '.join(choices[:-1])} or {choices[-1]}")
+    verdict.insist()
 
 
 def show(verdict: Verdict) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -15,41 +14,38 @@ from clarice.classify.classes import Classes2D, classify
 from clarice.classify.files import MEMBERS, RECORD, quality_of, read_quality, write_classes
 from clarice.classify.select import KEPT, Selection, judge_classes, select_automatically, select_classes
 from clarice.cli.console import console, showing_progress
+from clarice.cli.output_folder import make_folder
+from clarice.cli.stack_options import (
+    ContrastOption,
+    CtfStateOption,
+    OpticsGroupOption,
+    PassthroughOption,
+    PixelSizeOption,
+    RootOption,
+    SeedOption,
+    StackArgument,
+    WorkingBoxOption,
+    prepare_stack,
+)
 from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import FloatArray, ParticleSet
-from clarice.io.atomic import writing
 from clarice.io.relion import RelionTable
 from clarice.io.stack import open_particles, write_particles
-from clarice.pipeline.preflight import check
-from clarice.pipeline.prepare import Prepared, prepare
+from clarice.pipeline.durable import write_json
+from clarice.pipeline.prepare import Prepared
 
 # So many particles a class make an average of a single view at usual noise; more classes only split views.
 PARTICLES_PER_CLASS, MOST_CLASSES = 50, 100
 
 _O = typer.Option
-StackArgument = Annotated[Path, typer.Argument(help="Particles: .star, .star.gz, .cs or .mrcs.")]
 OutputFolder = Annotated[Path, _O("-o", "--output", help="Folder to write the classes to.")]
 ClassesOption = Annotated[
     int | None, _O("--classes", "-k", help="Number of classes; one for 50 particles (100 at most) if absent.")
 ]
 IterationsOption = Annotated[int, _O(help="Iterations, over all steps of resolution.")]
-SeedOption = Annotated[int, _O(help="Seed: the same one gives the same classes.")]
 DiameterOption = Annotated[
     float | None, _O("--diameter", help="Particle diameter in Å, to mask classes; 0.8 of the box if absent.")
 ]
-RootOption = Annotated[Path | None, _O(help="Folder below which the image files lie.")]
-PassthroughOption = Annotated[
-    list[Path] | None, _O(help="Passthrough file of a .cs dataset; may be given more than once.")
-]
-PixelSizeOption = Annotated[float | None, _O(help="Pixel size in Å, in place of the file's.")]
-OpticsGroupOption = Annotated[int | None, _O(help="Take the particles of this optics group only.")]
-ContrastOption = Annotated[
-    Literal["bright", "dark"] | None, _O(help="Protein in the images; found from them if absent.")
-]
-CtfStateOption = Annotated[
-    Literal["raw", "flipped", "multiplied"] | None, _O(help="CTF in the images; found from them if absent.")
-]
-WorkingBoxOption = Annotated[int | None, _O(help="Box to work in, pixels; the stack's, at most 64, if absent.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -80,16 +76,10 @@ def classify_stack(
     """
     started = time.monotonic()
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
+    make_folder(output)
     count = default_class_count(len(particles)) if n_classes is None else n_classes
     with showing_progress() as progress:
-        verdict = check(particles, stack, contrast, ctf_state, progress)
-        if not verdict.usable or verdict.ctf is None:
-            raise (UsageError if verdict.kind == "needs an option" else InputError)(verdict.summary)
-        for warning in verdict.warnings:
-            console.print(f"warning: {warning}", markup=False)
-        prepared = prepare(
-            particles, sign=verdict.sign, ctf_state=verdict.ctf.state, working_box=working_box, progress=progress
-        )
+        prepared = prepare_stack(particles, stack, contrast, ctf_state, working_box, progress)
         diameter_px = _diameter_px(diameter_angstrom, prepared)
         classes = classify(
             prepared.noisy_set,
@@ -99,9 +89,10 @@ def classify_stack(
             seed=seed,
             progress=progress,
         )
-    settings = {"seed": seed, "iterations": iterations, "sign": verdict.sign, "stack": str(stack)}
+    sign = prepared.preparation.sign
+    settings = {"seed": seed, "iterations": iterations, "sign": sign, "stack": str(stack)}
     settings["seconds"] = round(time.monotonic() - started, 1)
-    write_classes(classes, particles, output, sign=verdict.sign, settings=settings)
+    write_classes(classes, particles, output, sign=sign, settings=settings)
     _show_classes(classes)
     console.print(
         f"{len(particles)} particles in {len(classes)} classes, {settings['seconds']} s: {output / MEMBERS}",
@@ -178,9 +169,7 @@ def select(
         raise InputError(f"{stack} has {len(source)} particles, but {members} has {len(particles)}")
     write_particles(source.subset(chosen.rows), output)
     if json_path is not None:
-        with writing(json_path) as temporary:
-            text = json.dumps(chosen.as_record(), indent=2, ensure_ascii=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_json(json_path, chosen.as_record())
     _show_selection(chosen, output)
 
 

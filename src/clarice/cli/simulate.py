@@ -13,6 +13,7 @@ import torch
 import typer
 
 from clarice.cli.console import console, showing_progress
+from clarice.cli.output_folder import make_folder
 from clarice.core.errors import OutputError, ResourceError, UsageError
 from clarice.geometry.so3 import symmetry_rotations
 from clarice.io.mrc import read_mrc
@@ -155,7 +156,7 @@ def command(
 def _simulate_into(
     output: Path, specimen: Specimen, source: str, settings: SimulationSettings, contrast: Contrast
 ) -> None:
-    _make_folder(output)
+    make_folder(output)
     with showing_progress() as progress, ExitStack() as stack:
         image_bytes = 8 * settings.particles * settings.box**2  # noisy and clean, float32
         folder = stack.enter_context(_scratch(output, image_bytes)) if image_bytes > _IN_MEMORY_BYTES else None
@@ -167,14 +168,6 @@ def _simulate_into(
         f"(Nyquist {2 * size:.2f} Å), SNR {settings.snr:g}, noise {settings.noise}: "
         f"{output / 'particles.star'}"
     )
-
-
-def _make_folder(output: Path) -> None:
-    """Makes the output folder first, so that no work is done for a place that refuses it."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {output}: {error.strerror or error}") from error
 
 
 @contextmanager

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import click
 import typer
 
 from clarice.cli.console import console
-from clarice.core.errors import InputError, UsageError
+from clarice.core.errors import UsageError
 from clarice.core.particles import ParticleSet
 from clarice.core.progress import Progress
-from clarice.pipeline.preflight import check
+from clarice.pipeline.preflight import Verdict, check
 from clarice.pipeline.prepare import Prepared, prepare
+
+
+class _OneOf(click.Choice[str]):
+    """A choice of words, refused in our own words."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
+        if value not in self.choices:
+            option = "" if param is None else f"{param.opts[0]} "
+            *others, last = self.choices
+            raise UsageError(f"{option}{value} is not known: use {', '.join(others)} or {last}")
+        return str(value)
+
 
 _O = typer.Option
 StackArgument = Annotated[Path, typer.Argument(help="Particles: .star, .star.gz, .cs or .mrcs.")]
@@ -23,14 +36,31 @@ PassthroughOption = Annotated[
 PixelSizeOption = Annotated[float | None, _O(help="Pixel size in Å, in place of the file's.")]
 OpticsGroupOption = Annotated[int | None, _O(help="Take the particles of this optics group only.")]
 Contrast = Literal["bright", "dark"]
-ContrastOption = Annotated[Contrast | None, _O(help="Protein in the images; found from them if absent.")]
+ContrastOption = Annotated[
+    Contrast | None,
+    _O(click_type=_OneOf(["bright", "dark"]), help="Protein in the images; found from them if absent."),
+]
 CtfState = Literal["raw", "flipped", "multiplied"]
-CtfStateOption = Annotated[CtfState | None, _O(help="CTF in the images; found from them if absent.")]
+CtfStateOption = Annotated[
+    CtfState | None,
+    _O(click_type=_OneOf(["raw", "flipped", "multiplied"]), help="CTF in the images; found from them if absent."),
+]
 WorkingBoxOption = Annotated[int | None, _O(help="Box to work in, pixels; the stack's, at most 64, if absent.")]
 DiameterOption = Annotated[float | None, _O(help="Particle diameter, Å; 0.7 of the box if absent.")]
 SymmetryOption = Annotated[str, _O(help="Point group: C1, Cn, Dn, T, O or I.")]
 MaxShiftOption = Annotated[float | None, _O(help="Largest off-centre shift, Å; 1/16 of the box if absent.")]
 SeedOption = Annotated[int, _O(help="Seed of everything random: the same seed gives the same result.")]
+
+
+def check_stack(
+    particles: ParticleSet, stack: Path, contrast: Contrast | None, ctf_state: CtfState | None, progress: Progress
+) -> Verdict:
+    """Checks the particles of `stack`, telling warnings. Raises what an unfit stack deserves."""
+    verdict = check(particles, stack, contrast, ctf_state, progress)
+    verdict.insist()
+    for warning in verdict.warnings:
+        console.print(f"warning: {warning}", markup=False)
+    return verdict
 
 
 def prepare_stack(
@@ -40,13 +70,16 @@ def prepare_stack(
     ctf_state: CtfState | None,
     working_box: int | None,
     progress: Progress,
+    **options: Any,
 ) -> Prepared:
-    """Checks and prepares the particles of `stack`, telling warnings. Raises what an unfit stack deserves."""
-    verdict = check(particles, stack, contrast, ctf_state, progress)
-    if not verdict.usable or verdict.ctf is None:
-        raise (UsageError if verdict.kind == "needs an option" else InputError)(verdict.summary)
-    for warning in verdict.warnings:
-        console.print(f"warning: {warning}", markup=False)
+    """Checks and prepares the particles of `stack`; `options` are further ones of `pipeline.prepare.prepare`."""
+    verdict = check_stack(particles, stack, contrast, ctf_state, progress)
+    assert verdict.ctf is not None  # no usable stack is without
     return prepare(
-        particles, sign=verdict.sign, ctf_state=verdict.ctf.state, working_box=working_box, progress=progress
+        particles,
+        sign=verdict.sign,
+        ctf_state=verdict.ctf.state,
+        working_box=working_box,
+        progress=progress,
+        **options,
     )

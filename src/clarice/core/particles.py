@@ -157,9 +157,7 @@ class SubsetSource:
     @classmethod
     def of(cls, source: ImageSource, rows: RowIndex) -> SubsetSource:
         """A view of `rows`; a view of a view points straight at the first source."""
-        return (
-            cls(source.parent, source.rows[rows]) if isinstance(source, SubsetSource) else cls(source, rows)
-        )
+        return cls(source.parent, source.rows[rows]) if isinstance(source, SubsetSource) else cls(source, rows)
 
     @property
     def box(self) -> int:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from clarice.core.parallel import ordered_map
 from clarice.geometry import angular
 from clarice.geometry.polar import FourierRings, hartley
 
@@ -127,7 +128,8 @@ def expectation(
     rows_at_once = angular.rows_within(budget_mb, prepared.power.shape[0], stack.rings.n_angles, torch.float32)
     step = max(1, rows_at_once // shifts.shape[1])
     half_norm = -0.5 * stack.rings.n_angles * (weights * prepared.power)  # (J', R)
-    for start in range(0, len(stack), step):
+
+    def step_of(start: int) -> _Part:
         rows = slice(start, min(start + step, len(stack)))
         signals = _shifted_signals(stack, rows, shifts[rows], fixed_phases)
         prior = stack.power[rows] @ half_norm.T  # (b, J')
@@ -137,7 +139,10 @@ def expectation(
         if shift_log_prior is not None:
             rows_prior = shift_log_prior if shift_log_prior.dim() == 1 else shift_log_prior[rows]
             prior = prior + rows_prior[..., None]
-        total.add(rows, signals, shifts[rows], prior, prepared, temperature, dtype)
+        return _posterior(rows, signals, shifts[rows], prior, prepared, temperature, dtype)
+
+    for part in ordered_map(step_of, range(0, len(stack), step)):
+        total.add(part)
     return total.result(mirror)
 
 
@@ -149,6 +154,59 @@ def _shifted_signals(stack: RingStack, rows: slice, shifts: Tensor, fixed_phases
     else:
         phases = fixed_phases[None]
     return hartley(filtered[:, None] * phases).flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The posterior of some rows, summed up."""
+
+    rows: slice
+    log_evidence: Tensor
+    best: Tensor  # (b, 3): shift index, reference, angle index
+    best_shift: Tensor
+    mass: Tensor
+    numerator: Tensor
+
+
+def _posterior(
+    rows: slice,
+    signals: Tensor,
+    shifts: Tensor,
+    prior: Tensor,
+    references: _References,
+    temperature: float,
+    dtype: torch.dtype,
+) -> _Part:
+    count, n_shifts, n_references = prior.shape
+    n_angles = signals.shape[-1]
+    spectrum = angular.to_spectrum(signals)
+    base = spectrum[0, :, : signals.shape[1]] @ references.constant.T + prior.reshape(-1, n_references)
+    cross = angular.CrossSpectra.of((spectrum / temperature).to(dtype), references.turning, n_angles)
+    base /= temperature
+    zero = torch.zeros_like(base)
+    turning = cross.scores(zero).amax(dim=0).float()
+    peak, flat = (turning + base).view(count, -1).max(dim=1)  # over (b, S · J')
+    if dtype != torch.float32 and float(turning.max()) > COARSE_SCORE:
+        nearer = cross.scores(base - peak.repeat_interleave(n_shifts)[:, None]).amax(dim=0).float()
+        correction, flat = nearer.view(count, -1).max(dim=1)
+        peak = peak + correction
+    shift_index, reference = flat // n_references, flat % n_references
+    every = torch.arange(count, device=flat.device)
+    weights = cross.scores(base - peak.repeat_interleave(n_shifts)[:, None])
+    angle = weights[:, every * n_shifts + shift_index, reference].argmax(dim=0)
+    averaged = angular.AngularMass.of(weights.exp_())
+    by_reference = averaged.total.view(count, n_shifts, n_references).sum(dim=1)
+    normaliser = by_reference.sum(dim=1)
+    mass = by_reference / normaliser[:, None]
+    scaled = spectrum * normaliser.reciprocal().repeat_interleave(n_shifts)[:, None]
+    return _Part(
+        rows,
+        temperature * (peak + normaliser.log() - math.log(n_angles * n_shifts)),
+        torch.stack([shift_index, reference, angle], dim=1),
+        shifts[every, shift_index],
+        mass,
+        averaged.onto(scaled.to(dtype)).float(),
+    )
 
 
 @dataclass
@@ -177,45 +235,15 @@ class _Accumulator:
             new((count, n_references)),
         )
 
-    def add(
-        self,
-        rows: slice,
-        signals: Tensor,
-        shifts: Tensor,
-        prior: Tensor,
-        references: _References,
-        temperature: float,
-        dtype: torch.dtype,
-    ) -> None:
-        count, n_shifts, n_references = prior.shape
-        n_angles = signals.shape[-1]
-        spectrum = angular.to_spectrum(signals)
-        base = spectrum[0, :, : signals.shape[1]] @ references.constant.T + prior.reshape(-1, n_references)
-        cross = angular.CrossSpectra.of((spectrum / temperature).to(dtype), references.turning, n_angles)
-        base /= temperature
-        zero = torch.zeros_like(base)
-        turning = cross.scores(zero).amax(dim=0).float()
-        peak, flat = (turning + base).view(count, -1).max(dim=1)  # over (b, S · J')
-        if dtype != torch.float32 and float(turning.max()) > COARSE_SCORE:
-            nearer = cross.scores(base - peak.repeat_interleave(n_shifts)[:, None]).amax(dim=0).float()
-            correction, flat = nearer.view(count, -1).max(dim=1)
-            peak = peak + correction
-        shift_index, reference = flat // n_references, flat % n_references
-        every = torch.arange(count, device=flat.device)
-        weights = cross.scores(base - peak.repeat_interleave(n_shifts)[:, None])
-        angle = weights[:, every * n_shifts + shift_index, reference].argmax(dim=0)
-        averaged = angular.AngularMass.of(weights.exp_())
-        by_reference = averaged.total.view(count, n_shifts, n_references).sum(dim=1)
-        normaliser = by_reference.sum(dim=1)
-        mass = by_reference / normaliser[:, None]
-        self.log_evidence[rows] = temperature * (peak + normaliser.log() - math.log(n_angles * n_shifts))
-        self.best[rows] = torch.stack([shift_index, reference, angle], dim=1)
-        self.best_shift[rows] = shifts[every, shift_index]
-        self.confidence[rows] = mass.gather(1, reference[:, None])[:, 0]
-        self.mass[rows] = mass
-        scaled = spectrum * normaliser.reciprocal().repeat_interleave(n_shifts)[:, None]
-        self.numerator += averaged.onto(scaled.to(dtype))
-        self.denominator += mass.T @ self.stack.power[rows]
+    def add(self, part: _Part) -> None:
+        rows = part.rows
+        self.log_evidence[rows] = part.log_evidence
+        self.best[rows] = part.best
+        self.best_shift[rows] = part.best_shift
+        self.confidence[rows] = part.mass.gather(1, part.best[:, 1:2])[:, 0]
+        self.mass[rows] = part.mass
+        self.numerator += part.numerator
+        self.denominator += part.mass.T @ self.stack.power[rows]
 
     def result(self, mirror: bool) -> Expectation:
         numerator, denominator, mass = self.numerator, self.denominator, self.mass

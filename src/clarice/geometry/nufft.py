@@ -10,7 +10,6 @@ on how many there are: images and sample points are shared out, and points are n
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import finufft
@@ -18,6 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from clarice.core.parallel import ordered_map, worker_count
 
 # Relative precision asked for; reached to within a factor of five (1e-5 in 3-D), far below float32 noise in the scores.
 PRECISION = 1e-5
@@ -42,12 +43,11 @@ def _complex_array(values: Tensor) -> ComplexArray:
 
 def _shared_out(work: Callable[[slice], ComplexArray], count: int, per_thread: int, axis: int) -> ComplexArray:
     """`work` on consecutive parts of `count` items, one thread each, joined along `axis`."""
-    parts = max(1, min(torch.get_num_threads(), count // per_thread))
+    parts = max(1, min(worker_count(), count // per_thread))
     if parts == 1:
         return work(slice(0, count))
     edges = np.linspace(0, count, parts + 1).astype(int)
-    with ThreadPoolExecutor(parts) as pool:
-        return np.concatenate(list(pool.map(work, map(slice, edges[:-1], edges[1:]))), axis=axis)
+    return np.concatenate(list(ordered_map(work, map(slice, edges[:-1], edges[1:]))), axis=axis)
 
 
 def _forward(array: Tensor, frequencies: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from clarice.core.errors import UsageError
 from clarice.core.particles import ParticleSet
-from clarice.pipeline.prepare import default_working_box
+from clarice.pipeline.prepare import checked_box
 
 # A particle is taken to fill this share of its box unless its diameter is given.
 DEFAULT_DIAMETER_SHARE = 0.7
@@ -31,7 +31,10 @@ class Frame:
         diameter_angstrom: float | None = None,
         max_shift_angstrom: float | None = None,
     ) -> Frame:
-        """What the user says, and defaults for the rest. Raises UsageError for lengths the box cannot hold."""
+        """What the user says, and defaults for the rest. Raises UsageError for lengths the box cannot hold.
+
+        Raises InputError for boxes too small to work in.
+        """
         field = particles.box * particles.pixel_size_angstrom
         diameter = DEFAULT_DIAMETER_SHARE * field if diameter_angstrom is None else diameter_angstrom
         if not (math.isfinite(diameter) and 0 < diameter <= field):
@@ -39,5 +42,5 @@ class Frame:
         shift = DEFAULT_SHIFT_SHARE * field if max_shift_angstrom is None else max_shift_angstrom
         if not (math.isfinite(shift) and 0 <= shift < field / 4):
             raise UsageError(f"--max-shift {shift:g} Å must lie between 0 and a quarter of the box, {field / 4:.0f} Å")
-        box = working_box or default_working_box(particles.box)
+        box = checked_box(particles, working_box)
         return cls(box, diameter * box / field, shift * box / field)

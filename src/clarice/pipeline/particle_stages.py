@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
-
-from clarice.core.errors import InputError, UsageError
 from clarice.denoise.registry import get_denoiser
-from clarice.io.mrc import MrcStackWriter
-from clarice.io.relion import OPTIONAL_CTF_COLUMNS
 from clarice.io.stack import open_particles, write_particles
 from clarice.physics.noisy_set import NoisySet
+from clarice.pipeline.denoised_files import IMAGES, RECORD, TABLE, write_denoised
 from clarice.pipeline.preflight import check as check_particles
 from clarice.pipeline.preparation import Preparation
+from clarice.pipeline.prepare import Prepared
 from clarice.pipeline.prepare import prepare as prepare_particles
 from clarice.pipeline.stack_input import StackInput
 from clarice.pipeline.stages import stage
 from clarice.pipeline.work import Work
 
-# Denoised images are free of the CTF: a program that corrected them again would spoil them.
-CTF_COLUMNS_TO_DROP = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", *OPTIONAL_CTF_COLUMNS.values())
 PREPARED = ("prepared.mrcs", "prepared.star", "prepared.json")
-_RESTORED_PIXELS = 2**22
 
 
 @stage("check", writes=["check.json"])
 def check(work: Work, stack: StackInput, *, contrast: str | None, ctf_state: str | None) -> None:
     """Looks at the stack before anything else does; raises InputError or UsageError when it cannot be processed."""
     verdict = check_particles(stack.open(), stack.table, contrast, ctf_state, work.progress)  # type: ignore[arg-type]
-    if not verdict.usable:
-        raise (UsageError if verdict.kind == "needs an option" else InputError)(verdict.summary)
+    verdict.insist()
     work.write_json("check.json", verdict.as_json())
     for warning in verdict.warnings:
         work.warn(warning)
@@ -62,23 +54,18 @@ def prepare(work: Work, stack: StackInput, *, working_box: int | None) -> None:
 
 def open_prepared(work: Work) -> tuple[NoisySet, Preparation]:
     """The prepared particles of a run, for a stage that declares to read `PREPARED`."""
+    prepared = _prepared(work)
+    return prepared.noisy_set, prepared.preparation
+
+
+def _prepared(work: Work) -> Prepared:
     work.input("prepared.mrcs")
-    preparation = Preparation.from_record(work.read_json("prepared.json"))
     particles = open_particles(work.input("prepared.star"))
-    return preparation.noisy_set(particles), preparation
+    return Prepared(particles, Preparation.from_record(work.read_json("prepared.json")))
 
 
-@stage("denoise", reads=PREPARED, writes=["denoised.mrcs", "denoised.star", "denoised.json"])
+@stage("denoise", reads=PREPARED, writes=[IMAGES, TABLE, RECORD])
 def denoise(work: Work, stack: StackInput, *, method: str) -> None:
     """CTF-free projections in the input's box, order and sign, in units of the input's noise standard deviation."""
-    started = time.monotonic()
-    noisy, preparation = open_prepared(work)
-    particles = stack.open()
-    images_path: Path = work.output("denoised.mrcs")
-    with MrcStackWriter(images_path, particles.box, particles.pixel_size_angstrom) as writer:
-        step = max(1, _RESTORED_PIXELS // particles.box**2)
-        for _, images in get_denoiser(method)(noisy, progress=work.progress):
-            for start in range(0, len(images), step):
-                writer.append(preparation.restore(images[start : start + step]))
-    write_particles(particles, work.output("denoised.star"), images_path=images_path, drop_columns=CTF_COLUMNS_TO_DROP)
-    work.write_json("denoised.json", {"method": method, "seconds": round(time.monotonic() - started, 2)})
+    folder = work.output(IMAGES).parent
+    write_denoised(stack.open(), _prepared(work), get_denoiser(method), folder, progress=work.progress)

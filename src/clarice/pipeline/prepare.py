@@ -54,7 +54,8 @@ def default_working_box(box: int) -> int:
     return min(box, LARGEST_DEFAULT_BOX)
 
 
-def _checked_box(particles: ParticleSet, working_box: int | None) -> int:
+def checked_box(particles: ParticleSet, working_box: int | None) -> int:
+    """The box to work in: the one asked for, else the default. Raises UsageError or InputError for an unfit one."""
     box = particles.box
     if box < SMALLEST_BOX:
         raise InputError(f"the box of {box} px is too small to work in: at least {SMALLEST_BOX} px are needed")
@@ -180,7 +181,7 @@ def plan(
         raise UsageError(f"the sign {sign} must be 1 (protein bright) or -1 (protein dark)")
     if not len(particles):
         raise InputError("there are no particles to prepare: choose others")
-    box, working = particles.box, _checked_box(particles, working_box)
+    box, working = particles.box, checked_box(particles, working_box)
     radius = BACKGROUND_RADIUS * box / 2 if background_radius_px is None else background_radius_px
     if not 0 < radius < box / 2:
         raise UsageError(f"the background radius {radius:g} px must lie between 0 and half the box of {box} px")

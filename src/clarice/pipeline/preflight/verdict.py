@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from clarice.core.errors import InputError, UsageError
+
 Kind = Literal["particles", "needs an option", "images missing", "not particles", "broken"]
 ContrastSign = Literal["bright", "dark", "ambiguous"]
 CtfState = Literal["raw", "flipped", "multiplied", "none"]
@@ -108,6 +110,11 @@ class Verdict:
         if self.contrast is None or self.contrast.sign == "ambiguous":
             raise ValueError("the contrast is not known")
         return 1 if self.contrast.sign == "bright" else -1
+
+    def insist(self) -> None:
+        """Raises UsageError when an option would make the stack usable, and InputError when nothing would."""
+        if not self.usable:
+            raise (UsageError if self.kind == "needs an option" else InputError)(self.summary)
 
     def as_json(self) -> dict[str, Any]:
         """The verdict as JSON types; numbers that are not finite become null."""
