@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import click
 import typer
 
 from clarice.cli.console import console
@@ -16,15 +15,15 @@ from clarice.pipeline.preflight import Verdict, check
 from clarice.pipeline.prepare import Prepared, prepare
 
 
-class _OneOf(click.Choice[str]):
-    """A choice of words, refused in our own words."""
+def _one_of(option: str, *words: str) -> dict[str, Any]:
+    """What makes an option take one of `words`, and refuse others in our own words."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
-        if value not in self.choices:
-            option = "" if param is None else f"{param.opts[0]} "
-            *others, last = self.choices
-            raise UsageError(f"{option}{value} is not known: use {', '.join(others)} or {last}")
-        return str(value)
+    def parse(word: str) -> str:
+        if word not in words:
+            raise UsageError(f"{option} {word} is not known: use {', '.join(words[:-1])} or {words[-1]}")
+        return word
+
+    return {"parser": parse, "metavar": f"[{'|'.join(words)}]"}
 
 
 _O = typer.Option
@@ -38,12 +37,15 @@ OpticsGroupOption = Annotated[int | None, _O(help="Take the particles of this op
 Contrast = Literal["bright", "dark"]
 ContrastOption = Annotated[
     Contrast | None,
-    _O(click_type=_OneOf(["bright", "dark"]), help="Protein in the images; found from them if absent."),
+    _O(**_one_of("--contrast", "bright", "dark"), help="Protein in the images; found from them if absent."),
 ]
 CtfState = Literal["raw", "flipped", "multiplied"]
 CtfStateOption = Annotated[
     CtfState | None,
-    _O(click_type=_OneOf(["raw", "flipped", "multiplied"]), help="CTF in the images; found from them if absent."),
+    _O(
+        **_one_of("--ctf-state", "raw", "flipped", "multiplied"),
+        help="CTF in the images; found from them if absent.",
+    ),
 ]
 WorkingBoxOption = Annotated[int | None, _O(help="Box to work in, pixels; the stack's, at most 64, if absent.")]
 DiameterOption = Annotated[float | None, _O(help="Particle diameter, Å; 0.7 of the box if absent.")]
