@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from clarice.cli.console import console
+from clarice.core.errors import UsageError
 from clarice.core.particles import ParticleSet
 from clarice.core.progress import Progress
 from clarice.pipeline.preflight import Verdict, check
