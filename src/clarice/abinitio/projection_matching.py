@@ -8,6 +8,7 @@ best is kept and finished on the whole set.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from dataclasses import dataclass
 
@@ -45,6 +46,10 @@ SHAPE, DETAIL = Phase(4.0, 10, 300, 15.0, 2.0), Phase(5.3, 5, 500, 12.0, 1.0)
 FINISH = Phase(6.5, 2, 1200, 10.0, 1.0)
 # Share of the starts that go on from shape to detail.
 SURVIVORS = 0.5
+NO_LIKELIER_THAN_NOISE = (
+    "particles held out are no likelier under the first map than under pure noise: "
+    "the map is not to be trusted, whatever its half maps agree on"
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,11 @@ class InitialMap:
     starts: tuple[Start, ...]
     chosen: int
     radius_px: float
+
+    @property
+    def is_likelier_than_noise(self) -> bool:
+        """Whether the chosen start explains particles it has not seen; no map made of pure noise does."""
+        return self.starts[self.chosen].log_likelihood > 0
 
 
 def initial_map(particles: RingSource, settings: Settings, progress: Progress = silent) -> InitialMap:
@@ -189,5 +199,6 @@ class _Climb:
 
     def score(self, rows: Rows, phase: Phase) -> float:
         """Mean log-likelihood ratio (against pure noise) of particles the map has not seen."""
-        _, result = self.expect(rows, phase)
-        return float(result.log_evidence.mean())
+        grid, result = self.expect(rows, phase)
+        # The evidence adds up over views and their mirrors, of which each is as likely beforehand.
+        return float(result.log_evidence.mean()) - phase.temperature * math.log(2 * len(grid))

@@ -9,6 +9,7 @@ particle searches around where it was.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,7 +61,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Iteration:
-    """One row of the refinement's history."""
+    """One row of the refinement's history; `mean_log_evidence` is of the views looked at, against pure noise."""
 
     radius_px: float
     spacing_deg: float
@@ -215,7 +216,7 @@ def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: 
             rotations[rows] = replace(grid, rotations=grid.rotations[views]).poses(result)
             shifts[rows] = result.shift_px.double().numpy()
             confidence[rows] = result.confidence.double().numpy()
-            evidence.append(result.log_evidence)
+            evidence.append(result.log_evidence - math.log(len(views) * (1 if search.is_local else 2)))
         sums.append(grid.sums(numerator, denominator, symmetry))
     volumes, halves, fsc = _maximise(tuple(sums), state.volumes, rings, settings)
     change = so3.angle_between_deg(state.rotations, rotations)

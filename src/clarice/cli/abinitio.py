@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +15,8 @@ from clarice.abinitio import projection_matching, refinement
 from clarice.abinitio.grey_scale import matched_scale
 from clarice.abinitio.half_sets import assign_half_sets
 from clarice.cli.console import console, showing_progress
+from clarice.cli.map_files import show_resolution, write_maps
+from clarice.cli.output_folder import make_folder
 from clarice.cli.stack_options import (
     ContrastOption,
     CtfStateOption,
@@ -31,21 +32,26 @@ from clarice.cli.stack_options import (
     WorkingBoxOption,
     prepare_stack,
 )
-from clarice.core.errors import InputError
+from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import ParticleSet, Poses
 from clarice.core.progress import Progress
-from clarice.io.atomic import writing
-from clarice.io.mrc import read_mrc, write_mrc
+from clarice.geometry.so3 import symmetry_rotations
+from clarice.io.mrc import read_mrc
 from clarice.io.stack import open_particles, write_particles
 from clarice.metrics.masks import mask_from_map
 from clarice.metrics.registration import resample
-from clarice.metrics.shells import half_map_fsc, resolution_at
 from clarice.physics.noisy_set import NoisySet
+from clarice.pipeline.durable import write_json
 from clarice.pipeline.frame import Frame
+from clarice.pipeline.fsc_files import write_fsc
 from clarice.pipeline.map_stages import mirrored
 from clarice.pipeline.prepare import Prepared
 
 _O = typer.Option
+FOREIGN_MAP = (
+    "the particles are no likelier under the starting map than under pure noise: it may show something else, "
+    "and what the half maps agree on may come from it"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -70,9 +76,6 @@ class _Ready:
     def pixel_size_angstrom(self) -> float:
         return self.prepared.preparation.working_pixel_size_angstrom
 
-    def write_map(self, path: Path, volume: torch.Tensor | NDArray[np.float32]) -> None:
-        write_mrc(path, np.ascontiguousarray(volume), self.pixel_size_angstrom, is_volume=True)
-
     def write_poses(self, path: Path, poses: Poses, confidence: NDArray[np.floating], **more: Any) -> None:
         """The input's table with poses for the raw stack."""
         scale = self.pixel_size_angstrom / self.particles.pixel_size_angstrom
@@ -84,7 +87,7 @@ class _Ready:
 def abinitio(
     stack: StackArgument,
     output: Annotated[Path, _O("-o", "--output", help="Folder to write abinitio.mrc and particles.star to.")],
-    starts: Annotated[int, _O(help="Random starts; the one that explains held-out particles best is kept.")] = 4,
+    starts: Annotated[int, _O(min=1, help="Random starts; the one that explains held-out particles best is kept.")] = 4,
     diameter: DiameterOption = None,
     symmetry: SymmetryOption = "C1",
     max_shift: MaxShiftOption = None,
@@ -102,8 +105,10 @@ def abinitio(
     Writes abinitio.mrc and abinitio_mirror.mrc (the hand is not known), particles.star with poses, and
     abinitio.json with the likelihood of every start.
     """
+    symmetry_rotations(symmetry)
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     frame = Frame.of(particles, working_box, diameter, max_shift)
+    make_folder(output)
     with showing_progress() as progress:
         prepared = prepare_stack(particles, stack, contrast, ctf_state, working_box, progress)
         ready = _Ready(particles, prepared, frame)
@@ -115,14 +120,15 @@ def abinitio(
             frame.diameter_px, max_shift_px=frame.max_shift_px, start_radius_px=found.radius_px, seed=seed
         )
         poses, confidence = refinement.lay_on(ready.noisy, found.volume, on_map)
-    output.mkdir(parents=True, exist_ok=True)
-    ready.write_map(output / "abinitio.mrc", found.volume.numpy())
-    ready.write_map(output / "abinitio_mirror.mrc", mirrored(found.volume.numpy()))
+    volume = found.volume.numpy()
+    write_maps(output, ready.pixel_size_angstrom, {"abinitio": volume, "abinitio_mirror": mirrored(volume)})
     ready.write_poses(output / "particles.star", poses, confidence)
-    _write_json(
+    write_json(
         output / "abinitio.json",
         {"starts": [vars(start) for start in found.starts], "chosen": found.chosen, "radius_px": found.radius_px},
     )
+    if not found.is_likelier_than_noise:
+        console.print(f"warning: {projection_matching.NO_LIKELIER_THAN_NOISE}", markup=False)
     console.print(f"start {found.chosen + 1} of {starts}: {output / 'abinitio.mrc'}", markup=False)
 
 
@@ -131,7 +137,7 @@ def refine(
     start: Annotated[Path, _O("--map", help="Map to start from, such as abinitio.mrc.")],
     output: Annotated[Path, _O("-o", "--output", help="Folder to write map.mrc, half maps and particles.star to.")],
     start_resolution: Annotated[float | None, _O(help="Low-pass of the start, Å; coarse if absent.")] = None,
-    iterations: Annotated[int, _O(help="Iterations.")] = 6,
+    iterations: Annotated[int, _O(min=1, help="Iterations.")] = 6,
     diameter: DiameterOption = None,
     symmetry: SymmetryOption = "C1",
     max_shift: MaxShiftOption = None,
@@ -144,30 +150,57 @@ def refine(
     ctf_state: CtfStateOption = None,
     working_box: WorkingBoxOption = None,
 ) -> None:
-    """Refine a map on the raw particles, in half sets that stay apart (known ones, else by micrograph)."""
+    """Refine a map on the raw particles, in half sets that stay apart (known ones, else by micrograph).
+
+    Writes map.mrc and map_mirror.mrc, half1.mrc and half2.mrc, mask.mrc, particles.star with poses and half sets,
+    and fsc.star and fsc.json of the half maps.
+    """
+    symmetry_rotations(symmetry)
+    start_map = _read_start(start)
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     frame = Frame.of(particles, working_box, diameter, max_shift)
+    radius = _start_radius_px(start_resolution, particles, frame)
+    make_folder(output)
     with showing_progress() as progress:
         prepared = prepare_stack(particles, stack, contrast, ctf_state, working_box, progress)
         ready = _Ready(particles, prepared, frame)
         half_set = assign_half_sets(len(particles), seed, particles.half_set, particles.micrograph)
-        refined = _refine(ready, start, start_resolution, iterations, symmetry, seed, half_set, progress)
-    output.mkdir(parents=True, exist_ok=True)
-    volume, (half1, half2) = refined.volume.numpy(), refined.halves.numpy()
-    for name, content in (("map", volume), ("map_mirror", mirrored(volume)), ("half1", half1), ("half2", half2)):
-        ready.write_map(output / f"{name}.mrc", content)
+        refined = _refine(ready, start_map, radius, iterations, symmetry, seed, half_set, progress)
+    volume, (half1, half2), pixel = refined.volume.numpy(), refined.halves.numpy(), ready.pixel_size_angstrom
+    mask = mask_from_map(volume)
+    maps = {"map": volume, "map_mirror": mirrored(volume), "half1": half1, "half2": half2, "mask": mask}
+    write_maps(output, pixel, maps)
     ready.write_poses(output / "particles.star", refined.poses, refined.confidence, half_set=half_set)
-    curves = half_map_fsc(half1, half2, mask_from_map(volume), torch.Generator().manual_seed(seed))
-    pixel = ready.pixel_size_angstrom
-    resolution = resolution_at(curves.corrected, 0.143, pixel, len(volume))
-    _write_json(output / "fsc.json", {"resolution_angstrom": {"0.143": resolution}, "nyquist_angstrom": 2 * pixel})
-    console.print(f"{resolution:.1f} Å at FSC 0.143 (Nyquist {2 * pixel:.1f} Å): {output / 'map.mrc'}", markup=False)
+    resolution = write_fsc(output, (half1, half2), mask, pixel, seed)
+    if refined.history[0].mean_log_evidence <= 0:
+        console.print(f"warning: {FOREIGN_MAP}", markup=False)
+    show_resolution(resolution, pixel, output)
+
+
+def _read_start(path: Path) -> tuple[NDArray[np.float32], float]:
+    """The starting map and its pixel size in Å."""
+    values, pixel_size_angstrom = read_mrc(path)
+    if values.ndim != 3 or len(set(values.shape)) != 1:
+        raise InputError(f"{path} is not a cubic map: its shape is {values.shape}")
+    return values, pixel_size_angstrom
+
+
+def _start_radius_px(resolution_angstrom: float | None, particles: ParticleSet, frame: Frame) -> float:
+    """Fourier radius to which the starting map is used, pixels of the working box."""
+    if resolution_angstrom is None:
+        return 6.5 * frame.working_box / frame.diameter_px
+    field = particles.box * particles.pixel_size_angstrom
+    if not 0 < resolution_angstrom <= field / 2:
+        raise UsageError(
+            f"--start-resolution {resolution_angstrom:g} Å must lie between 0 and half the box, {field / 2:.0f} Å"
+        )
+    return field / resolution_angstrom
 
 
 def _refine(
     ready: _Ready,
-    start: Path,
-    start_resolution: float | None,
+    start: tuple[NDArray[np.float32], float],
+    start_radius_px: float,
     iterations: int,
     symmetry: str,
     seed: int,
@@ -175,23 +208,15 @@ def _refine(
     progress: Progress,
 ) -> refinement.Refined:
     box, pixel = ready.noisy.box, ready.pixel_size_angstrom
-    values, map_pixel = read_mrc(start)
-    if values.ndim != 3 or len(set(values.shape)) != 1:
-        raise InputError(f"{start} is not a cubic map: its shape is {values.shape}")
+    values, map_pixel = start
     volume = torch.from_numpy(resample(values, box, pixel / map_pixel))
-    radius = 6.5 * box / ready.frame.diameter_px if start_resolution is None else box * pixel / start_resolution
     settings = refinement.Settings(
         ready.frame.diameter_px,
         symmetry=symmetry,
         max_shift_px=ready.frame.max_shift_px,
         iterations=iterations,
-        start_radius_px=radius,
+        start_radius_px=start_radius_px,
         seed=seed,
     )
     volume = matched_scale(ready.noisy, volume, settings.diameter_px)
     return refinement.refine(ready.noisy, volume, half_set, settings, progress)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with writing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from clarice.abinitio.from_poses import reconstruct_from_poses
 from clarice.abinitio.half_sets import assign_half_sets
-from clarice.cli.console import console, showing_progress
+from clarice.cli.console import showing_progress
+from clarice.cli.map_files import show_resolution, write_maps
+from clarice.cli.output_folder import make_folder
 from clarice.cli.stack_options import (
     ContrastOption,
     CtfStateOption,
@@ -25,11 +26,11 @@ from clarice.cli.stack_options import (
     prepare_stack,
 )
 from clarice.core.errors import InputError
-from clarice.io.mrc import write_mrc
+from clarice.geometry.so3 import symmetry_rotations
 from clarice.io.stack import open_particles
 from clarice.metrics.masks import mask_from_map
-from clarice.metrics.shells import half_map_fsc, resolution_at
 from clarice.pipeline.frame import Frame
+from clarice.pipeline.fsc_files import write_fsc
 
 _O = typer.Option
 
@@ -53,14 +54,19 @@ def reconstruct(
     contrast: ContrastOption = None,
     ctf_state: CtfStateOption = None,
 ) -> None:
-    """Reconstruct a map by direct Fourier inversion from the angles and shifts in the table."""
+    """Reconstruct a map by direct Fourier inversion from the angles and shifts in the table.
+
+    Writes map.mrc, half1.mrc, half2.mrc, mask.mrc, and fsc.star and fsc.json of the half maps.
+    """
+    symmetry_rotations(symmetry)
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     if particles.poses is None:
         raise InputError(
             f"{stack} holds no poses (_rlnAngleRot, _rlnAngleTilt, _rlnAnglePsi): run `clarice abinitio` first"
         )
-    box = working_box or particles.box
+    box = particles.box if working_box is None else working_box
     frame = Frame.of(particles, box, diameter)
+    make_folder(output)
     with showing_progress() as progress:
         prepared = prepare_stack(particles, stack, contrast, ctf_state, box, progress)
         half_set = assign_half_sets(len(particles), seed, particles.half_set, particles.micrograph)
@@ -73,11 +79,8 @@ def reconstruct(
             symmetry,
             progress,
         )
-    output.mkdir(parents=True, exist_ok=True)
     pixel = prepared.preparation.working_pixel_size_angstrom
-    for name, volume in (("map", found.volume), ("half1", found.halves[0]), ("half2", found.halves[1])):
-        write_mrc(output / f"{name}.mrc", volume.numpy(), pixel, is_volume=True)
-    mask = mask_from_map(found.volume.numpy())
-    curves = half_map_fsc(found.halves[0], found.halves[1], mask, torch.Generator().manual_seed(seed))
-    resolution = resolution_at(curves.corrected, 0.143, pixel, box)
-    console.print(f"{resolution:.1f} Å at FSC 0.143 (Nyquist {2 * pixel:.1f} Å): {output / 'map.mrc'}", markup=False)
+    volume, (half1, half2) = found.volume.numpy(), found.halves.numpy()
+    mask = mask_from_map(volume)
+    write_maps(output, pixel, {"map": volume, "half1": half1, "half2": half2, "mask": mask})
+    show_resolution(write_fsc(output, (half1, half2), mask, pixel, seed), pixel, output)

@@ -1,6 +1,8 @@
-"""The FSC of a run's half maps, as STAR for programs and as JSON for the report."""
+"""The FSC of half maps, as STAR for programs and as JSON for the report."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,19 +11,22 @@ from numpy.typing import NDArray
 
 from clarice.io.star import write_star
 from clarice.metrics.shells import HalfMapCurves, half_map_fsc, noise_null, resolution_at, shell_frequencies
-from clarice.pipeline.work import Work
+from clarice.pipeline.durable import write_json
 
 THRESHOLDS = (0.143, 0.5)
 
 
 def write_fsc(
-    work: Work,
+    folder: Path,
     halves: tuple[NDArray[np.float32], NDArray[np.float32]],
     mask: NDArray[np.float32],
     pixel_size_angstrom: float,
     seed: int,
 ) -> float:
-    """Writes `fsc.star` and `fsc.json`; returns the resolution in Å at 0.143 of the mask-corrected curve."""
+    """Writes `fsc.star` and `fsc.json` into `folder`; returns the resolution in Å.
+
+    That is where the mask-corrected curve first falls below 0.143.
+    """
     box = mask.shape[-1]
     curves = half_map_fsc(*halves, mask, torch.Generator().manual_seed(seed))
     null = noise_null(box, torch.Generator().manual_seed(seed), mask)
@@ -29,8 +34,8 @@ def write_fsc(
     resolution = {
         str(threshold): resolution_at(curves.corrected, threshold, pixel_size_angstrom, box) for threshold in THRESHOLDS
     }
-    work.write_json(
-        "fsc.json",
+    write_json(
+        folder / "fsc.json",
         {
             "box": box,
             "pixel_size_angstrom": pixel_size_angstrom,
@@ -47,7 +52,7 @@ def write_fsc(
             "spatial_frequency_per_angstrom": frequencies.tolist(),
         },
     )
-    write_star(work.output("fsc.star"), {"fsc": _table(curves, frequencies)})
+    write_star(folder / "fsc.star", {"fsc": _table(curves, frequencies)})
     return resolution["0.143"]
 
 

@@ -39,6 +39,8 @@ def abinitio(work: Work, *, diameter_px: float, starts: int, symmetry: str, max_
         diameter_px, starts=starts, symmetry=symmetry, max_shift_px=max_shift_px, seed=seed
     )
     found = projection_matching.initial_map(chosen, settings, work.progress)
+    if not found.is_likelier_than_noise:
+        work.warn(projection_matching.NO_LIKELIER_THAN_NOISE)
     write_mrc(work.output("abinitio.mrc"), found.volume.numpy(), noisy.particles.pixel_size_angstrom, is_volume=True)
     work.write_json(
         "abinitio.json",
@@ -86,7 +88,7 @@ def refine(work: Work, *, diameter_px: float, symmetry: str, max_shift_px: float
     halves = (refined.halves[0].numpy(), refined.halves[1].numpy())
     for name, content in zip(REFINED, (volume, mirrored(volume), *halves, mask), strict=True):
         write_mrc(work.output(name), np.ascontiguousarray(content), pixel, is_volume=True)
-    resolution = write_fsc(work, halves, mask, pixel, seed)
+    resolution = write_fsc(work.output("fsc.json").parent, halves, mask, pixel, seed)
     _write_history(work, refined, noisy.box, pixel)
     _write_poses(work, rows, refined, half_set)
     work.say(f"{resolution:.1f} Å at FSC 0.143 (Nyquist {2 * pixel:.1f} Å)")
