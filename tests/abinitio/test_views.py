@@ -46,22 +46,21 @@ def test_a_cropped_map_gives_the_same_references(box: int, small: int) -> None:
 
 
 @pytest.mark.parametrize("spacing", [10.0, 20.0])
-def test_grids_of_views(spacing: float) -> None:
-    rings = FourierRings(24, (1.0, 2.0), 8)
-    sphere, half = (make(spacing, rings, 24, TURN) for make in (ViewGrid.sphere, ViewGrid.hemisphere))
-    assert len(sphere) == pytest.approx(4 * np.pi / np.deg2rad(spacing) ** 2, rel=0.02)
-    assert len(half) == pytest.approx(len(sphere) / 2, rel=0.1)
-    anywhere = so3.view_directions(so3.random_rotations(500, seeded(1)))
-    for grid, cosine in (
-        (sphere, anywhere @ so3.view_directions(sphere.rotations).T),
-        (half, np.abs(anywhere @ so3.view_directions(half.rotations).T)),
-    ):
-        assert grid.rotations.shape == (len(grid), 3, 3)
-        np.testing.assert_allclose(np.linalg.det(grid.rotations), 1)
-        np.testing.assert_allclose(so3.angle_between_deg(grid.rotations, grid.rotations), 0, atol=1e-5)
-        # Where the hemisphere ends, a direction may lie on either side of the seam.
-        worst = np.rad2deg(np.arccos(np.clip(cosine.max(axis=1), -1, 1))).max()
-        assert worst < (0.95 if grid is sphere else 1.2) * spacing
+@pytest.mark.parametrize("symmetry", ["C1", "C4", "D3", "O"])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_grids_of_views(spacing: float, symmetry: str, mirrored: bool) -> None:
+    """Every direction has a view, a copy of one, or the back of one near it, and there are no more than needed."""
+    rings, group = FourierRings.up_to(24, 5.0, 16.0), so3.symmetry_rotations(symmetry)
+    grid = ViewGrid.spread(spacing, rings, 24, TURN, group, mirrored=mirrored)
+    copies = (so3.view_directions(grid.rotations) @ group).reshape(-1, 3)
+    if mirrored:
+        copies = np.concatenate([copies, -copies])
+    anywhere = so3.view_directions(so3.random_rotations(2000, seeded(1)))
+    worst = np.rad2deg(np.arccos((anywhere @ copies.T).max(axis=1).clip(-1, 1))).max()
+    assert worst < 1.25 * spacing
+    whole = len(so3.sphere_grid_spaced(spacing)) / len(group) / (2 if mirrored else 1)
+    edge = 1.0 if len(group) == 1 else 1.0 + 6 * np.sqrt(np.pi / whole)
+    assert 0.9 * whole < len(grid) < 1.1 * edge * whole + 2
 
 
 @pytest.mark.parametrize("box", [24, 25])
@@ -69,7 +68,7 @@ def test_grids_of_views(spacing: float) -> None:
 def test_poses_on_the_grid_come_back_exactly(box: int, behind: bool) -> None:
     """Images made from blobs turned by `in_plane(α) @ [BEHIND] @ view`, and shifted."""
     volume, rings = blob_volume(box), FourierRings.up_to(box, 9.0, 16.0)
-    grid = ViewGrid.hemisphere(30.0, rings, box, TURN)
+    grid = ViewGrid.spread(30.0, rings, box, TURN, mirrored=True)
     chosen, steps = np.array([1, 4, 7, 9]), np.array([0, 3, 10, 21])
     views = BEHIND @ grid.rotations[chosen] if behind else grid.rotations[chosen]
     true = so3.in_plane(360.0 * steps / rings.n_angles) @ views
@@ -94,7 +93,7 @@ def nearest_deg(true: FloatArray, grid: ViewGrid, mirror: bool) -> FloatArray:
 def test_random_poses_are_found_within_the_grid_spacing(mirror: bool) -> None:
     box, spacing = 24, 12.0
     volume, rings = blob_volume(box), FourierRings.up_to(box, 10.0, 16.0)
-    grid = (ViewGrid.hemisphere if mirror else ViewGrid.sphere)(spacing, rings, box, TURN)
+    grid = ViewGrid.spread(spacing, rings, box, TURN, mirrored=mirror)
     true = so3.random_rotations(40, seeded(2))
     result = match(blob_projections(box, true), grid, volume, mirror)
     error = so3.angle_between_deg(grid.poses(result), true)
@@ -107,7 +106,7 @@ def test_random_poses_are_found_within_the_grid_spacing(mirror: bool) -> None:
 def test_views_sum_up_to_the_map(box: int) -> None:
     """Clean images at grid poses, half of them from behind: what the expectation step sums is the map."""
     volume, rings = 5 * blob_volume(box, width=0.6), FourierRings.up_to(box, 8.0, 16.0)
-    grid = ViewGrid.hemisphere(8.0, rings, box, TURN)
+    grid = ViewGrid.spread(8.0, rings, box, TURN, mirrored=True)
     steps = torch.randint(rings.n_angles, (len(grid),), generator=seeded(3)).numpy()
     views = np.where((np.arange(len(grid)) % 2 == 0)[:, None, None], BEHIND @ grid.rotations, grid.rotations)
     true = so3.in_plane(360.0 * steps / rings.n_angles) @ views
@@ -122,7 +121,7 @@ def test_views_sum_up_to_the_map(box: int) -> None:
 
 def test_twice_the_same_bit_for_bit() -> None:
     volume, rings = blob_volume(24), FourierRings.up_to(24, 9.0, 16.0)
-    grid = ViewGrid.hemisphere(20.0, rings, 24, TURN)
+    grid = ViewGrid.spread(20.0, rings, 24, TURN, mirrored=True)
     images = blob_projections(24, so3.random_rotations(20, seeded(4)))
 
     def everything() -> tuple[Tensor, Tensor]:

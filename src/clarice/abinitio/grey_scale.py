@@ -27,7 +27,7 @@ def matched_scale(particles: RingSource, volume: Tensor, diameter_px: float) -> 
     stack = particles.rings(rings, rows)
     weights = rings.area_weights()
     measured = stack.filtered.abs().square().mean(dim=-1) - stack.power * box**2
-    references = ViewGrid.hemisphere(30.0, rings, volume.shape[-1], np.eye(3)).references(volume)
+    references = ViewGrid.spread(30.0, rings, volume.shape[-1], np.eye(3), mirrored=True).references(volume)
     expected = stack.power.square() * references.square().mean(dim=(0, 2))
     ratio = (measured * weights).sum() / (expected * weights).sum().clamp_min(1e-30)
     return volume * torch.sqrt(ratio.clamp_min(1e-12))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from clarice.abinitio.ring_source import RingSource, Rows
-from clarice.abinitio.views import ViewGrid
+from clarice.abinitio.views import ONE_COPY, ViewGrid
 from clarice.core.parallel import ordered_map
 from clarice.core.particles import FloatArray
 from clarice.geometry import so3
@@ -40,13 +40,13 @@ class PoseSearch:
     rotations: FloatArray
     shift_centres_px: FloatArray | None
     max_shift_px: float
+    symmetry: FloatArray = field(default_factory=lambda: ONE_COPY)
 
     def grid(self, box: int) -> ViewGrid:
         """The iteration's views: turned anew each time, the same for both halves."""
         generator = torch.Generator().manual_seed(self.seed)
         turn = so3.random_rotations(1, generator)[0]
-        make = ViewGrid.sphere if self.is_local else ViewGrid.hemisphere
-        return make(self.spacing_deg, self.rings, box, turn)
+        return ViewGrid.spread(self.spacing_deg, self.rings, box, turn, self.symmetry, mirrored=not self.is_local)
 
     def empty(self) -> tuple[Tensor, Tensor]:
         count = len(self.grid(8))
@@ -70,7 +70,7 @@ class PoseSearch:
             nearest = np.argmax(so3.view_directions(self.rotations[rows]) @ cells.T, axis=1)
             rows = rows[np.argsort(nearest, kind="stable")]
             nearest = np.sort(nearest)
-            view_cosine = so3.view_directions(grid.rotations) @ cells.T
+            view_cosine = self._nearness(grid, cells)
         for start in range(0, len(rows), PARTICLES_AT_ONCE):
             some = rows[start : start + PARTICLES_AT_ONCE]
             stack = particles.rings(self.rings, some)
@@ -88,6 +88,12 @@ class PoseSearch:
                 return those, views, self._expect(part, references[views], those, mirror=False)
 
             yield from ordered_map(look_around, np.unique(cell_of).tolist())
+
+    def _nearness(self, grid: ViewGrid, cells: FloatArray) -> FloatArray:
+        """Cosine (J, c) of the angle between each view, or the nearest of its symmetric copies, and each cell."""
+        directions = so3.view_directions(grid.rotations)
+        copies = [directions @ rotation @ cells.T for rotation in self.symmetry]
+        return np.asarray(np.maximum.reduce(copies))
 
     def _expect(self, stack: RingStack, references: Tensor, rows: Rows, mirror: bool) -> Expectation:
         return expectation(stack, references, self.shifts(rows), mirror=mirror, dtype=fast_dtype())

@@ -46,6 +46,8 @@ SHAPE, DETAIL = Phase(4.0, 10, 300, 15.0, 2.0), Phase(5.3, 5, 500, 12.0, 1.0)
 FINISH = Phase(6.5, 2, 1200, 10.0, 1.0)
 # Share of the starts that go on from shape to detail.
 SURVIVORS = 0.5
+# What a particle must gain in log-likelihood under a map; maps of pure noise fade away and gain 0.00.
+LEAST_GAIN = 0.05
 NO_LIKELIER_THAN_NOISE = (
     "particles held out are no likelier under the first map than under pure noise: "
     "the map is not to be trusted, whatever its half maps agree on"
@@ -89,7 +91,7 @@ class InitialMap:
     @property
     def is_likelier_than_noise(self) -> bool:
         """Whether the chosen start explains particles it has not seen; no map made of pure noise does."""
-        return self.starts[self.chosen].log_likelihood > 0
+        return self.starts[self.chosen].log_likelihood > LEAST_GAIN
 
 
 def initial_map(particles: RingSource, settings: Settings, progress: Progress = silent) -> InitialMap:
@@ -174,7 +176,7 @@ class _Climb:
         """Expectation step of `rows` on a randomly turned grid, so that no grid direction is favoured for long."""
         rings = self.rings(phase)
         turn = so3.random_rotations(1, self.generator)[0]
-        grid = ViewGrid.hemisphere(phase.spacing_deg, rings, self.volume_box, turn)
+        grid = ViewGrid.spread(phase.spacing_deg, rings, self.volume_box, turn, self.symmetry, mirrored=True)
         stack = self.particles.rings(rings, rows)
         result = expectation(
             stack,

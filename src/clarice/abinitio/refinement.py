@@ -193,6 +193,7 @@ def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: 
     rings = FourierRings.up_to(box, min(radius, box / 2 - 1), settings.diameter_px)
     told_apart_deg = np.rad2deg(box / settings.diameter_px / rings.radii[-1])
     spacing = max(ANGLE_SHARE * float(told_apart_deg), FINEST_SPACING_DEG if index else GLOBAL_SPACING_DEG)
+    symmetry = so3.symmetry_rotations(settings.symmetry)
     search = PoseSearch(
         rings,
         spacing,
@@ -201,8 +202,8 @@ def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: 
         rotations=state.rotations,
         shift_centres_px=state.shifts_px if index > 0 else None,
         max_shift_px=settings.max_shift_px,
+        symmetry=symmetry,
     )
-    symmetry = so3.symmetry_rotations(settings.symmetry)
     sums: list[SliceSums] = []
     evidence: list[Tensor] = []
     rotations, shifts, confidence = state.rotations.copy(), state.shifts_px.copy(), state.confidence.copy()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clarice.abinitio.reconstruct import SliceSums
+from clarice.core.parallel import ordered_map
 from clarice.core.particles import FloatArray
 from clarice.geometry import so3
 from clarice.geometry.expectation import Expectation
@@ -18,6 +21,23 @@ from clarice.geometry.slices import slice_frequencies
 
 # A view seen from behind is its mirror image, y → −y, which is a half turn about x in the view's frame.
 BEHIND = np.diag([1.0, -1.0, -1.0])
+ONE_COPY = np.eye(3)[None]
+SAMPLES_AT_ONCE = 2**20
+# No symmetry axis: of a view's copies, the one nearest to it stands for all.
+REPRESENTATIVE_AXIS = np.array([0.2236, 0.3708, 0.9014])
+
+
+def in_asymmetric_unit(
+    directions: FloatArray, symmetry: FloatArray, *, mirrored: bool, margin: float = 0.0
+) -> NDArray[np.bool_]:
+    """Whether each direction (n, 3) stands for its copies under the point group (g, 3, 3), (n,).
+
+    With `mirrored`, opposite directions are copies as well. Directions within `margin` (radians) of the unit's edge
+    are kept too, so that no view near it is further than a grid step from a kept one.
+    """
+    heights = np.einsum("ni,gij,j->gn", directions, symmetry, REPRESENTATIVE_AXIS)
+    heights = np.abs(heights) if mirrored else heights
+    return np.asarray(directions @ REPRESENTATIVE_AXIS >= heights.max(axis=0) - margin - 1e-12)
 
 
 @dataclass(frozen=True)
@@ -33,15 +53,24 @@ class ViewGrid:
     volume_box: int
 
     @classmethod
-    def hemisphere(cls, spacing_deg: float, rings: FourierRings, volume_box: int, turn: FloatArray) -> ViewGrid:
-        """Views about `spacing_deg` apart on half the sphere, turned by `turn` (3, 3); mirrors give the other half."""
-        views = so3.view_rotations(so3.sphere_grid_spaced(spacing_deg)) @ turn
-        return cls(views[so3.view_directions(views)[:, 2] >= 0], rings, volume_box)
+    def spread(
+        cls,
+        spacing_deg: float,
+        rings: FourierRings,
+        volume_box: int,
+        turn: FloatArray,
+        symmetry: FloatArray = ONE_COPY,
+        *,
+        mirrored: bool = False,
+    ) -> ViewGrid:
+        """Views about `spacing_deg` apart, turned by `turn` (3, 3), over one asymmetric unit of the point group.
 
-    @classmethod
-    def sphere(cls, spacing_deg: float, rings: FourierRings, volume_box: int, turn: FloatArray) -> ViewGrid:
-        """Views about `spacing_deg` apart on the whole sphere, turned by `turn` (3, 3)."""
-        return cls(so3.view_rotations(so3.sphere_grid_spaced(spacing_deg)) @ turn, rings, volume_box)
+        With `mirrored`, views and their mirror images together cover it, so half of the directions are enough.
+        """
+        views = so3.view_rotations(so3.sphere_grid_spaced(spacing_deg)) @ turn
+        margin = 0.5 * np.deg2rad(spacing_deg) if len(symmetry) > 1 else 0.0
+        inside = in_asymmetric_unit(so3.view_directions(views), symmetry, mirrored=mirrored, margin=margin)
+        return cls(views[inside], rings, volume_box)
 
     def __len__(self) -> int:
         return len(self.rotations)
@@ -51,20 +80,39 @@ class ViewGrid:
         points = self.rings.frequencies() * (self.rings.box / self.volume_box)
         return slice_frequencies(self.rotations, points[:, 0], points[:, 1]).reshape(-1, 3)
 
+    def blocks(self) -> Iterator[tuple[slice, ViewGrid]]:
+        """The grid a few views at a time, so that the sample points of fine grids are never all in memory."""
+        step = max(1, SAMPLES_AT_ONCE // (self.rings.count * self.rings.n_angles // 2))
+        for start in range(0, len(self), step):
+            part = slice(start, start + step)
+            yield part, replace(self, rotations=self.rotations[part])
+
     def references(self, volume: Tensor) -> Tensor:
         """Hartley rings (J, R, T) of the map's projections."""
-        values = fourier_at(volume, self.frequencies())
-        return hartley(values.view(len(self), self.rings.count, -1))
+        result = torch.empty((len(self), self.rings.count, self.rings.n_angles))
+        for part, block in self.blocks():
+            values = fourier_at(volume, block.frequencies())
+            result[part] = hartley(values.view(len(block), self.rings.count, -1))
+        return result
 
     def sums(self, numerator: Tensor, denominator: Tensor, symmetry: FloatArray) -> SliceSums:
         """What the view averages of an expectation step say about the map, under every rotation of the point group."""
         weights = self.rings.area_weights()[:, None]
-        values = (from_hartley(numerator) * weights).reshape(-1)
-        densities = (denominator[..., None] * weights).expand(-1, -1, self.rings.n_angles // 2).reshape(-1)
-        points = self.frequencies()
-        copies = [points @ torch.as_tensor(g, dtype=points.dtype) for g in symmetry]
-        count = len(copies)
-        return SliceSums.of(torch.cat(copies), values.repeat(count), densities.repeat(count), self.volume_box)
+        half = self.rings.n_angles // 2
+
+        def of_block(item: tuple[slice, ViewGrid]) -> SliceSums:
+            part, block = item
+            points = block.frequencies()
+            values = (from_hartley(numerator[part]) * weights).reshape(-1)
+            densities = (denominator[part][..., None] * weights).expand(-1, -1, half).reshape(-1)
+            copies = [
+                SliceSums.of(points @ torch.as_tensor(g, dtype=points.dtype), values, densities, self.volume_box)
+                for g in symmetry
+            ]
+            return sum(copies[1:], copies[0])
+
+        first, *others = ordered_map(of_block, self.blocks())
+        return sum(others, first)
 
     def poses(self, result: Expectation) -> FloatArray:
         """Most probable rotation (n, 3, 3) of each image."""
