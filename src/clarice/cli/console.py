@@ -41,12 +41,15 @@ def _bars() -> Iterator[Progress]:
 
 def _lines() -> Progress:
     started: dict[str, float] = {}
+    reached: dict[str, int] = {}
     last_shown = 0.0
 
     def progress(label: str, done: int, total: int) -> None:
         nonlocal last_shown
         now = time.monotonic()
-        started.setdefault(label, now)
+        if done < reached.get(label, done + 1):  # a label's first call, or the same work begun anew
+            started[label] = now
+        reached[label] = done
         if done < total and now - last_shown < 10:
             return
         last_shown = now
