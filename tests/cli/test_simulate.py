@@ -85,15 +85,11 @@ def test_the_same_command_writes_the_same_bytes(tmp_path: Path) -> None:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
-def test_large_sets_go_through_files_and_leave_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_sets_go_through_files_and_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("-o", str(tmp_path / "a"), *OPTIONS)
     monkeypatch.setattr(command, "_IN_MEMORY_BYTES", 0)
     run("-o", str(tmp_path / "b"), *OPTIONS)
-    assert (tmp_path / "a" / "particles.mrcs").read_bytes() == (
-        tmp_path / "b" / "particles.mrcs"
-    ).read_bytes()
+    assert (tmp_path / "a" / "particles.mrcs").read_bytes() == (tmp_path / "b" / "particles.mrcs").read_bytes()
     assert len(list((tmp_path / "b").iterdir())) == 6
 
 
@@ -127,9 +123,7 @@ def test_a_map_can_be_the_specimen(tmp_path: Path) -> None:
         (["--ctf-table", "none.npz"], InputError, "none.npz"),
     ],
 )
-def test_refusals_name_what_to_mend(
-    tmp_path: Path, arguments: list[str], error: type[ClariceError], word: str
-) -> None:
+def test_refusals_name_what_to_mend(tmp_path: Path, arguments: list[str], error: type[ClariceError], word: str) -> None:
     with pytest.raises(error, match=word):
         run("-o", str(tmp_path / "out"), "--particles", "3", "--box", "16", *arguments)
     assert not list(tmp_path.glob("out/*"))

@@ -238,9 +238,7 @@ def parameters_with_defaults() -> list[tuple[str, str, ast.expr | None]]:
                 found += [(f"{path.name}:{node.lineno}", each.arg, default) for each, default in pairs]
             elif isinstance(node, ast.ClassDef):
                 fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
-                found += [
-                    (f"{path.name}:{item.lineno}", ast.unparse(item.target), item.value) for item in fields
-                ]
+                found += [(f"{path.name}:{item.lineno}", ast.unparse(item.target), item.value) for item in fields]
     return found
 
 

@@ -17,11 +17,7 @@ INPUT_PAGE = (ROOT / "docs" / "input-data.md").read_text(encoding="utf-8")
 
 def strings_in(module: str) -> set[str]:
     tree = ast.parse((ROOT / "src" / "clarice" / module).read_text(encoding="utf-8"))
-    return {
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,7 @@ FORBIDDEN = {
     "an absolute path of somebody's machine": re.compile(
         r"(?<![\w.~/<-])/(?:home|root|opt|work|mnt|Users|scratch)/[\w.]"
     ),
-    "where packages come from": re.compile(
-        r"(?:extra-)?index[-_]url|find[-_]links|trusted[-_]host", re.IGNORECASE
-    ),
+    "where packages come from": re.compile(r"(?:extra-)?index[-_]url|find[-_]links|trusted[-_]host", re.IGNORECASE),
     "a name and password in an address": re.compile(r"://[^\s/\"'@]+:[^\s/\"'@]+@"),
     "a private key or token": re.compile(r"BEGIN [A-Z ]*PRIVATE KEY|\bgh[ps]_[A-Za-z0-9]{20,}"),
 }
@@ -24,9 +22,7 @@ FORBIDDEN = {
 
 def tracked_files() -> list[Path]:
     try:
-        listed = subprocess.run(
-            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("not a git checkout")
     return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
@@ -42,9 +38,7 @@ def test_no_tracked_file_tells(what: str) -> None:
             lines = path.read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError:
             continue
-        told += [
-            f"{path.relative_to(ROOT)}:{n}" for n, line in enumerate(lines, 1) if FORBIDDEN[what].search(line)
-        ]
+        told += [f"{path.relative_to(ROOT)}:{n}" for n, line in enumerate(lines, 1) if FORBIDDEN[what].search(line)]
     assert told == []
 
 

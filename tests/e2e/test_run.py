@@ -62,9 +62,7 @@ def test_particles_keep_rows_order_and_columns(finished_run: Path, small_data: P
     assert set(before.columns) <= set(after.columns)
     sections = [names["rlnImageName"].str.partition("@")[0].tolist() for names in (before, after)]
     assert sections[0] == sections[1]
-    assert {"rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnRandomSubset"} <= set(
-        after.columns
-    )
+    assert {"rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnRandomSubset"} <= set(after.columns)
 
 
 def test_same_command_again_skips_every_stage(clarice: Clarice, finished_run: Path, small_data: Path) -> None:

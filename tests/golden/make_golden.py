@@ -37,9 +37,7 @@ def make_map(seed: int = 7, atoms: int = 60) -> NDArray[np.float32]:
 def make_parameters(seed: int = 11) -> dict[str, NDArray[Any]]:
     """Euler angles (n, 3), origins in Å (n, 2), and astigmatic defocus with phase shift (n, 4)."""
     rng = np.random.default_rng(seed)
-    euler = np.stack(
-        [rng.uniform(-180, 180, COUNT), rng.uniform(0, 180, COUNT), rng.uniform(-180, 180, COUNT)], axis=1
-    )
+    euler = np.stack([rng.uniform(-180, 180, COUNT), rng.uniform(0, 180, COUNT), rng.uniform(-180, 180, COUNT)], axis=1)
     defocus_v = rng.uniform(6000, 15000, COUNT)
     defocus_u = defocus_v + rng.uniform(500, 6000, COUNT)
     angle, phase = rng.uniform(0, 180, COUNT), np.where(np.arange(COUNT) % 3 == 0, 60.0, 0.0)

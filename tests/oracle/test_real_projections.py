@@ -30,9 +30,7 @@ def read_poses(path: Path, pixel_size: float) -> tuple[FloatArray, FloatArray]:
     return euler_to_matrix(euler), shifts
 
 
-def common_line_correlations(
-    images: NDArray[np.float32], rotations: FloatArray, shifts_px: FloatArray
-) -> FloatArray:
+def common_line_correlations(images: NDArray[np.float32], rotations: FloatArray, shifts_px: FloatArray) -> FloatArray:
     """Correlation of the Fourier line that each pair of views shares, up to half the Nyquist frequency."""
     box = images.shape[-1]
     radii = np.arange(2, box // 4) / box

@@ -40,9 +40,7 @@ def golden_maker() -> ModuleType:
 
 
 def correlations(ours: torch.Tensor, theirs: np.ndarray) -> np.ndarray:
-    return np.array(
-        [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(ours.numpy(), theirs, strict=True)]
-    )
+    return np.array([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(ours.numpy(), theirs, strict=True)])
 
 
 def test_angles_shifts_and_ctf_agree_for_a_protein(golden_maker: ModuleType) -> None:
@@ -82,9 +80,7 @@ def test_the_golden_file_is_what_relion_makes_today(golden_maker: ModuleType) ->
         assert correlations(torch.from_numpy(theirs), golden["ctf"].astype(np.float64)).min() > 0.9999
 
 
-@pytest.mark.skipif(
-    shutil.which("relion_reconstruct") is None, reason="relion_reconstruct is not on the path"
-)
+@pytest.mark.skipif(shutil.which("relion_reconstruct") is None, reason="relion_reconstruct is not on the path")
 def test_relion_reconstructs_the_map_from_our_files(tmp_path: Path) -> None:
     settings = SimulationSettings(particles=400, box=32, seed=9, snr=1.0)
     simulated = simulate(make_molecule(12, mass_kda=150), settings)

@@ -62,9 +62,7 @@ def test_mmcif_pdb_and_gzip_in_gzip_read_alike(tmp_path: Path) -> None:
     twice.write_bytes(gzip.compress(gzip.compress(cif.read_bytes())))
     expected = read_structure(pdb)
     for path in (cif, twice):
-        np.testing.assert_allclose(
-            read_structure(path).positions_angstrom, expected.positions_angstrom, atol=1e-3
-        )
+        np.testing.assert_allclose(read_structure(path).positions_angstrom, expected.positions_angstrom, atol=1e-3)
 
 
 def test_a_lone_alpha_carbon_scatters_like_its_residue(tmp_path: Path) -> None:

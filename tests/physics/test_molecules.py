@@ -61,9 +61,7 @@ def test_pseudo_atoms_do_not_pile_up() -> None:
     nearest = cKDTree(atoms.positions_angstrom).query(atoms.positions_angstrom, k=2)[0][:, 1]
     assert np.quantile(nearest, 0.01) > 0.4
     # A protein packs a residue into 134 Å³, with three pseudo-atoms each: some 20 within 7 Å, never hundreds.
-    within = cKDTree(atoms.positions_angstrom).query_ball_point(
-        atoms.positions_angstrom, 7.0, return_length=True
-    )
+    within = cKDTree(atoms.positions_angstrom).query_ball_point(atoms.positions_angstrom, 7.0, return_length=True)
     assert 15 < np.median(within) < 60
     assert np.max(within) < 100
 
@@ -76,9 +74,7 @@ def test_shapes_look_their_part() -> None:
     assert extents["compact"][0] / extents["compact"][2] < 1.8
     assert extents["ring"][1] / extents["ring"][2] > 1.4  # flat
     for name, inside in (("ring", True), ("hollow", True), ("compact", False)):
-        radius = np.linalg.norm(
-            make_molecule(8, mass_kda=500, shape=options[name]).positions_angstrom, axis=1
-        )
+        radius = np.linalg.norm(make_molecule(8, mass_kda=500, shape=options[name]).positions_angstrom, axis=1)
         assert (np.mean(radius < 15) < 0.005) == inside, name
 
 

@@ -113,9 +113,7 @@ def test_no_rotations_give_no_images() -> None:
     assert project_atoms(make_atoms(5), np.empty((0, 3, 3)), 16, 2.0).shape == (0, 16, 16)
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "pixel"), [(32, 32, 2.0), (32, 21, 3.0), (33, 40, 1.6), (32, 64, 2.0)]
-)
+@pytest.mark.parametrize(("old", "new", "pixel"), [(32, 32, 2.0), (32, 21, 3.0), (33, 40, 1.6), (32, 64, 2.0)])
 def test_resampling_a_volume_gives_the_volume_of_that_grid(old: int, new: int, pixel: float) -> None:
     atoms = make_atoms(40, spread=5.0)
     atoms = Atoms(atoms.positions_angstrom, atoms.atomic_number, atoms.b_factor + 900, atoms.weight)

@@ -29,9 +29,7 @@ from clarice.physics.simulate import (
 
 def make_atoms(count: int = 150) -> Atoms:
     rng = np.random.default_rng(6)
-    return Atoms.of(
-        rng.uniform(-25, 25, (count, 3)), rng.choice([6, 7, 8], count), np.full(count, 600.0)
-    ).centred()
+    return Atoms.of(rng.uniform(-25, 25, (count, 3)), rng.choice([6, 7, 8], count), np.full(count, 600.0)).centred()
 
 
 SETTINGS = SimulationSettings(particles=24, box=32, seed=5, snr=0.2, max_shift_px=2.0)
@@ -92,9 +90,7 @@ def test_poisson_counts_have_mean_one_and_the_stated_snr() -> None:
     assert float(counts.mean()) == pytest.approx(1.0 + float(noiseless.images.mean()), abs=0.01)
     assert float(counts.mean()) == pytest.approx(1.0, abs=0.05)
     residual = counts - 1 - noiseless.images
-    assert float(np.mean(noiseless.images.astype(float) ** 2) / residual.var()) == pytest.approx(
-        0.05, rel=0.06
-    )
+    assert float(np.mean(noiseless.images.astype(float) ** 2) / residual.var()) == pytest.approx(0.05, rel=0.06)
 
 
 def test_the_same_seed_gives_the_same_set_and_another_seed_another() -> None:
@@ -106,9 +102,7 @@ def test_the_same_seed_gives_the_same_set_and_another_seed_another() -> None:
 
 def test_other_settings_leave_the_poses_and_defoci_as_they_were() -> None:
     poses = draw_poses(SETTINGS)
-    np.testing.assert_array_equal(
-        poses.rotations, draw_poses(replace(SETTINGS, snr=1.0, noise="poisson")).rotations
-    )
+    np.testing.assert_array_equal(poses.rotations, draw_poses(replace(SETTINGS, snr=1.0, noise="poisson")).rotations)
     optics, _ = draw_optics(SETTINGS)
     again, _ = draw_optics(replace(SETTINGS, max_shift_px=0.0))
     np.testing.assert_array_equal(optics.defocus_u_angstrom, again.defocus_u_angstrom)

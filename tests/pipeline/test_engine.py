@@ -97,9 +97,7 @@ def test_damaged_output_is_made_again(tmp_path: Path, source: Path, damage: str)
     assert results(folder) == whole
 
 
-def test_another_version_of_the_package_reruns(
-    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_version_of_the_package_reruns(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_stages(tmp_path / "run", toy_stages(source))
     monkeypatch.setattr(engine, "__version__", "999")
     assert run_stages(tmp_path / "run", toy_stages(source)) == ALL_DONE

@@ -77,9 +77,7 @@ def test_killed_before_any_operation_on_the_disk(
     assert operation > 50
 
 
-def test_killed_again_and_again_in_one_folder(
-    tmp_path: Path, source: Path, undisturbed: dict[str, bytes]
-) -> None:
+def test_killed_again_and_again_in_one_folder(tmp_path: Path, source: Path, undisturbed: dict[str, bytes]) -> None:
     folder = tmp_path / "run"
     choose = random.Random(3)
     for _ in range(10):

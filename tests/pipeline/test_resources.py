@@ -20,9 +20,7 @@ def test_hardware_names_the_machine() -> None:
     assert facts["memory_gb"] == pytest.approx(psutil.virtual_memory().total / 1024**3, abs=0.1)
 
 
-def test_memory_within_reach_includes_what_the_process_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_within_reach_includes_what_the_process_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held_mb = psutil.Process().memory_info().rss / 2**20
     assert held_mb < memory_within_reach_mb() <= psutil.virtual_memory().total / 2**20 + held_mb
     (tmp_path / "max").write_text(str(500 * 2**20))

@@ -163,9 +163,7 @@ def test_temporary_files_of_a_killed_run_are_cleared(tmp_path: Path) -> None:
 
 def test_record_survives_writing_and_reading(tmp_path: Path) -> None:
     record = RunRecord(command="run é", arguments={"x": [1, None]}, seed=None, hardware={"cpu": "Ω"})
-    record.put(
-        StageRecord("denoise", "done", "2026", "abc", {"method": "wiener"}, 1.5, 99.0, ["a"], {"a": "1"})
-    )
+    record.put(StageRecord("denoise", "done", "2026", "abc", {"method": "wiener"}, 1.5, 99.0, ["a"], {"a": "1"}))
     record.save(tmp_path)
     assert read_record(tmp_path) == record
     assert record.peak_memory_mb == 99.0

@@ -33,9 +33,7 @@ def backbone(rng: np.random.Generator) -> NDArray[np.float64]:
         other = np.cross(axis, side)
         for step in range(26):
             turn = np.deg2rad(100 * step)
-            points.append(
-                start + axis * (step - 13) * 0.33 + 0.55 * (side * np.cos(turn) + other * np.sin(turn))
-            )
+            points.append(start + axis * (step - 13) * 0.33 + 0.55 * (side * np.cos(turn) + other * np.sin(turn)))
     placed = np.array(points)
     return placed - placed.mean(axis=0)
 
@@ -84,9 +82,7 @@ def _write_images(
     write_mrc(folder / "classes.mrcs", averages.astype(np.float32), PIXEL_ANGSTROM, is_volume=False)
 
 
-def _write_tables(
-    folder: Path, names: list[str], euler: NDArray[np.float64], rng: np.random.Generator
-) -> None:
+def _write_tables(folder: Path, names: list[str], euler: NDArray[np.float64], rng: np.random.Generator) -> None:
     optics = pd.DataFrame(
         {
             "rlnOpticsGroup": ["1"],
@@ -131,17 +127,13 @@ def _write_maps(folder: Path, volume: NDArray[np.float32], rng: np.random.Genera
     noisy = (volume + rng.normal(0, 0.02 * volume.max(), volume.shape)).astype(np.float32)
     noisy = gaussian_filter(noisy, 0.4)
     write_mrc(folder / "map.mrc", noisy, PIXEL_ANGSTROM, is_volume=True)
-    write_mrc(
-        folder / "map_mirror.mrc", np.ascontiguousarray(noisy[:, :, ::-1]), PIXEL_ANGSTROM, is_volume=True
-    )
+    write_mrc(folder / "map_mirror.mrc", np.ascontiguousarray(noisy[:, :, ::-1]), PIXEL_ANGSTROM, is_volume=True)
     shells = BOX // 2 + 1
     frequency = np.arange(shells) / (BOX * PIXEL_ANGSTROM)
     scatter = rng.normal(0, 0.012, (3, shells)) * np.linspace(0, 1.6, shells)
     masked = 1 / (1 + np.exp((np.arange(shells) - 17.0) / 1.5)) + scatter[0]
     unmasked = 1 / (1 + np.exp((np.arange(shells) - 14.2) / 1.7)) + scatter[1]
-    randomised = np.where(
-        np.arange(shells) < 11, masked, 0.14 * np.exp(-(np.arange(shells) - 11) / 9) + scatter[2]
-    )
+    randomised = np.where(np.arange(shells) < 11, masked, 0.14 * np.exp(-(np.arange(shells) - 11) / 9) + scatter[2])
     corrected = np.where(np.arange(shells) < 13, masked, (masked - randomised) / (1 - randomised))
     curves = {"unmasked": unmasked, "masked": masked, "phase_randomised": randomised, "corrected": corrected}
     _write_json(

@@ -16,9 +16,7 @@ from PIL import Image
 from clarice.report.page import write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="Chromium is not installed: the page was not looked at"
-)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: the page was not looked at")
 
 FLAGS = (
     "--headless",
@@ -58,12 +56,8 @@ def page(finished_run: Path) -> Path:
 def test_controls_work_and_nothing_overflows(page: Path, tmp_path: Path, width: int) -> None:
     watched = page.read_text(encoding="utf-8").replace("<head>", "<head>" + RECORDER, 1)
     probe = tmp_path / "probe.html"
-    probe.write_text(
-        PROBE.replace("WIDTH", str(width)).replace("PAGE", html.escape(watched)), encoding="utf-8"
-    )
-    dumped = chromium(
-        tmp_path / "profile", f"--window-size={max(width, 600)},1000", "--dump-dom", probe.as_uri()
-    )
+    probe.write_text(PROBE.replace("WIDTH", str(width)).replace("PAGE", html.escape(watched)), encoding="utf-8")
+    dumped = chromium(tmp_path / "profile", f"--window-size={max(width, 600)},1000", "--dump-dom", probe.as_uri())
     match = re.search(r'<pre id="found">(.*?)</pre>', dumped, re.DOTALL)
     assert match is not None
     assert match[1], "the page's scripts did not come to their end"

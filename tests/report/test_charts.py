@@ -78,7 +78,5 @@ def test_a_histogram_counts_everyone() -> None:
 
 def test_words_are_escaped() -> None:
     series = [Series("<s>", np.array([0.0, 1.0]), np.array([0.0, 1.0]), "role-a")]
-    chart = line_chart(
-        "<t>", "<c>", series, Axis("<x>", 0, 1, (0, 1)), Axis("<y>", 0, 1, (0, 1)), [Level(0.5, "<l>")]
-    )
+    chart = line_chart("<t>", "<c>", series, Axis("<x>", 0, 1, (0, 1)), Axis("<y>", 0, 1, (0, 1)), [Level(0.5, "<l>")])
     assert not re.search(r"<[stcxyl]>", chart.svg)

@@ -90,9 +90,7 @@ def test_a_finished_run_fills_every_section(finished_run: Path) -> None:
 
 def test_warnings_come_before_everything_but_the_verdict(finished_run: Path) -> None:
     text = document(finished_run).text
-    assert (
-        text.index("they may be picked twice") < text.index("Particles kept") < text.index("Each pair shows")
-    )
+    assert text.index("they may be picked twice") < text.index("Particles kept") < text.index("Each pair shows")
     assert text.index("agree to") < text.index("they may be picked twice")
 
 

@@ -59,9 +59,7 @@ def test_opposite_views_count_alike(even_views: np.ndarray) -> None:
     assert coverage(half) == coverage(-half)
 
 
-@pytest.mark.parametrize(
-    ("rot", "tilt"), [(0.0, 90.0), (90.0, 90.0), (-90.0, 90.0), (0.0, 45.0), (60.0, 130.0)]
-)
+@pytest.mark.parametrize(("rot", "tilt"), [(0.0, 90.0), (90.0, 90.0), (-90.0, 90.0), (0.0, 45.0), (60.0, 130.0)])
 def test_the_bright_spot_lies_where_the_views_point(rot: float, tilt: float) -> None:
     chart = orientation_map(view_directions(np.full(200, rot), np.full(200, tilt)))
     coded = re.search(r"base64,([^\"]+)", chart.svg)

@@ -12,9 +12,7 @@ from clarice.report.folder import Volume
 from clarice.report.surface import VIEWER_EDGE, central_slices, projections, starting_level, surface
 
 
-def ball(
-    box: int, radius: float, centre: tuple[float, float, float] = (0, 0, 0), noise: float = 0.02
-) -> np.ndarray:
+def ball(box: int, radius: float, centre: tuple[float, float, float] = (0, 0, 0), noise: float = 0.02) -> np.ndarray:
     """A soft ball, `centre` (z, y, x) from the middle, in noise."""
     z, y, x = np.mgrid[:box, :box, :box] - box // 2
     inside = (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2 <= radius**2

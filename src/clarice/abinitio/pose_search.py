@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -20,7 +21,7 @@ from clarice.geometry.polar import FourierRings
 
 # Trial shifts lie this share of the finest ring's wavelength apart.
 SHIFT_SHARE = 0.3
-FIRST_SHIFT_STEP_PX = 2.0
+COARSEST_SHIFT_STEP_PX = 2.0
 # Local searches reach this many grid steps from the last view, and their cells a little further.
 LOCAL_REACH, CELL_OVERLAP = 3.0, 1.6
 PARTICLES_AT_ONCE = 2000
@@ -54,9 +55,10 @@ class PoseSearch:
 
     def shifts(self, rows: Rows) -> Tensor:
         """Trial shifts (S, 2) on the first iteration; (b, S, 2) around each particle's own afterwards."""
-        if self.shift_centres_px is None:
-            return shift_grid(self.max_shift_px, FIRST_SHIFT_STEP_PX)
         step = SHIFT_SHARE * self.rings.box / self.rings.radii[-1]
+        if self.shift_centres_px is None:
+            steps = max(1, math.ceil(self.max_shift_px / min(step, COARSEST_SHIFT_STEP_PX)))
+            return shift_grid(self.max_shift_px, self.max_shift_px / steps or 1.0)
         centres = torch.from_numpy(self.shift_centres_px[rows]).float()
         return centres[:, None, :] + shift_grid(step, step)
 

@@ -98,9 +98,7 @@ class _Plot:
         self.parts: list[str] = []
 
     def x(self, value: float) -> float:
-        return self.left + (value - self.x_axis.low) / (self.x_axis.high - self.x_axis.low) * (
-            self.right - self.left
-        )
+        return self.left + (value - self.x_axis.low) / (self.x_axis.high - self.x_axis.low) * (self.right - self.left)
 
     def y(self, value: float) -> float:
         share = (value - self.y_axis.low) / (self.y_axis.high - self.y_axis.low)
@@ -216,15 +214,11 @@ def histogram(title: str, caption: str, values: FloatArray, x_label: str, bins: 
     """How many particles fall in each of about `bins` equal steps of `values` (n,)."""
     axis = Axis.spanning(x_label, values)
     counts, edges = np.histogram(values, bins=bins, range=(axis.low, axis.high))
-    plot = _Plot(
-        360.0, 240.0, axis, Axis.spanning("particles", counts.astype(np.float64), from_zero=True, count=4)
-    )
+    plot = _Plot(360.0, 240.0, axis, Axis.spanning("particles", counts.astype(np.float64), from_zero=True, count=4))
     plot.axes()
     for low, high, size in zip(edges[:-1], edges[1:], counts, strict=True):
         top, width = plot.y(float(size)), max(plot.x(high) - plot.x(low) - 1, 0.5)
-        place = (
-            f'x="{plot.x(low) + 0.5:.1f}" y="{top:.1f}" width="{width:.1f}" height="{plot.bottom - top:.1f}"'
-        )
+        place = f'x="{plot.x(low) + 0.5:.1f}" y="{top:.1f}" width="{width:.1f}" height="{plot.bottom - top:.1f}"'
         words = f"{low:.5g} to {high:.5g}: {size:,} particles"
         plot.parts.append(f'<rect class="bar" {place}><title>{words}</title></rect>')
     return Chart(title, caption, Markup(plot.svg(f"{title}. {caption}", "")))

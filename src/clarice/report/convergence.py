@@ -95,14 +95,10 @@ def _refinement_chart(iterations: list[dict[str, Any]]) -> Chart | None:
     if not reached:
         return None
     x, y = np.array([i for i, _ in reached]), np.array([value for _, value in reached])
-    caption = (
-        f"From {angstrom(y[0])} to {angstrom(y[-1])} in {len(iterations)} iterations (half maps, FSC 0.143)."
-    )
+    caption = f"From {angstrom(y[0])} to {angstrom(y[-1])} in {len(iterations)} iterations (half maps, FSC 0.143)."
     series = Series("resolution", x, y, "role-a", points=len(x) <= 40)
     x_axis = Axis.spanning("iteration", np.append(x, x[0] - 1 if len(x) == 1 else x[0]))
-    return line_chart(
-        "Refinement", caption, [series], x_axis, Axis.spanning("resolution (Å)", y, from_zero=True)
-    )
+    return line_chart("Refinement", caption, [series], x_axis, Axis.spanning("resolution (Å)", y, from_zero=True))
 
 
 def pose_summary(run: RunFiles) -> PoseSummary | None:
@@ -116,9 +112,7 @@ def pose_summary(run: RunFiles) -> PoseSummary | None:
     shift_x, shift_y = column(table, "rlnOriginXAngst"), column(table, "rlnOriginYAngst")
     if shift_x is not None and shift_y is not None:
         length = np.hypot(shift_x, shift_y)
-        words = (
-            f"Distance from the box centre; median {np.median(length):.1f} Å, largest {length.max():.1f} Å."
-        )
+        words = f"Distance from the box centre; median {np.median(length):.1f} Å, largest {length.max():.1f} Å."
         charts.append(histogram("Shifts", words, length, "shift (Å)"))
     confidence = _confidence(run)
     if confidence is not None:

@@ -43,9 +43,7 @@ class RunFiles:
 
     def __init__(self, path: Path) -> None:
         if not path.is_dir():
-            raise InputError(
-                f"{path}: there is no such folder; give the folder that `clarice run … -o` wrote"
-            )
+            raise InputError(f"{path}: there is no such folder; give the folder that `clarice run … -o` wrote")
         if not any((path / name).exists() for name in RUN_FILES):
             raise InputError(
                 f"{path}: is not a run folder (it has no run.json); give the folder `clarice run … -o` wrote"
@@ -127,9 +125,7 @@ class RunFiles:
 
     def _note(self, name: str, error: Exception) -> None:
         if all(noted != name for noted, _ in self.problems):
-            self.problems.append(
-                (name, f"{name} cannot be read ({error}); its part of this page is left out")
-            )
+            self.problems.append((name, f"{name} cannot be read ({error}); its part of this page is left out"))
 
 
 def column(table: pd.DataFrame | None, name: str) -> FloatArray | None:

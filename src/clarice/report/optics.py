@@ -52,9 +52,7 @@ def _charts(defocus_u: np.ndarray | None, defocus_v: np.ndarray | None) -> tuple
     defocus_v = defocus_u if defocus_v is None else defocus_v
     mean = (defocus_u + defocus_v) / 2 / ANGSTROM_PER_MICROMETRE
     astigmatism = np.abs(defocus_u - defocus_v)
-    spread = (
-        f"{mean.min():.2f} to {mean.max():.2f} µm, median {np.median(mean):.2f} µm (positive is underfocus)."
-    )
+    spread = f"{mean.min():.2f} to {mean.max():.2f} µm, median {np.median(mean):.2f} µm (positive is underfocus)."
     return (
         histogram("Defocus", spread, mean, "mean defocus (µm)"),
         histogram(
@@ -75,9 +73,7 @@ def _groups(run: RunFiles, name: str) -> tuple[OpticsGroup, ...]:
     for values, rows in table.groupby(known, sort=False):
         title = str(rows["rlnOpticsGroupName"].iloc[0]) if "rlnOpticsGroupName" in table.columns else ""
         others = rows["rlnOpticsGroup"].nunique() - 1 if "rlnOpticsGroup" in table.columns else 0
-        texts = (
-            _with_unit(str(value), CONSTANTS[column][1]) for column, value in zip(known, values, strict=True)
-        )
+        texts = (_with_unit(str(value), CONSTANTS[column][1]) for column, value in zip(known, values, strict=True))
         labels = (CONSTANTS[column][0] for column in known)
         suffix = f" and {others} alike" if others > 0 else ""
         found.append(OpticsGroup(f"Optics {title}".strip() + suffix, tuple(zip(labels, texts, strict=True))))

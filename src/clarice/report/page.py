@@ -54,9 +54,7 @@ def write_report(run_folder: Path) -> Path:
 
 def render(run: RunFiles) -> str:
     """The whole page as HTML."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_resource("page.html.j2"))
     return template.render(_content(run))
 
@@ -87,9 +85,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "method": method,
         "box": plain(prepared.get("working_box")),
         "pixel": quantity(number(prepared.get("working_pixel_size_angstrom")), "Å", 4),
-        "kept_words": f"{count(kept)} of {count(total)} particles were kept."
-        if kept is not None and total
-        else "",
+        "kept_words": f"{count(kept)} of {count(total)} particles were kept." if kept is not None and total else "",
         "reasons": _reasons(selection.get("reasons")),
         "surface": drawn,
         "flat_map": volume is not None and drawn is None,
@@ -196,11 +192,7 @@ def _map_facts(volume: Volume, drawn: Surface) -> tuple[tuple[str, str], ...]:
 def _details(
     run: RunFiles, record: dict[str, Any], stages: provenance.Stages | None
 ) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
-    hashes = (
-        ()
-        if stages is None
-        else tuple((row.name, f"{row.inputs_hash} → {row.outputs}") for row in stages.rows)
-    )
+    hashes = () if stages is None else tuple((row.name, f"{row.inputs_hash} → {row.outputs}") for row in stages.rows)
     return (
         ("Arguments", provenance.arguments(record)),
         ("Input check", provenance.facts_of(run.json("check.json"))),

@@ -107,6 +107,4 @@ def _selected_classes(run: RunFiles, total: int) -> frozenset[int] | None:
     number = column(members, "rlnClassNumber")
     if number is None:
         return None
-    return frozenset(
-        k for k in range(1, total + 1) if (number == k).any() and inside[number == k].mean() >= 0.5
-    )
+    return frozenset(k for k in range(1, total + 1) if (number == k).any() and inside[number == k].mean() >= 0.5)

@@ -35,9 +35,7 @@ def heat_colours(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     place = np.clip(values, 0, 1) * (len(_HEAT) - 1)
     lower = np.minimum(place.astype(int), len(_HEAT) - 2)
     part = (place - lower)[..., None]
-    colours: NDArray[np.uint8] = np.round((1 - part) * _HEAT[lower] + part * _HEAT[lower + 1]).astype(
-        np.uint8
-    )
+    colours: NDArray[np.uint8] = np.round((1 - part) * _HEAT[lower] + part * _HEAT[lower + 1]).astype(np.uint8)
     return colours
 
 

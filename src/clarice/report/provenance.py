@@ -80,9 +80,7 @@ def stages(record: dict[str, Any]) -> Stages | None:
     peak_memory = number(record.get("peak_memory_mb")) or max((p for p in peaks if p), default=None)
     unfinished = tuple(row.name for row in rows if row.status == "unfinished")
     failed = tuple(
-        (str(stage.get("name")), plain(stage.get("error")))
-        for stage in listed
-        if stage.get("status") == "failed"
+        (str(stage.get("name")), plain(stage.get("error"))) for stage in listed if stage.get("status") == "failed"
     )
     return Stages(rows, duration(sum(s or 0 for s in seconds)), memory(peak_memory), unfinished, failed)
 
@@ -121,11 +119,7 @@ def arguments(record: dict[str, Any]) -> tuple[tuple[str, str], ...]:
 
 def facts_of(content: dict[str, Any], limit: int = 40) -> tuple[tuple[str, str], ...]:
     """The short entries of a JSON object as (name, value), long lists left out."""
-    short = [
-        (k.replace("_", " "), plain(v))
-        for k, v in content.items()
-        if not (isinstance(v, list) and len(v) > 12)
-    ]
+    short = [(k.replace("_", " "), plain(v)) for k, v in content.items() if not (isinstance(v, list) and len(v) > 12)]
     return tuple(short[:limit])
 
 
@@ -138,22 +132,14 @@ def next_steps(run: RunFiles, record: dict[str, Any], diameter_angstrom: float |
     raw_box, map_box = number(source.get("box")), number(fsc.get("box"))
     symmetry = shlex.quote(str(_object(record.get("arguments")).get("symmetry") or "C1"))
     commands, reference = [], "map.mrc"
-    if (
-        raw_pixel
-        and map_pixel
-        and raw_box
-        and map_box
-        and (raw_box != map_box or abs(raw_pixel - map_pixel) > 1e-4)
-    ):
+    if raw_pixel and map_pixel and raw_box and map_box and (raw_box != map_box or abs(raw_pixel - map_pixel) > 1e-4):
         reference = "map_for_relion.mrc"
         text = (
             f"relion_image_handler --i map.mrc --o {reference} --angpix {map_pixel:.6g} "
             f"--rescale_angpix {raw_pixel:.6g} --new_box {raw_box:.0f}"
         )
         commands.append(Command("Bring the map to the particles' pixel size and box", text))
-    diameter = (
-        f"{10 * round(1.15 * diameter_angstrom / 10 + 0.5):.0f}" if diameter_angstrom else "DIAMETER_ANGSTROM"
-    )
+    diameter = f"{10 * round(1.15 * diameter_angstrom / 10 + 0.5):.0f}" if diameter_angstrom else "DIAMETER_ANGSTROM"
     commands.append(
         Command(
             "Check the poses: reconstruct without any search",
@@ -176,9 +162,7 @@ def _cryosparc_steps(run: RunFiles) -> tuple[str, ...]:
     steps = [
         f"Import Particle Stack: “Particle meta path” is {meta} in this folder; the poses come in with it.",
         "Import 3D Volumes: choose map.mrc"
-        + (
-            " and, as a second volume, map_mirror.mrc (the other hand)." if run.has("map_mirror.mrc") else "."
-        ),
+        + (" and, as a second volume, map_mirror.mrc (the other hand)." if run.has("map_mirror.mrc") else "."),
         "Homogeneous Refinement with particles and map, or Local Refinement to start from these poses.",
     ]
     return tuple(steps)

@@ -83,9 +83,7 @@ def _chart(drawn: list[Series], nyquist: float | None, reached: float | None) ->
     frequency = drawn[0].x
     limit = 1 / nyquist if nyquist else float(frequency.max())
     ticks = tuple(tick for tick in round_ticks(0, limit, 5) if tick > 0)
-    x = Axis(
-        "spatial frequency (1/Å)", 0.0, limit * 1.03, ticks, tuple(f"{1 / tick:.3g} Å" for tick in ticks)
-    )
+    x = Axis("spatial frequency (1/Å)", 0.0, limit * 1.03, ticks, tuple(f"{1 / tick:.3g} Å" for tick in ticks))
     lowest = min(float(np.nanmin(one.y)) for one in drawn)
     low = -0.2 if lowest < -0.05 else 0.0
     y = Axis(

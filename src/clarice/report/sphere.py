@@ -96,8 +96,7 @@ def _graticule() -> str:
         paths.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in line))
     for latitude in (-45, 0, 45):
         paths.append(
-            "M"
-            + "L".join(f"{x:.1f} {y:.1f}" for x, y in (_mollweide(-180, latitude), _mollweide(180, latitude)))
+            "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in (_mollweide(-180, latitude), _mollweide(180, latitude)))
         )
     return f'<path d="{"".join(paths)}" class="graticule"/>'
 
@@ -105,9 +104,7 @@ def _graticule() -> str:
 def _map_svg(picture: str, top: float, name: str) -> Markup:
     stops = "".join(
         f'<stop offset="{share:.2f}" stop-color="rgb({red},{green},{blue})"/>'
-        for share, (red, green, blue) in zip(
-            np.linspace(0, 1, 6), heat_colours(np.linspace(0, 1, 6)), strict=True
-        )
+        for share, (red, green, blue) in zip(np.linspace(0, 1, 6), heat_colours(np.linspace(0, 1, 6)), strict=True)
     )
     labels = "".join(
         f'<text x="{x:.0f}" y="{y:.0f}" class="tick" text-anchor="{anchor}">{words}</text>'

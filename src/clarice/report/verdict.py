@@ -38,21 +38,16 @@ class Findings:
 def findings_warnings(run: RunFiles, record: dict[str, Any], found: Findings) -> tuple[Warning, ...]:
     """Warnings of the run's stages first, then of unreadable files, then those the results give."""
     listed = [
-        Warning(str(item.get("stage", "run")), str(item.get("message", "")))
-        for item in records(record.get("warnings"))
+        Warning(str(item.get("stage", "run")), str(item.get("message", ""))) for item in records(record.get("warnings"))
     ]
     listed += [Warning(name, sentence) for name, sentence in run.problems]
     if found.stages is not None and found.stages.unfinished:
         names = ", ".join(found.stages.unfinished)
-        listed.append(
-            Warning("run", f"Not finished: {names}. Start the same command again to go on from there.")
-        )
+        listed.append(Warning("run", f"Not finished: {names}. Start the same command again to go on from there."))
     if found.stages is not None:
         listed += [Warning(name, f"This stage failed: {error}") for name, error in found.stages.failed]
     if not record:
-        listed.append(
-            Warning("run.json", "There is no run.json, so command, seed, times and warnings are not known.")
-        )
+        listed.append(Warning("run.json", "There is no run.json, so command, seed, times and warnings are not known."))
     result = found.resolution
     if result is not None and result.reaches_nyquist:
         message = (
@@ -80,11 +75,7 @@ def verdict(found: Findings, has_map: bool, method: str | None) -> str:
     sentences = []
     if found.total_particles:
         kept = found.kept_particles
-        part = (
-            ""
-            if kept is None
-            else f", of which {count(kept)} ({percent(kept, found.total_particles)}) were kept"
-        )
+        part = "" if kept is None else f", of which {count(kept)} ({percent(kept, found.total_particles)}) were kept"
         sentences.append(f"The stack holds {count(found.total_particles)} particles{part}.")
     if method:
         sentences.append(
@@ -108,9 +99,7 @@ def verdict(found: Findings, has_map: bool, method: str | None) -> str:
     else:
         sentences.append("There is no map yet.")
     if has_map:
-        sentences.append(
-            "The hand of an ab initio map is not known: map_mirror.mrc fits the images equally well."
-        )
+        sentences.append("The hand of an ab initio map is not known: map_mirror.mrc fits the images equally well.")
     return " ".join(sentences)
 
 
