@@ -1,0 +1,63 @@
+"""Half sets: known ones stay, micrographs stay whole, sizes balance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clarice.abinitio.half_sets import assign_half_sets
+
+
+def micrographs(sizes: list[int], seed: int = 0) -> np.ndarray:
+    names = np.repeat([f"m{index}" for index in range(len(sizes))], sizes)
+    return np.random.default_rng(seed).permutation(names)
+
+
+def test_known_half_sets_are_kept() -> None:
+    known = np.array([1, 2, 2, 2, 1, 2], dtype=np.int8)
+    assert assign_half_sets(6, 0, known, micrographs([3, 3])).tolist() == known.tolist()
+
+
+@pytest.mark.parametrize("useless", [[0, 1, 2, 1], [1, 1, 1, 1], [0, 0, 0, 0], [1, 2, 3, 1]])
+def test_incomplete_half_sets_are_drawn_anew(useless: list[int]) -> None:
+    halves = assign_half_sets(4, 0, np.array(useless, dtype=np.int8))
+    assert sorted(halves.tolist()) == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("sizes", [[7] * 9, [1, 2, 3, 50, 20, 20, 11], list(range(1, 40))])
+def test_micrographs_stay_whole_and_halves_balance(sizes: list[int], seed: int) -> None:
+    names = micrographs(sizes, seed)
+    halves = assign_half_sets(len(names), seed, micrograph=names)
+    assert halves.dtype == np.int8
+    assert set(halves.tolist()) == {1, 2}
+    assert all(len(set(halves[names == name])) == 1 for name in np.unique(names))
+    counts = np.bincount(halves, minlength=3)[1:]
+    # Largest first to the smaller half: never further apart than the largest micrograph.
+    assert abs(int(counts[0] - counts[1])) <= max(sizes)
+    if len(sizes) > 20:
+        assert abs(int(counts[0] - counts[1])) <= 2
+
+
+def test_which_micrographs_go_together_depends_on_the_seed() -> None:
+    names = micrographs([5] * 30)
+    first, again, other = (assign_half_sets(150, seed, micrograph=names) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert 0.2 < float(np.mean(first == other)) < 0.8
+
+
+@pytest.mark.parametrize("count", [2, 3, 400, 401])
+def test_without_micrographs_particles_are_drawn_at_random(count: int) -> None:
+    halves = assign_half_sets(count, 3)
+    assert int((halves == 2).sum()) == count // 2
+    assert int((halves == 1).sum()) == count - count // 2
+    assert np.array_equal(halves, assign_half_sets(count, 3))
+    if count >= 400:
+        assert not np.array_equal(halves, assign_half_sets(count, 4))
+        # Neither runs nor alternation: neighbours agree about half of the time.
+        assert float(np.mean(halves[1:] == halves[:-1])) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_single_micrograph_is_split_at_random() -> None:
+    halves = assign_half_sets(100, 0, micrograph=np.array(["only"] * 100))
+    assert np.bincount(halves).tolist() == [0, 50, 50]
