@@ -27,6 +27,16 @@ LOCAL_REACH, CELL_OVERLAP = 3.0, 1.6
 PARTICLES_AT_ONCE = 2000
 
 
+def _shift_step_px(rings: FourierRings) -> float:
+    return SHIFT_SHARE * rings.box / rings.radii[-1]
+
+
+def wide_shifts(rings: FourierRings, max_shift_px: float) -> Tensor:
+    """Trial shifts (S, 2) of particles that may lie anywhere within `max_shift_px`, fine enough for the rings."""
+    steps = max(1, math.ceil(max_shift_px / min(_shift_step_px(rings), COARSEST_SHIFT_STEP_PX)))
+    return shift_grid(max_shift_px, max_shift_px / steps or 1.0)
+
+
 @dataclass(frozen=True)
 class PoseSearch:
     """Which poses one iteration looks at: every view, or those around each particle's last one.
@@ -55,10 +65,9 @@ class PoseSearch:
 
     def shifts(self, rows: Rows) -> Tensor:
         """Trial shifts (S, 2) on the first iteration; (b, S, 2) around each particle's own afterwards."""
-        step = SHIFT_SHARE * self.rings.box / self.rings.radii[-1]
         if self.shift_centres_px is None:
-            steps = max(1, math.ceil(self.max_shift_px / min(step, COARSEST_SHIFT_STEP_PX)))
-            return shift_grid(self.max_shift_px, self.max_shift_px / steps or 1.0)
+            return wide_shifts(self.rings, self.max_shift_px)
+        step = _shift_step_px(self.rings)
         centres = torch.from_numpy(self.shift_centres_px[rows]).float()
         return centres[:, None, :] + shift_grid(step, step)
 

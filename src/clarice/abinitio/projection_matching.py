@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clarice.abinitio.pose_search import wide_shifts
 from clarice.abinitio.reconstruct import SliceSums, solve_map, spectral_prior, spherical_support
 from clarice.abinitio.ring_source import RingSource, Rows
 from clarice.abinitio.views import ViewGrid
@@ -23,7 +24,7 @@ from clarice.core.parallel import ordered_map
 from clarice.core.progress import Progress, silent
 from clarice.geometry import so3
 from clarice.geometry.angular import fast_dtype
-from clarice.geometry.expectation import Expectation, expectation, shift_grid
+from clarice.geometry.expectation import Expectation, expectation
 from clarice.geometry.fourier import fourier_resize
 from clarice.geometry.polar import FourierRings
 
@@ -62,7 +63,6 @@ class Settings:
     starts: int = 4
     symmetry: str = "C1"
     max_shift_px: float = 4.0
-    shift_step_px: float = 2.0
     held_out: int = 400
     seed: int = 0
 
@@ -146,7 +146,6 @@ class _Climb:
         self.volume_box = min(particles.box, 2 * int(np.ceil(finest + 3)))
         diameter = settings.diameter_px * self.volume_box / particles.box
         self.support = spherical_support(self.volume_box, diameter)
-        self.shifts = shift_grid(settings.max_shift_px, settings.shift_step_px)
         self.volume = self._random_blob(SHAPE)
 
     def rings(self, phase: Phase) -> FourierRings:
@@ -181,7 +180,7 @@ class _Climb:
         result = expectation(
             stack,
             grid.references(self.volume),
-            self.shifts,
+            wide_shifts(rings, self.settings.max_shift_px),
             mirror=True,
             temperature=phase.temperature,
             dtype=fast_dtype(),
