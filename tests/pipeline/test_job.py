@@ -1,0 +1,218 @@
+"""The main job's frame: what it refuses before it touches anything, what it plans, and where it stops."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clarice.core.errors import ClariceError, InputError, UsageError
+from clarice.core.particles import ArraySource, ParticleSet
+from clarice.io.stack import write_particles
+from clarice.physics.molecules import make_molecule
+from clarice.physics.simulate import SimulationSettings, simulate
+from clarice.physics.simulation_files import write_simulation
+from clarice.pipeline import job
+from clarice.pipeline.engine import execute
+from clarice.pipeline.frame import Frame
+from clarice.pipeline.job import STAGE_NAMES, JobSettings, default_class_count, run_job, stages
+from clarice.pipeline.stack_input import StackInput
+from clarice.pipeline.stages import Stage, check_order
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> StackInput:
+    """120 particles of 24 px."""
+    folder = tmp_path_factory.mktemp("stack")
+    settings = SimulationSettings(particles=120, box=24, seed=3, snr=1.0, defocus_groups=4)
+    write_simulation(simulate(make_molecule(2, mass_kda=80), settings), folder, contrast="bright", specimen="made")
+    return StackInput.of(folder / "particles.star")
+
+
+def plan(stack: StackInput, **settings: Any) -> list[Stage]:
+    return stages(stack, stack.open(), JobSettings(**settings))
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"method": "magic"}, "'magic'"),
+    ({"symmetry": "C0"}, "'C0'"),
+    ({"until": "tea"}, "'tea' is no stage: choose one of check, prepare"),
+    ({"classes": 0}, "--classes 0"),
+    ({"starts": 0}, "--starts 0"),
+    ({"iterations": -1}, "--iterations -1"),
+    ({"seed": -1}, "--seed -1"),
+    ({"diameter_angstrom": 1e6}, "--diameter"),
+    ({"diameter_angstrom": math.nan}, "--diameter"),
+    ({"max_shift_angstrom": -1.0}, "--max-shift"),
+    ({"working_box": 25}, "--working-box 25"),
+    ({"working_box": 0}, "--working-box 0"),
+    ({"working_box": 8}, "--working-box 8"),
+]
+
+
+@pytest.mark.parametrize(("settings", "named"), REFUSED, ids=lambda value: str(value)[:30])
+def test_settings_are_refused_before_anything_is_touched(
+    stack: StackInput, tmp_path: Path, settings: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        run_job(stack, tmp_path / "run", JobSettings(**settings))
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_run_is_not_touched_by_refused_settings(stack: StackInput, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run_job(stack, folder, JobSettings(until="check"))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(UsageError):
+        run_job(stack, folder, JobSettings(until="check", symmetry="Q9"))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_too_few_particles_for_a_map(stack: StackInput, tmp_path: Path) -> None:
+    few = tmp_path / "few.star"
+    write_particles(stack.open().subset(np.arange(job.FEWEST_PARTICLES - 1)), few)
+    source = StackInput.of(few)
+    for settings in (JobSettings(), JobSettings(until="refine")):
+        with pytest.raises(InputError, match="--until select"):
+            run_job(source, tmp_path / "run", settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_plan_is_the_eight_stages_in_an_order_that_works(stack: StackInput) -> None:
+    planned = plan(stack)
+    assert tuple(stage.name for stage in planned) == STAGE_NAMES
+    check_order(planned)
+    assert all(path in planned[0].sources for path in (stack.table, *stack.images))
+
+
+def test_every_stage_carries_an_estimate_that_grows_with_the_work(stack: StackInput) -> None:
+    particles = stack.open()
+    many = replace(particles, images=ArraySource(np.zeros((4000, 24, 24), dtype=np.float32)), table=None)
+    small, large = (stages(stack, each, JobSettings(starts=2)) for each in (particles, many))
+    for few, lots in zip(small, large, strict=True):
+        assert few.estimate is not None
+        assert lots.estimate is not None
+        assert few.estimate.seconds > 0
+        assert few.estimate.memory_mb >= 500
+        if few.name != "ab initio":  # it works on batches
+            assert lots.estimate.seconds > few.estimate.seconds
+            assert lots.estimate.memory_mb > few.estimate.memory_mb
+    estimates = {stage.name: stage.estimate for stage in large}
+    image_mb = 24 * 24 * 4 / 2**20
+    for name in ("prepare", "denoise"):
+        assert estimates[name] is not None
+        assert estimates[name].disk_mb == pytest.approx(4000 * image_mb)  # type: ignore[union-attr]
+    more = {stage.name: stage.estimate for stage in plan(stack, starts=6)}
+    assert more["ab initio"].seconds == pytest.approx(3 * small[5].estimate.seconds)  # type: ignore[union-attr]
+
+
+def test_settings_reach_the_stages_they_are_for(stack: StackInput) -> None:
+    pixel = stack.open().pixel_size_angstrom
+    of = {
+        stage.name: stage.parameters
+        for stage in plan(
+            stack,
+            method="wiener",
+            classes=3,
+            iterations=7,
+            starts=5,
+            symmetry="C2",
+            seed=9,
+            working_box=16,
+            diameter_angstrom=12 * pixel,
+            max_shift_angstrom=3 * pixel,
+            contrast="bright",
+            ctf_state="raw",
+        )
+    }
+    assert (of["check"]["contrast"], of["check"]["ctf_state"]) == ("bright", "raw")
+    assert of["prepare"]["working_box"] == 16
+    assert of["denoise"]["method"] == "wiener"
+    assert (of["classify"]["n_classes"], of["classify"]["iterations"]) == (3, 7)
+    for name in ("ab initio", "refine", "export"):
+        assert of[name]["diameter_px"] == pytest.approx(8.0)
+        assert of[name]["max_shift_px"] == pytest.approx(2.0)
+    assert of["ab initio"]["starts"] == 5
+    assert of["ab initio"]["symmetry"] == of["refine"]["symmetry"] == "C2"
+    assert {of[name]["seed"] for name in ("classify", "ab initio", "refine", "export")} == {9}
+
+
+def test_classes_by_the_number_of_particles(stack: StackInput) -> None:
+    assert [default_class_count(count) for count in (1, 60, 600, 10**6)] == [1, 1, 10, 50]
+    assert plan(stack)[3].parameters["n_classes"] == default_class_count(120)
+
+
+def test_until_stops_after_the_stage_it_names(stack: StackInput, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    for until, last in (("check", 1), ("denoise", 3), ("prepare", 2)):
+        assert run_job(stack, folder, JobSettings(until=until)) == folder
+        record = json.loads((folder / "run.json").read_text())
+        status = {stage["name"]: stage["status"] for stage in record["stages"]}
+        assert list(status)[:last] == list(STAGE_NAMES[:last])
+    # The last, shorter command did not take away what a longer one had done.
+    assert list(status) == list(STAGE_NAMES[:3])
+    assert (folder / "denoised.star").is_file()
+    assert not (folder / "classes.star").exists()
+    assert record["arguments"]["until"] == "prepare"
+    assert record["input"]["particles"] == 120
+
+
+def test_the_whole_plan_is_given_to_the_engine(
+    stack: StackInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `until` leaves out stays part of the job: its files are not taken for strangers'."""
+    given: list[tuple[list[str], str | None]] = []
+
+    def watched(run: Any, planned: list[Stage], **options: Any) -> None:
+        given.append(([stage.name for stage in planned], options["until"]))
+        execute(run, planned, **options)
+
+    monkeypatch.setattr(job, "execute", watched)
+    run_job(stack, tmp_path / "run", JobSettings(until="check"))
+    assert given == [(list(STAGE_NAMES), "check")]
+
+
+def of_box(box: int, pixel_size_angstrom: float = 2.0) -> ParticleSet:
+    return ParticleSet(ArraySource(np.zeros((1, box, box), dtype=np.float32)), pixel_size_angstrom)
+
+
+def test_frame_in_working_pixels() -> None:
+    assert Frame.of(of_box(128)) == Frame(64, pytest.approx(0.7 * 64), pytest.approx(4.0))
+    assert Frame.of(of_box(40)) == Frame(40, pytest.approx(28.0), pytest.approx(2.5))
+    framed = Frame.of(of_box(100), working_box=50, diameter_angstrom=120.0, max_shift_angstrom=16.0)
+    assert framed == Frame(50, pytest.approx(30.0), pytest.approx(4.0))
+    assert Frame.of(of_box(100), diameter_angstrom=200.0, max_shift_angstrom=0.0).max_shift_px == 0
+
+
+@pytest.mark.parametrize(
+    ("lengths", "error", "named"),
+    [
+        ({"diameter_angstrom": 0.0}, UsageError, "--diameter 0 Å must lie between 0 and the box, 200 Å wide"),
+        ({"diameter_angstrom": 200.1}, UsageError, "--diameter"),
+        ({"diameter_angstrom": math.inf}, UsageError, "--diameter"),
+        ({"max_shift_angstrom": 50.0}, UsageError, "--max-shift 50 Å must lie between 0 and a quarter of the box"),
+        ({"max_shift_angstrom": math.nan}, UsageError, "--max-shift"),
+        ({"max_shift_angstrom": -0.1}, UsageError, "--max-shift"),
+        ({"working_box": 101}, UsageError, "--working-box 101 must lie between 16 and the stack's box of 100 px"),
+        ({"working_box": 15}, UsageError, "--working-box 15"),
+        ({"working_box": 0}, UsageError, "--working-box 0"),
+    ],
+)
+def test_frame_refuses_lengths_the_box_cannot_hold(
+    lengths: dict[str, Any], error: type[ClariceError], named: str
+) -> None:
+    with pytest.raises(error) as caught:
+        Frame.of(of_box(100), **lengths)
+    assert named in str(caught.value)
+
+
+def test_frame_refuses_boxes_too_small_to_work_in() -> None:
+    with pytest.raises(InputError, match="box of 12 px is too small"):
+        Frame.of(of_box(12))
