@@ -39,9 +39,6 @@ def run(
         pixel_size_angstrom,
         optics_group,
     )
-    try:
-        run_job(source, folder, JobSettings(**settings), command=command, progress=progress, tell=tell)
-    finally:
-        if (folder / "run.json").is_file():
-            write_report(folder)
+    job = JobSettings(**settings)
+    run_job(source, folder, job, command=command, progress=progress, tell=tell, at_the_end=write_report)
     return folder

@@ -15,23 +15,34 @@ def assign_half_sets(
     known: HalfSets | None = None,
     micrograph: NDArray[np.str_] | None = None,
 ) -> HalfSets:
-    """Half set 1 or 2 of each particle: as known, else whole micrographs to either half, else at random.
+    """Half set 1 or 2 of each particle: known ones are kept, the rest goes by micrograph, else at random.
 
-    Micrographs go, largest first, to the half with fewer particles, so that halves are of nearly one size.
+    `known` holds 1, 2, or 0 where nothing is known; it is drawn anew where it would leave one half empty. A
+    micrograph's particles follow those of it that are known; micrographs go, largest first, to the smaller half.
     """
-    if known is not None and np.isin(known, (1, 2)).all() and len(np.unique(known)) == 2:
-        return known.astype(np.int8)
     generator = torch.Generator().manual_seed(seed)
+    halves = np.zeros(count, dtype=np.int8) if known is None else np.where(np.isin(known, (1, 2)), known, 0)
+    if not ((halves == 1).any() and (halves == 2).any()):
+        halves = np.zeros(count, dtype=np.int8)
     if micrograph is not None and len(np.unique(micrograph)) >= 2:
-        _, index, sizes = np.unique(micrograph, return_inverse=True, return_counts=True)
-        shuffled = torch.randperm(len(sizes), generator=generator).numpy()
-        half_of = np.zeros(len(sizes), dtype=np.int8)
-        filled = [0, 0]
-        for name in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
-            smaller = int(filled[1] < filled[0])
-            half_of[name] = smaller + 1
-            filled[smaller] += int(sizes[name])
-        return half_of[index]
-    halves = np.ones(count, dtype=np.int8)
-    halves[torch.randperm(count, generator=generator).numpy()[: count // 2]] = 2
+        _, group = np.unique(micrograph, return_inverse=True)
+    else:
+        group = np.arange(count)
+    return _filled(halves.astype(np.int8), group, generator)
+
+
+def _filled(halves: HalfSets, group: NDArray[np.intp], generator: torch.Generator) -> HalfSets:
+    """Gives each unknown particle the half of its group, or the group as a whole to the smaller half."""
+    halves = halves.copy()
+    sizes = np.bincount(group, weights=halves == 0).astype(np.int64)
+    known = [np.bincount(group, weights=halves == half, minlength=len(sizes)) for half in (1, 2)]
+    half_of = np.where(known[0] >= known[1], 1, 2).astype(np.int8)
+    filled = [int((halves == half).sum()) for half in (1, 2)]
+    shuffled = torch.randperm(len(sizes), generator=generator).numpy()
+    for name in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+        if known[0][name] + known[1][name] == 0:
+            half_of[name] = 1 + int(filled[1] < filled[0])
+        filled[half_of[name] - 1] += int(sizes[name])
+    unknown = halves == 0
+    halves[unknown] = half_of[group[unknown]]
     return halves

@@ -2,7 +2,7 @@
 
 Each start begins with random orientations, whose map is a near-round blob, and climbs in resolution over small random
 batches, which lets it leave wrong structures early on (stochastic EM). The start whose map explains held-out particles
-best is kept and finished on the whole set.
+best is kept and finished on batches from the whole set.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from clarice.abinitio.pose_search import wide_shifts
 from clarice.abinitio.reconstruct import SliceSums, solve_map, spectral_prior, spherical_support
 from clarice.abinitio.ring_source import RingSource, Rows
 from clarice.abinitio.views import ViewGrid
+from clarice.core.errors import InputError
 from clarice.core.parallel import ordered_map
 from clarice.core.progress import Progress, silent
 from clarice.geometry import so3
@@ -47,6 +48,7 @@ SHAPE, DETAIL = Phase(4.0, 10, 300, 15.0, 2.0), Phase(5.3, 5, 500, 12.0, 1.0)
 FINISH = Phase(6.5, 2, 1200, 10.0, 1.0)
 # Share of the starts that go on from shape to detail.
 SURVIVORS = 0.5
+FEWEST_PARTICLES = 5
 # What a particle must gain in log-likelihood under a map; maps of pure noise fade away and gain 0.00.
 LEAST_GAIN = 0.05
 NO_LIKELIER_THAN_NOISE = (
@@ -95,7 +97,12 @@ class InitialMap:
 
 
 def initial_map(particles: RingSource, settings: Settings, progress: Progress = silent) -> InitialMap:
-    """The best of several random starts, finished on the whole set."""
+    """The best of several random starts, finished on batches from the whole set.
+
+    Raises InputError for fewer than FEWEST_PARTICLES: some are held out to choose between the starts.
+    """
+    if len(particles) < FEWEST_PARTICLES:
+        raise InputError(f"{len(particles)} particles are too few for a first map: {FEWEST_PARTICLES} are the least")
     generator = torch.Generator().manual_seed(settings.seed)
     order = torch.randperm(len(particles), generator=generator).numpy()
     held_out, training = np.split(order, [min(settings.held_out, len(order) // 5)])

@@ -2,7 +2,7 @@
 
 Every iteration gives each particle a posterior over views, in-plane angles and shifts, sums the posterior averages
 into each half's map under the prior τ² = FSC / (1 − FSC) over the data's weight (Scheres 2012), and lets the next
-iteration see two shells more than the halves agree on. The first searches all views; once the grid is fine, each
+iteration see a little further than the halves agree. The first searches all views; once the grid is fine, each
 particle searches around where it was.
 """
 
@@ -69,7 +69,7 @@ class Iteration:
     agreement_px: float
     mean_log_evidence: float
     mean_confidence: float
-    angle_change_deg: float
+    angle_change_deg: float | None
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,10 @@ def lay_on(particles: RingSource, volume: Tensor, settings: Settings) -> tuple[P
     count, box = len(particles), particles.box
     rings = FourierRings.up_to(box, min(settings.start_radius_px, box / 2 - 1), settings.diameter_px)
     anywhere = np.broadcast_to(np.eye(3), (count, 3, 3)).copy()
-    search = PoseSearch(rings, GLOBAL_SPACING_DEG, False, settings.seed, anywhere, None, settings.max_shift_px)
+    symmetry = so3.symmetry_rotations(settings.symmetry)
+    search = PoseSearch(
+        rings, GLOBAL_SPACING_DEG, False, settings.seed, anywhere, None, settings.max_shift_px, symmetry
+    )
     grid = search.grid(box)
     rotations, shifts, confidence = anywhere.copy(), np.zeros((count, 2)), np.zeros(count)
     for rows, _, result in search.parts(particles, grid, grid.references(volume), np.arange(count)):
@@ -220,7 +223,7 @@ def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: 
             evidence.append(result.log_evidence - math.log(len(views) * (1 if search.is_local else 2)))
         sums.append(grid.sums(numerator, denominator, symmetry))
     volumes, halves, fsc = _maximise(tuple(sums), state.volumes, rings, settings)
-    change = so3.angle_between_deg(state.rotations, rotations)
+    change = _angle_change_deg(state.rotations, rotations, symmetry) if index else None
     row = Iteration(
         rings.radii[-1],
         spacing,
@@ -228,7 +231,7 @@ def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: 
         float(_agreed_radius(fsc)),
         float(torch.cat(evidence).mean()),
         float(confidence.mean()),
-        float(np.median(change)),
+        change,
     )
     logger.info("refinement %d: %s", index + 1, row)
     return State(volumes, halves, rotations, shifts, confidence, fsc, (*state.history, row), tuple(sums))
@@ -238,6 +241,12 @@ def _agreed_radius(fsc: Tensor) -> int:
     """Last shell before the halves' FSC first falls below 0.143."""
     below = (fsc[1:] < HALF_MAP_THRESHOLD).nonzero()
     return int(below[0, 0]) if len(below) else len(fsc) - 1
+
+
+def _angle_change_deg(before: FloatArray, after: FloatArray, symmetry: FloatArray) -> float:
+    """Median angle between old and new rotations, to the nearest copy under the point group."""
+    nearest = np.minimum.reduce([so3.angle_between_deg(before @ rotation, after) for rotation in symmetry])
+    return float(np.median(nearest))
 
 
 def _maximise(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import torch
@@ -105,14 +107,11 @@ class ViewGrid:
             points = block.frequencies()
             values = (from_hartley(numerator[part]) * weights).reshape(-1)
             densities = (denominator[part][..., None] * weights).expand(-1, -1, half).reshape(-1)
-            copies = [
-                SliceSums.of(points @ torch.as_tensor(g, dtype=points.dtype), values, densities, self.volume_box)
-                for g in symmetry
-            ]
-            return sum(copies[1:], copies[0])
+            turns = (torch.as_tensor(g, dtype=points.dtype) for g in symmetry)
+            copies = (SliceSums.of(points @ turn, values, densities, self.volume_box) for turn in turns)
+            return reduce(operator.add, copies)
 
-        first, *others = ordered_map(of_block, self.blocks())
-        return sum(others, first)
+        return reduce(operator.add, ordered_map(of_block, self.blocks()))
 
     def poses(self, result: Expectation) -> FloatArray:
         """Most probable rotation (n, 3, 3) of each image."""

@@ -117,7 +117,11 @@ def abinitio(
         )
         found = projection_matching.initial_map(ready.noisy, settings, progress)
         on_map = refinement.Settings(
-            frame.diameter_px, max_shift_px=frame.max_shift_px, start_radius_px=found.radius_px, seed=seed
+            frame.diameter_px,
+            symmetry=symmetry,
+            max_shift_px=frame.max_shift_px,
+            start_radius_px=found.radius_px,
+            seed=seed,
         )
         poses, confidence = refinement.lay_on(ready.noisy, found.volume, on_map)
     volume = found.volume.numpy()
@@ -171,7 +175,7 @@ def refine(
     maps = {"map": volume, "map_mirror": mirrored(volume), "half1": half1, "half2": half2, "mask": mask}
     write_maps(output, pixel, maps)
     ready.write_poses(output / "particles.star", refined.poses, refined.confidence, half_set=half_set)
-    resolution = write_fsc(output, (half1, half2), mask, pixel, seed)
+    resolution = write_fsc(output, (half1, half2), mask, pixel, seed, int(refined.history[-1].radius_px))
     if refined.history[0].mean_log_evidence <= 0:
         console.print(f"warning: {FOREIGN_MAP}", markup=False)
     show_resolution(resolution, pixel, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +23,17 @@ def write_fsc(
     mask: NDArray[np.float32],
     pixel_size_angstrom: float,
     seed: int,
+    last_shell: int | None = None,
 ) -> float:
     """Writes `fsc.star` and `fsc.json` into `folder`; returns the resolution in Å.
 
-    That is where the mask-corrected curve first falls below 0.143.
+    That is where the mask-corrected curve first falls below 0.143. Shells beyond `last_shell` were not measured:
+    there the mask leaves nothing but what it leaked, so every curve is zero.
     """
     box = mask.shape[-1]
     curves = half_map_fsc(*halves, mask, torch.Generator().manual_seed(seed))
+    last_shell = box // 2 if last_shell is None else last_shell
+    curves = _up_to(curves, last_shell)
     null = noise_null(box, torch.Generator().manual_seed(seed), mask)
     frequencies = shell_frequencies(box, pixel_size_angstrom)
     resolution = {
@@ -49,11 +54,23 @@ def write_fsc(
                 "noise_null": null.tolist(),
             },
             "randomised_from": curves.randomised_from,
+            "last_shell": last_shell,
             "spatial_frequency_per_angstrom": frequencies.tolist(),
         },
     )
     write_star(folder / "fsc.star", {"fsc": _table(curves, frequencies)})
     return resolution["0.143"]
+
+
+def _up_to(curves: HalfMapCurves, last_shell: int) -> HalfMapCurves:
+    measured = np.arange(len(curves.corrected)) <= last_shell
+    return replace(
+        curves,
+        unmasked=np.where(measured, curves.unmasked, 0.0),
+        masked=np.where(measured, curves.masked, 0.0),
+        phase_randomised=np.where(measured, curves.phase_randomised, 0.0),
+        corrected=np.where(measured, curves.corrected, 0.0),
+    )
 
 
 def _table(curves: HalfMapCurves, frequencies: NDArray[np.float64]) -> pd.DataFrame:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clarice.core.errors import InputError, UsageError
+from clarice.core.errors import ClariceError, InputError, UsageError
 from clarice.core.particles import ParticleSet
 from clarice.core.progress import Progress, silent
 from clarice.denoise.registry import get_denoiser
@@ -26,6 +27,8 @@ from clarice.pipeline.stages import Estimate, Stage
 
 PARTICLES_PER_CLASS, MOST_CLASSES = 60, 50
 FEWEST_PARTICLES = 100
+# Steps of the work draw from seeds made of this one, in 64 bits.
+LARGEST_SEED = 2**48
 STAGE_NAMES = ("check", "prepare", "denoise", "classify", "select", "ab initio", "refine", "export")
 
 
@@ -50,6 +53,10 @@ class JobSettings:
     working_box: int | None = None
     seed: int = 0
     until: str | None = None
+
+
+def nobody_at_the_end(folder: Path) -> None:
+    """Does nothing with the run folder."""
 
 
 def default_class_count(particles: int) -> int:
@@ -79,7 +86,7 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
             Estimate(12.0 * settings.starts, 900)
         ),
         refine(**frame, symmetry=settings.symmetry, seed=seed).expecting(estimate(45, images_held=6)),
-        export(stack, **frame, seed=seed).expecting(estimate(1)),
+        export(stack, **frame, symmetry=settings.symmetry, seed=seed).expecting(estimate(1)),
     ]
 
 
@@ -112,8 +119,11 @@ def run_job(
     command: str = "clarice.run",
     progress: Progress = silent,
     tell: Callable[[str], None] = nobody,
+    at_the_end: Callable[[Path], object] = nobody_at_the_end,
 ) -> Path:
     """Brings the run folder up to date with the stack and the settings; returns the folder.
+
+    `at_the_end` is handed the folder while this run still holds it, whether the job ended well or not.
 
     Raises InputError, UsageError, OutputError or ResourceError, with what was finished kept for the next call.
     """
@@ -125,13 +135,24 @@ def run_job(
     with open_run(folder, command=command, arguments=arguments, seed=settings.seed, tell=tell) as run:
         run.describe_input(
             path=str(stack.table),
-            sha256=hashlib.sha256(stack.table.read_bytes()).hexdigest(),
+            sha256=_sha256(stack.table),
             particles=len(particles),
             box=particles.box,
             pixel_size_angstrom=particles.pixel_size_angstrom,
         )
-        execute(run, plan, progress=progress, until=settings.until)
+        try:
+            execute(run, plan, progress=progress, until=settings.until)
+        except BaseException:
+            with suppress(ClariceError):
+                at_the_end(folder)
+            raise
+        at_the_end(folder)
     return folder
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_count(count: int, stack: StackInput, until: str | None) -> None:
@@ -149,6 +170,8 @@ def _check_settings(settings: JobSettings) -> None:
     symmetry_rotations(settings.symmetry)
     if settings.until is not None and settings.until not in STAGE_NAMES:
         raise UsageError(f"--until {settings.until!r} is no stage: choose one of {', '.join(STAGE_NAMES)}")
+    if not 0 <= settings.seed < LARGEST_SEED:
+        raise UsageError(f"--seed {settings.seed} must lie between 0 and {LARGEST_SEED - 1}")
     for name in ("classes", "starts", "iterations"):
         value = getattr(settings, name)
         if value is not None and value < 1:

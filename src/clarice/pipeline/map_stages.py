@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from clarice.abinitio import projection_matching, refinement
-from clarice.abinitio.half_sets import assign_half_sets
-from clarice.core.particles import Poses
+from clarice.abinitio.half_sets import HalfSets, assign_half_sets
+from clarice.core.particles import ParticleSet, Poses
 from clarice.io.atomic import writing
 from clarice.io.cryosparc import CryosparcTable
 from clarice.io.mrc import read_mrc, write_mrc
@@ -63,6 +63,11 @@ UNSURE_CONFIDENCE = 0.25
 REFINED = ("map.mrc", "map_mirror.mrc", "half1.mrc", "half2.mrc", "mask.mrc")
 
 
+def all_half_sets(particles: ParticleSet, seed: int) -> HalfSets:
+    """The half set of every row of the stack, selected or not, so that all stages tell the same."""
+    return assign_half_sets(len(particles), seed, particles.half_set, particles.micrograph)
+
+
 @stage(
     "refine",
     reads=[*PREPARED, "selection.json", "abinitio.mrc", "abinitio.json"],
@@ -74,7 +79,7 @@ def refine(work: Work, *, diameter_px: float, symmetry: str, max_shift_px: float
     rows = selected_rows(work)
     chosen = noisy.subset(rows)
     particles = chosen.particles
-    half_set = assign_half_sets(len(rows), seed, particles.half_set, particles.micrograph)
+    half_set = all_half_sets(noisy.particles, seed)[rows]
     start = torch.from_numpy(read_mrc(work.input("abinitio.mrc"))[0])
     settings = refinement.Settings(
         diameter_px,
@@ -90,7 +95,9 @@ def refine(work: Work, *, diameter_px: float, symmetry: str, max_shift_px: float
     halves = (refined.halves[0].numpy(), refined.halves[1].numpy())
     for name, content in zip(REFINED, (volume, mirrored(volume), *halves, mask), strict=True):
         write_mrc(work.output(name), np.ascontiguousarray(content), pixel, is_volume=True)
-    resolution = write_fsc(work.output("fsc.json").parent, halves, mask, pixel, seed)
+    resolution = write_fsc(
+        work.output("fsc.json").parent, halves, mask, pixel, seed, int(refined.history[-1].radius_px)
+    )
     median = float(np.median(refined.confidence))
     if median < UNSURE_CONFIDENCE:
         work.warn(
@@ -99,7 +106,7 @@ def refine(work: Work, *, diameter_px: float, symmetry: str, max_shift_px: float
             "projections resemble the class averages"
         )
     _write_history(work, refined, noisy.box, pixel)
-    _write_poses(work, rows, refined, half_set)
+    _write_poses(work, rows, refined)
     work.say(f"{resolution:.1f} Å at FSC 0.143 (Nyquist {2 * pixel:.1f} Å)")
 
 
@@ -112,13 +119,12 @@ def _write_history(work: Work, refined: refinement.Refined, box: int, pixel_size
     work.write_json("refinement.json", {"iterations": iterations, "pose_confidence": confidence})
 
 
-def _write_poses(work: Work, rows: NDArray[np.int64], refined: refinement.Refined, half_set: NDArray[np.int8]) -> None:
+def _write_poses(work: Work, rows: NDArray[np.int64], refined: refinement.Refined) -> None:
     """Poses of the selected rows, shifts in working pixels, exactly as they are."""
     with writing(work.output("poses.npz")) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
             rows=rows,
-            half_set=half_set,
             confidence=refined.confidence,
             rotations=refined.poses.rotations,
             shifts_px=refined.poses.shifts_px,
@@ -131,27 +137,34 @@ def _write_poses(work: Work, rows: NDArray[np.int64], refined: refinement.Refine
     writes=["particles.star"],
     optional=["particles.cs"],
 )
-def export(work: Work, stack: StackInput, *, diameter_px: float, max_shift_px: float, seed: int) -> None:
-    """Poses for every row of the raw stack; rows that selection left out are laid on the finished map."""
+def export(work: Work, stack: StackInput, *, diameter_px: float, symmetry: str, max_shift_px: float, seed: int) -> None:
+    """Poses for every row of the raw stack.
+
+    Rows that selection left out are laid on the finished map, which both halves made: their half set says where they
+    belong, not that their pose is independent of the other half.
+    """
     noisy, preparation = open_prepared(work)
     count = len(noisy)
     rotations, shifts = np.broadcast_to(np.eye(3), (count, 3, 3)).copy(), np.zeros((count, 2))
-    half_set, confidence = np.zeros(count, dtype=np.int8), np.zeros(count)
+    half_set, confidence = all_half_sets(noisy.particles, seed), np.zeros(count)
     with np.load(work.input("poses.npz")) as known:
         rows = known["rows"]
         rotations[rows], shifts[rows] = known["rotations"], known["shifts_px"]
-        half_set[rows], confidence[rows] = known["half_set"], known["confidence"]
+        confidence[rows] = known["confidence"]
     left_out = np.setdiff1d(np.arange(count), rows)
     if len(left_out):
         fsc = work.read_json("fsc.json")
         radius = fsc["box"] * fsc["pixel_size_angstrom"] / fsc["resolution_angstrom"]["0.143"]
         settings = refinement.Settings(
-            diameter_px, max_shift_px=max_shift_px, start_radius_px=min(radius, noisy.box / 4), seed=seed
+            diameter_px,
+            symmetry=symmetry,
+            max_shift_px=max_shift_px,
+            start_radius_px=min(radius, noisy.box / 4),
+            seed=seed,
         )
         volume = torch.from_numpy(read_mrc(work.input("map.mrc"))[0])
         poses, sure = refinement.lay_on(noisy.subset(left_out), volume, settings)
         rotations[left_out], shifts[left_out], confidence[left_out] = poses.rotations, poses.shifts_px, sure
-        half_set[left_out] = assign_half_sets(len(left_out), seed)
     scale = preparation.working_pixel_size_angstrom / preparation.input_pixel_size_angstrom
     members = read_star(work.input("class_members.star"))["particles"]
     particles = stack.open()
