@@ -47,7 +47,8 @@ def reconstruct_from_poses(
 ) -> Reconstruction:
     """The regularised least-squares map of each half set and of both, up to Nyquist, inside a sphere.
 
-    The prior of each shell follows from the halves' FSC. Memory grows as 16 L³ floats.
+    The prior of each shell follows from the halves' FSC. Memory grows as about 75 L³ floats: the weights are gridded at
+    twice the box, on a grid half as fine again.
     """
     box = particles.box
     rings = FourierRings.up_to(box, box / 2 - 1, diameter_px)
