@@ -18,10 +18,19 @@ def test_known_half_sets_are_kept() -> None:
     assert assign_half_sets(6, 0, known, micrographs([3, 3])).tolist() == known.tolist()
 
 
-@pytest.mark.parametrize("useless", [[0, 1, 2, 1], [1, 1, 1, 1], [0, 0, 0, 0], [1, 2, 3, 1]])
-def test_incomplete_half_sets_are_drawn_anew(useless: list[int]) -> None:
+@pytest.mark.parametrize("useless", [[1, 1, 1, 1], [0, 2, 2, 2], [0, 0, 0, 0]])
+def test_half_sets_that_leave_one_half_empty_are_drawn_anew(useless: list[int]) -> None:
     halves = assign_half_sets(4, 0, np.array(useless, dtype=np.int8))
     assert sorted(halves.tolist()) == [1, 1, 2, 2]
+
+
+def test_rows_without_a_half_set_join_those_of_their_micrograph() -> None:
+    known = np.array([1, 0, 0, 2, 0, 0, 0], dtype=np.int8)
+    names = np.array(["a", "a", "a", "b", "b", "c", "c"])
+    halves = assign_half_sets(7, 0, known, names)
+    assert halves[:5].tolist() == [1, 1, 1, 2, 2]
+    assert halves[5:].tolist() == [2, 2]  # whole, to the smaller half
+    assert assign_half_sets(4, 0, np.array([0, 1, 2, 1], dtype=np.int8)).tolist() == [2, 1, 2, 1]
 
 
 @pytest.mark.parametrize("seed", range(4))
