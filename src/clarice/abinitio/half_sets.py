@@ -37,12 +37,13 @@ def _filled(halves: HalfSets, group: NDArray[np.intp], generator: torch.Generato
     sizes = np.bincount(group, weights=halves == 0).astype(np.int64)
     known = [np.bincount(group, weights=halves == half, minlength=len(sizes)) for half in (1, 2)]
     half_of = np.where(known[0] >= known[1], 1, 2).astype(np.int8)
-    filled = [int((halves == half).sum()) for half in (1, 2)]
+    settled = known[0] + known[1] > 0
+    filled = [int((halves == half).sum() + sizes[settled & (half_of == half)].sum()) for half in (1, 2)]
     shuffled = torch.randperm(len(sizes), generator=generator).numpy()
     for name in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
-        if known[0][name] + known[1][name] == 0:
+        if not settled[name]:
             half_of[name] = 1 + int(filled[1] < filled[0])
-        filled[half_of[name] - 1] += int(sizes[name])
+            filled[half_of[name] - 1] += int(sizes[name])
     unknown = halves == 0
     halves[unknown] = half_of[group[unknown]]
     return halves
