@@ -26,7 +26,6 @@ StarBlocks = dict[str, pd.DataFrame]
 _SINGLE_ROW = "single_row"
 _MAX_BYTES = 4 << 30
 _TOKEN = re.compile(r"""'(?:[^']|'(?=\S))*'(?=\s|$)|"(?:[^"]|"(?=\S))*"(?=\s|$)|\S+""")
-_MISSING = {"", "None", "none", "<NA>"}
 
 
 def read_star(path: Path | str) -> StarBlocks:
@@ -260,8 +259,3 @@ def _is_bare(value: str) -> bool:
 def _quoted(value: str) -> str:
     flat = " ".join(value.split("\n"))
     return f'"{flat}"' if '"' not in flat else f"'{flat}'"
-
-
-def is_missing(value: str) -> bool:
-    """Whether a text value stands for "nothing here" (RELION writes None)."""
-    return value in _MISSING
