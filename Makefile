@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 DOCS_INSTALLED := $(VENV)/.installed-docs
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help install lint test test-slow demo docs clean
+.PHONY: help install lint test test-slow fuzz demo docs clean
 
 help:
 	@echo "make install    make .venv and install clarice with the versions we test"
@@ -19,6 +19,7 @@ help:
 	@echo "make lint       ruff, formatting and types"
 	@echo "make test       lint, then the tests"
 	@echo "make test-slow  the tests that take minutes each"
+	@echo "make fuzz       damage files in thousands of new ways and read them"
 	@echo "make docs       build the documentation into site/"
 	@echo "make clean      remove what these targets made, .venv excepted"
 
@@ -53,6 +54,9 @@ test: lint
 
 test-slow: $(INSTALLED)
 	@$(BIN)/pytest -m slow
+
+fuzz: $(INSTALLED)
+	@CLARICE_FUZZ_EXAMPLES=5000 $(BIN)/pytest tests/io/test_fuzz.py
 
 # A second call finds the data there and the run finished, and goes on from wherever an interrupted one stopped.
 demo: $(INSTALLED)

@@ -6,6 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same damage on every run, so that a change fails for what it did; `make fuzz` looks for new damage.
+_NEW_EXAMPLES = int(os.environ.get("CLARICE_FUZZ_EXAMPLES", "0"))
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("searching", max_examples=max(_NEW_EXAMPLES, 1), deadline=None)
+settings.load_profile("searching" if _NEW_EXAMPLES else "steady")
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clarice.core.errors import ClariceError
@@ -21,7 +21,6 @@ from clarice.io.stack import open_particles
 from clarice.io.star import read_star
 
 _LIMIT_BYTES = 64 << 20
-_SETTINGS = settings(max_examples=150, deadline=2000)
 
 
 def attempt(name: str, content: bytes) -> None:
@@ -84,7 +83,6 @@ def damaged(content: bytes) -> st.SearchStrategy[bytes]:
     return st.builds(damage, st.lists(edit, max_size=6), st.integers(0, len(content) + 8))
 
 
-@_SETTINGS
 @given(
     st.binary(max_size=2000),
     st.sampled_from(["x.star", "x.star.gz", "x.cs", "x.mrcs", "x.mrc", "x.txt", "x"]),
@@ -93,7 +91,6 @@ def test_garbage(content: bytes, name: str) -> None:
     attempt(name, content)
 
 
-@_SETTINGS
 @given(damaged(mrc_bytes()))
 @example(b"\xff" * 1024)
 def test_damaged_mrc(content: bytes) -> None:
@@ -105,19 +102,17 @@ def test_damaged_mrc(content: bytes) -> None:
             read_mrc(path)
 
 
-@_SETTINGS
 @given(damaged(cs_bytes()))
+@example(b"\x80".join([cs_bytes()[:200], cs_bytes()[201:264]]))
 def test_damaged_cs(content: bytes) -> None:
     attempt("p.cs", content)
 
 
-@_SETTINGS
 @given(damaged(STAR))
 def test_damaged_star(content: bytes) -> None:
     attempt("p.star", content)
 
 
-@_SETTINGS
 @given(st.lists(STAR_WORDS, max_size=60).map(lambda words: " ".join(words)))
 @example("data_\n_rlnImageName '\n")
 def test_star_like_text(text: str) -> None:

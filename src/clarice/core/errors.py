@@ -8,6 +8,10 @@ class ClariceError(Exception):
 
     exit_code = 1
 
+    def __init__(self, message: str) -> None:
+        # File names need not be UTF-8; what cannot be written is spelt out, or the message itself would fail.
+        super().__init__(message.encode("utf-8", "backslashreplace").decode("utf-8"))
+
 
 class UsageError(ClariceError):
     """An option or argument is unknown, contradictory or missing."""
