@@ -9,7 +9,7 @@ from tests.geometry.blobs import CENTRES, FloatArray, blob_image, blob_projectio
 from torch import Tensor
 
 from clarice.abinitio.reconstruct import solve_map, spectral_prior
-from clarice.abinitio.views import BEHIND, ViewGrid
+from clarice.abinitio.views import BEHIND, REPRESENTATIVE_AXIS, ViewGrid, in_asymmetric_unit
 from clarice.geometry import so3
 from clarice.geometry.expectation import Expectation, RingStack, expectation, shift_grid
 from clarice.geometry.fourier import fourier_resize
@@ -59,8 +59,56 @@ def test_grids_of_views(spacing: float, symmetry: str, mirrored: bool) -> None:
     worst = np.rad2deg(np.arccos((anywhere @ copies.T).max(axis=1).clip(-1, 1))).max()
     assert worst < 1.25 * spacing
     whole = len(so3.sphere_grid_spaced(spacing)) / len(group) / (2 if mirrored else 1)
-    edge = 1.0 if len(group) == 1 else 1.0 + 6 * np.sqrt(np.pi / whole)
-    assert 0.9 * whole < len(grid) < 1.1 * edge * whole + 2
+    # Half a step on either side of an edge of perimeter √area · (3.5 for a disk, to 6) is 1.8 to 3 · √whole more.
+    edge = 0.0 if len(group) == 1 else 3.5 * np.sqrt(whole)
+    assert 0.9 * whole < len(grid) < 1.1 * whole + edge + 2
+
+
+EVERY_FAMILY = ["C1", "C4", "D7", "T", "O", "I"]
+
+
+def copies_of(directions: FloatArray, group: FloatArray, mirrored: bool) -> FloatArray:
+    copies = (directions @ group).reshape(-1, 3)
+    return np.concatenate([copies, -copies]) if mirrored else copies
+
+
+def smallest_angle(directions: FloatArray, others: FloatArray) -> FloatArray:
+    """Angle in radians from each direction to the nearest of the others."""
+    return np.asarray(np.arccos((directions @ others.T).max(axis=1).clip(-1, 1)))
+
+
+@pytest.mark.parametrize("symmetry", EVERY_FAMILY)
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_unit_and_its_margin_cover_the_sphere_and_hold_little_more(symmetry: str, mirrored: bool) -> None:
+    spacing = np.deg2rad(5.0)
+    group = so3.symmetry_rotations(symmetry)
+    everywhere = so3.sphere_grid_spaced(5.0) @ TURN
+    kept = everywhere[in_asymmetric_unit(everywhere, group, mirrored=mirrored, margin=spacing / 2)]
+    anywhere = so3.view_directions(so3.random_rotations(3000, seeded(1)))
+    assert smallest_angle(anywhere, copies_of(kept, group, mirrored)).max() < spacing
+    whole = len(everywhere) / len(group) / (2 if mirrored else 1)
+    assert 0.95 * whole < len(kept) < whole + 3.2 * np.sqrt(whole)
+
+
+@pytest.mark.parametrize("symmetry", EVERY_FAMILY[1:])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_margin_of_the_unit_is_an_angle(symmetry: str, mirrored: bool) -> None:
+    """Beside a plain search: which copy of each direction stands for it, and how far others lie from those."""
+    margin, resolution = np.deg2rad(8.0), np.deg2rad(1.5)
+    group = so3.symmetry_rotations(symmetry)
+    everywhere = so3.sphere_grid_spaced(1.5) @ TURN
+    copies = np.concatenate([group, -group]) if mirrored else group
+    heights = np.stack([everywhere @ copy.T @ REPRESENTATIVE_AXIS for copy in copies])
+    unit = everywhere[everywhere @ REPRESENTATIVE_AXIS > heights.max(axis=0) - 1e-9]
+    np.testing.assert_array_equal(everywhere[in_asymmetric_unit(everywhere, group, mirrored=mirrored)], unit)
+    kept = in_asymmetric_unit(everywhere, group, mirrored=mirrored, margin=margin)
+    away = smallest_angle(everywhere, unit)
+    assert kept[away < margin - resolution].all()
+    # Beyond a corner the edges' own margins meet in a point, further away the sharper the corner is.
+    strip = (away < margin + resolution) & (away > 0)
+    outside = kept & (away > margin + resolution)
+    assert outside.sum() < 0.25 * strip.sum() + 1
+    assert away[kept].max() < 4 * margin
 
 
 @pytest.mark.parametrize("box", [24, 25])

@@ -37,9 +37,14 @@ def in_asymmetric_unit(
     With `mirrored`, opposite directions are copies as well. Directions within `margin` (radians) of the unit's edge
     are kept too, so that no view near it is further than a grid step from a kept one.
     """
-    heights = np.einsum("ni,gij,j->gn", directions, symmetry, REPRESENTATIVE_AXIS)
-    heights = np.abs(heights) if mirrored else heights
-    return np.asarray(directions @ REPRESENTATIVE_AXIS >= heights.max(axis=0) - margin - 1e-12)
+    copies = symmetry @ REPRESENTATIVE_AXIS
+    copies = np.concatenate([copies, -copies]) if mirrored else copies
+    apart = copies - REPRESENTATIVE_AXIS
+    distance = np.linalg.norm(apart, axis=1)
+    others = distance > 1e-9  # all but the representative itself, which lies on no axis
+    # The unit's edges are great circles halfway to a copy: this is the sine of the angle beyond each.
+    beyond = directions @ (apart[others] / distance[others, None]).T
+    return np.asarray((beyond <= np.sin(margin) + 1e-12).all(axis=1))
 
 
 @dataclass(frozen=True)
