@@ -69,7 +69,7 @@ EVERY_FAMILY = ["C1", "C4", "D7", "T", "O", "I"]
 
 def copies_of(directions: FloatArray, group: FloatArray, mirrored: bool) -> FloatArray:
     copies = (directions @ group).reshape(-1, 3)
-    return np.concatenate([copies, -copies]) if mirrored else copies
+    return np.asarray(np.concatenate([copies, -copies]) if mirrored else copies)
 
 
 def smallest_angle(directions: FloatArray, others: FloatArray) -> FloatArray:
@@ -134,7 +134,7 @@ def nearest_deg(true: FloatArray, grid: ViewGrid, mirror: bool) -> FloatArray:
     alphas = so3.in_plane(np.arange(grid.rings.n_angles) * 360.0 / grid.rings.n_angles)
     views = np.concatenate([grid.rotations, BEHIND @ grid.rotations]) if mirror else grid.rotations
     every = (alphas[:, None] @ views).reshape(-1, 3, 3)
-    return so3.angle_between_deg(true[:, None], every[None]).min(axis=1)
+    return np.asarray(so3.angle_between_deg(true[:, None], every[None]).min(axis=1))
 
 
 @pytest.mark.parametrize("mirror", [False, True])
