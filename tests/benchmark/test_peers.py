@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from clarice.benchmark import peer_relion, peers
+from clarice.benchmark import contest, peer_relion, peers
+from clarice.benchmark.code_version import code_version
 from clarice.benchmark.contest import CLASSIFY, FIRST_MAP, RELION_CLASSES, RELION_MODEL, WHOLE_RUN, PeerRequest
 from clarice.benchmark.main_job import Request
+from clarice.benchmark.measured import Usage
 from clarice.benchmark.peer_aspire import PYTHON_VARIABLE
 from clarice.benchmark.peers import summarise
+from clarice.benchmark.protocol import SimulatedStack
 from clarice.benchmark.records import Row
 
 Make = Callable[..., Request]
@@ -54,6 +59,32 @@ def test_resuming_keeps_what_came_to_an_end(small_request: Make) -> None:
     again = peers.peers(request, shown=lambda row: shown.append(row["method"]))
     assert shown == [RELION_CLASSES]
     assert again.rows[0] == first.rows[0]
+
+
+def test_a_resumed_call_takes_a_run_of_the_same_code_and_settings_only(
+    small_request: Make, small_stack: SimulatedStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Path] = []
+
+    def run(stack: SimulatedStack, folder: Path, request: Request) -> Usage:
+        started.append(folder)
+        folder.mkdir(exist_ok=True)
+        (folder / "particles.star").write_text("")
+        return Usage(0, float(len(started)), 1.0, 1.0)
+
+    monkeypatch.setattr(contest, "run_clarice", run)
+
+    def seconds(**changes: object) -> float:
+        request = PeerRequest(small_request(**{"resume": True, **changes}))
+        return contest.Contest(small_stack, tmp_path, request).run[1].seconds
+
+    assert [seconds(), seconds(), seconds(resume=False), seconds()] == [1, 1, 2, 2]
+    assert [seconds(threads=2), seconds(threads=2)] == [3, 3]
+    other = replace(code_version(), source_sha256="0" * 64)
+    monkeypatch.setattr(contest, "code_version", lambda: other)
+    assert [seconds(threads=2), seconds(threads=2)] == [4, 4]
+    (tmp_path / "run_usage.json").write_text("{}")
+    assert seconds(threads=2) == 5
 
 
 def test_ratios_are_peer_over_ours_and_name_what_is_left_out(small_request: Make) -> None:

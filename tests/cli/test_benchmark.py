@@ -31,6 +31,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def run(*words: str):
         return CliRunner().invoke(app, ["benchmark", *words])
 
+    run.app = app
     return run
 
 
@@ -60,6 +61,33 @@ def test_wrong_options_are_refused_before_any_work(call, words, kind, said, tmp_
     assert isinstance(error, kind)
     assert said in str(error)
     assert not (tmp_path / "benchmarks").exists()
+
+
+@pytest.mark.parametrize(("name", "seeds", "timeout"), [("main-job", "1,2", 60), ("peers", "1", 180)])
+def test_both_protocols_share_their_options(call, name: str, seeds: str, timeout: float) -> None:
+    group = typer.main.get_command(call.app).commands["benchmark"]
+    options = {parameter.opts[0]: parameter for parameter in group.commands[name].params}
+    common = [
+        "entries",
+        "test-set",
+        "seeds",
+        "particles",
+        "box",
+        "snr",
+        "shift-px",
+        "data",
+        "molecules",
+        "out",
+        "work",
+        "resume",
+        "threads",
+        "timeout",
+    ]
+    own = ["only", "quick"] if name == "peers" else []
+    assert list(options) == [f"--{option}" for option in (*common, *own)]
+    assert all(parameter.help for parameter in options.values())
+    assert (options["--seeds"].default, options["--timeout"].default) == (seeds, timeout)
+    assert options["--data"].envvar == "CLARICE_DATA"
 
 
 def test_a_place_that_cannot_be_written_is_refused(call, tmp_path: Path) -> None:

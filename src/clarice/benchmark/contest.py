@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from clarice.benchmark import peer_relion as relion
+from clarice.benchmark.code_version import code_version
 from clarice.benchmark.main_job import Request, run_clarice, stage_seconds, stated_resolution
 from clarice.benchmark.measured import Usage, run_measured
 from clarice.benchmark.protocol import SimulatedStack, judge_classes, judge_map, judge_poses, read_rows
@@ -49,21 +51,37 @@ class Contest:
 
     @cached_property
     def run(self) -> tuple[Path, Usage]:
-        """Our run folder and what the run used; a finished one of a resumed call is taken as it is."""
-        folder, record = self.place / "run", self.place / "run_usage.json"
-        if self.request.base.resume and record.is_file() and (folder / "particles.star").is_file():
-            return folder, Usage(**json.loads(record.read_text(encoding="utf-8")))
+        """Our run folder and what the run used; a resumed call takes one by the same code and settings."""
+        folder, record, base = self.place / "run", self.place / "run_usage.json", self.request.base
+        made_by = {
+            "source_sha256": code_version().source_sha256,
+            "settings": base.settings.record(base.data, base.threads),
+        }
+        if base.resume and (folder / "particles.star").is_file():
+            usage = _recorded_usage(record, made_by)
+            if usage is not None:
+                return folder, usage
         record.unlink(missing_ok=True)
-        usage = run_clarice(self.stack, folder, self.request.base)
+        usage = run_clarice(self.stack, folder, base)
         if usage.failed:
             raise ResourceError(f"clarice run failed: {usage.message}")
-        record.write_text(json.dumps(asdict(usage)), encoding="utf-8")
+        record.write_text(json.dumps({**made_by, "usage": asdict(usage)}), encoding="utf-8")
         return folder, usage
 
     @property
     def relion(self) -> relion.RelionSettings:
         """How RELION is run on this stack."""
         return self.request.relion(self.stack.seed)
+
+
+def _recorded_usage(record: Path, made_by: dict[str, Any]) -> Usage | None:
+    """What a finished run used, from its record; None when there is none or the run was made by anything else."""
+    try:
+        told = json.loads(record.read_text(encoding="utf-8"))
+        same = all(told[name] == value for name, value in made_by.items())
+        return Usage(**told["usage"]) if same else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def used(usage: Usage) -> Row:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from clarice.benchmark.protocol import (
     make_stack,
 )
 from clarice.benchmark.records import Column, Results, Row, load_average, with_interval
+from clarice.benchmark.row_by_row import Task, measure_rows
 from clarice.benchmark.structures import load_subject, structures_folder
 from clarice.core.errors import ClariceError
 from clarice.core.progress import Progress, silent
@@ -43,6 +45,7 @@ COLUMNS = (
     Column("load before", "load_before", "{:.1f}"),
     Column("note", "note"),
 )
+FAILED: Row = {"verdict": "failed", "right": False, "failed": True}
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ class Request:
     threads: int = 2
     program: Sequence[str] = CLARICE
     timeout_seconds: float = 7200.0
+
+    def stacks(self) -> Iterator[tuple[str, int]]:
+        """Entry and seed of each stack."""
+        return product(self.entries, self.seeds)
 
     def results(self, protocol: str, keys: tuple[str, ...], columns: tuple[Column, ...], **more: object) -> Results:
         """Results to fill: empty, or those of the call that is resumed; `more` joins the settings."""
@@ -110,11 +117,11 @@ def measure_row(entry: str, seed: int, request: Request, progress: Progress = si
     if row["apart"]:
         row["note"] = f"pixel below {FINEST_PIXEL_ANGSTROM} Å: apart, not in the summary"
     if usage.failed:
-        return {**row, "verdict": "failed", "right": False, "failed": True, "note": usage.message}
+        return {**row, **FAILED, "note": usage.message}
     try:
         return {**row, **judged(stack, place / "run")}
     except ClariceError as error:
-        return {**row, "verdict": "failed", "right": False, "failed": True, "note": str(error)}
+        return {**row, **FAILED, "note": str(error)}
 
 
 def judged(stack: SimulatedStack, run: Path) -> dict[str, Any]:
@@ -148,16 +155,20 @@ def stage_seconds(run: Path) -> dict[str, float]:
 
 
 def main_job(request: Request, *, shown: Callable[[Row], None], progress: Progress = silent) -> Results:
-    """Runs the protocol, `shown` and saved row by row; finished rows of a resumed call are kept."""
-    results = request.results(NAME, ("entry", "seed"), COLUMNS)
-    for entry in request.entries:
-        for seed in request.seeds:
-            if not results.finished(entry=entry, seed=seed):
-                results.put(measure_row(entry, seed, request, progress))
-            summarise(results)
-            results.save(request.out)
-            shown(next(row for row in results.rows if (row["entry"], row["seed"]) == (entry, seed)))
-    return results
+    """Runs the protocol, `shown` and saved row by row; finished rows of a resumed call are kept, and shown as well."""
+
+    def task(entry: str, seed: int) -> Task:
+        return Task(({"entry": entry, "seed": seed},), lambda: [measure_row(entry, seed, request, progress)])
+
+    return measure_rows(
+        request.results(NAME, ("entry", "seed"), COLUMNS),
+        (task(entry, seed) for entry, seed in request.stacks()),
+        request.out,
+        summarise=summarise,
+        shown=shown,
+        failure=FAILED,
+        show_kept=True,
+    )
 
 
 def summarise(results: Results) -> None:
@@ -170,7 +181,7 @@ def summarise(results: Results) -> None:
         "FSC 0.5": with_interval(rows, "fsc_05_px", "{:.2f}", " px"),
         "orientation error": with_interval(rows, "orientation_median_deg", "{:.1f}", "°"),
         "time": with_interval(rows, "seconds", "{:.0f}", " s"),
-        "longest time": f"{max((row['seconds'] for row in rows), default=0.0):.0f} s",
-        "largest peak memory": f"{max((row['peak_memory_mb'] for row in rows), default=0.0):.0f} MB",
+        "longest time": f"{max((row.get('seconds', 0.0) for row in rows), default=0.0):.0f} s",
+        "largest peak memory": f"{max((row.get('peak_memory_mb', 0.0) for row in rows), default=0.0):.0f} MB",
     }
     results.summary = {name: text for name, text in texts.items() if text is not None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from functools import cache, partial
 
 from clarice.benchmark import peer_relion as relion
 from clarice.benchmark.contest import (
@@ -16,15 +16,18 @@ from clarice.benchmark.contest import (
     Contest,
     PeerRequest,
 )
+from clarice.benchmark.main_job import Request
 from clarice.benchmark.peer_aspire import DenoisingRow, compare_covariance_wiener
 from clarice.benchmark.protocol import make_stack
 from clarice.benchmark.records import Column, Results, Row, load_average, with_interval
+from clarice.benchmark.row_by_row import Task, measure_rows
 from clarice.benchmark.structures import defocus_table, load_subject, structures_folder
-from clarice.core.errors import ClariceError
+from clarice.core.errors import ResourceError
 from clarice.core.progress import Progress, silent
 
 NAME = "peers"
 OUR_FILTER, ASPIRE_FILTER = "clarice covariance-wiener", "ASPIRE covariance Wiener"
+FILTERS = {"covariance-wiener": OUR_FILTER, "aspire": ASPIRE_FILTER}
 # Each peer beside what of ours it is measured against, and the figure that says how good they are: less is better.
 PAIRS = (
     ("denoise", ASPIRE_FILTER, OUR_FILTER, "nrmse"),
@@ -59,70 +62,62 @@ def peers(request: PeerRequest, *, shown: Callable[[Row], None], progress: Progr
     results = base.results(NAME, _KEYS, COLUMNS, quick=request.quick)
     if request.quick:
         results.notes.append("quick: RELION ran a tenth of its iterations, so its ratios measure nothing")
-    for entry in base.entries:
-        for seed in base.seeds:
-            for row in rows_of(entry, seed, request, results, progress):
-                results.put(row)
-                summarise(results)
-                results.save(base.out)
-                shown(row)
-    summarise(results)
-    return results
+    tasks = (task for entry, seed in base.stacks() for task in tasks_of(entry, seed, request, progress))
+    return measure_rows(results, tasks, base.out, summarise=summarise, shown=shown)
 
 
-def rows_of(entry: str, seed: int, request: PeerRequest, results: Results, progress: Progress) -> Iterator[Row]:
-    """The rows of one stack that are not there yet, one after another."""
-    common = {"entry": entry, "seed": seed}
+def tasks_of(entry: str, seed: int, request: PeerRequest, progress: Progress) -> Iterator[Task]:
+    """What is to be measured on one stack, in order."""
+    stack: Row = {"entry": entry, "seed": seed}
     if "denoise" in request.comparisons:
-        yield from _denoising(common, request, results, progress)
-    subject = load_subject(entry, structures_folder(request.base.data))
-    place = request.base.work / NAME / f"{entry}_seed{seed}"
-    contest: Contest | None = None
+        yield from _filter_tasks(stack, request.base, progress)
+    contest = cache(lambda: _contest(entry, seed, request, progress))  # made when the first row needs it
     for comparison in request.comparisons:
-        for method, task, needs_relion in TASKS.get(comparison, ()):
-            row: Row = {"comparison": comparison, **common, "method": method}
-            if results.finished(**row):
-                continue
-            if needs_relion and relion.missing() is not None:
-                yield {**row, "failed": True, "note": relion.missing()}
-                continue
-            if contest is None:
-                data = request.base.data
-                stack = make_stack(subject, seed, request.base.settings, place / "data", data, progress)
-                contest = Contest(stack, place, request)
-            yield {**row, "load_before": load_average(), **_attempt(task, contest)}
+        for method, measure, needs_relion in TASKS.get(comparison, ()):
+            key: Row = {"comparison": comparison, **stack, "method": method}
+            yield Task((key,), partial(_contested, measure, needs_relion, contest))
 
 
-def _attempt(task: Callable[[Contest], Row], contest: Contest) -> Row:
-    """The task's row, or one that says why there is none."""
-    try:
-        return task(contest)
-    except ClariceError as error:
-        return {"failed": True, "note": str(error)}
-
-
-def _denoising(common: Row, request: PeerRequest, results: Results, progress: Progress) -> Iterator[Row]:
-    """Rows of both covariance Wiener filters, on the protocol's stack and on the same one without shifts."""
+def _contest(entry: str, seed: int, request: PeerRequest, progress: Progress) -> Contest:
     base = request.base
+    subject = load_subject(entry, structures_folder(base.data))
+    place = base.work / NAME / f"{entry}_seed{seed}"
+    stack = make_stack(subject, seed, base.settings, place / "data", base.data, progress)
+    return Contest(stack, place, request)
+
+
+def _contested(measure: Callable[[Contest], Row], needs_relion: bool, contest: Callable[[], Contest]) -> list[Row]:
+    """The row of one method; raises ResourceError where it needs RELION and that is missing."""
+    absent = relion.missing() if needs_relion else None
+    if absent is not None:
+        raise ResourceError(absent)
+    made = contest()
+    return [{"load_before": load_average(), **measure(made)}]
+
+
+def _filter_tasks(stack: Row, base: Request, progress: Progress) -> Iterator[Task]:
+    """Both covariance Wiener filters, on the protocol's stack and on the same one without shifts."""
     for comparison, shift in (("denoise", base.settings.max_shift_px), ("denoise, centred", 0.0)):
-        methods = {"covariance-wiener": OUR_FILTER, "aspire": ASPIRE_FILTER}
-        if all(results.finished(comparison=comparison, **common, method=name) for name in methods.values()):
-            continue
-        settings = replace(base.settings, max_shift_px=shift)
-        found = compare_covariance_wiener(
-            load_subject(common["entry"], structures_folder(base.data)).atoms,
-            max_shift_px=shift,
-            particles=settings.particles,
-            box=settings.box,
-            snr=settings.snr,
-            seed=common["seed"],
-            ctf_table=defocus_table(base.data),
-            threads=base.threads,
-            progress=progress,
-        )
-        for row in found:
-            if row.method in methods:
-                yield {"comparison": comparison, **common, "method": methods[row.method], **_denoised(row)}
+        keys = tuple({"comparison": comparison, **stack, "method": name} for name in FILTERS.values())
+        yield Task(keys, partial(_filtered, stack, shift, base, progress))
+
+
+def _filtered(stack: Row, shift: float, base: Request, progress: Progress) -> list[Row]:
+    """The rows of both filters, in the order of FILTERS."""
+    settings = base.settings
+    found = compare_covariance_wiener(
+        load_subject(stack["entry"], structures_folder(base.data)).atoms,
+        max_shift_px=shift,
+        particles=settings.particles,
+        box=settings.box,
+        snr=settings.snr,
+        seed=stack["seed"],
+        ctf_table=defocus_table(base.data),
+        threads=base.threads,
+        progress=progress,
+    )
+    rows = {row.method: _denoised(row) for row in found}
+    return [rows[method] for method in FILTERS]
 
 
 def _denoised(row: DenoisingRow) -> Row:

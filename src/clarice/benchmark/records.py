@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from clarice import __version__
+from clarice.benchmark.code_version import CodeVersion, code_version
 from clarice.core.errors import InputError
 from clarice.io.atomic import writing
 from clarice.pipeline.resources import hardware
@@ -37,11 +38,15 @@ class Column:
         return "–" if value is None else self.form.format(value)
 
 
+# Shown where rows were made by more than one version of the code.
+SOURCE = Column("source", "source_sha256", "{:.8}")
+
+
 @dataclass
 class Results:
     """Rows of one protocol, and everything needed to repeat them. `keys` name the columns that tell rows apart.
 
-    `places` are folders that published text must not name.
+    `places` are folders that published text must not name; `code` is the code that makes the rows put in next.
     """
 
     protocol: str
@@ -53,28 +58,61 @@ class Results:
     summary: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     places: tuple[str, ...] = ()
+    code: CodeVersion = field(default_factory=code_version)
 
     def key_of(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         """What tells a row from the others."""
         return tuple(row.get(name) for name in self.keys)
 
     def finished(self, **key: Any) -> bool:
-        """Whether a row with that key is there and came to an end."""
-        wanted = self.key_of(key)
-        return any(self.key_of(row) == wanted and not row.get("failed") for row in self.rows)
+        """Whether a row with that key is there, came to an end and was made by `code`."""
+        wanted, source = self.key_of(key), self.code.source_sha256
+        return any(
+            self.key_of(row) == wanted and not row.get("failed") and row.get("source_sha256") == source
+            for row in self.rows
+        )
 
-    def put(self, row: Row) -> None:
-        """Adds a row, in the place of an older one with its key."""
+    def row(self, **key: Any) -> Row:
+        """The row with that key; raises KeyError when there is none."""
+        wanted = self.key_of(key)
+        for row in self.rows:
+            if self.key_of(row) == wanted:
+                return row
+        raise KeyError(wanted)
+
+    def put(self, row: Row) -> Row:
+        """Adds a row, in the place of an older one with its key, and returns it as it is kept."""
         made = {
             **{name: self._shortened(value) for name, value in row.items()},
             "made": timestamp(),
-            "version": __version__,
+            **vars(self.code),
         }
         for index, older in enumerate(self.rows):
             if self.key_of(older) == self.key_of(row):
                 self.rows[index] = made
-                return
+                return made
         self.rows.append(made)
+        return made
+
+    @property
+    def codes(self) -> dict[str | None, CodeVersion]:
+        """The code the rows were made by, by its source; more than one where they do not belong together."""
+        versions = (CodeVersion.of_row(row) for row in self.rows)
+        return {version.source_sha256: version for version in versions}
+
+    @property
+    def remarks(self) -> list[str]:
+        """The notes, after a warning where the rows were not made by one version of the code."""
+        if len(self.codes) < 2:
+            return self.notes
+        made = [CodeVersion.of_row(row).source_sha256 for row in self.rows]
+        counts = [f"{version.name} ({made.count(source)})" for source, version in self.codes.items()]
+        return [f"rows come from {len(counts)} versions of the code: {'; '.join(counts)}", *self.notes]
+
+    @property
+    def table_columns(self) -> tuple[Column, ...]:
+        """The columns, and one that tells the rows' code where it is not the same."""
+        return self.columns if len(self.codes) < 2 else (*self.columns, SOURCE)
 
     def _shortened(self, value: Any) -> Any:
         """Text without the folders of this machine."""
@@ -89,10 +127,11 @@ class Results:
             "protocol": self.protocol,
             "protocol_version": self.protocol_version,
             "clarice": __version__,
+            "code": [vars(version) for version in self.codes.values()],
             "hardware": hardware(),
             "trained_on": "nothing: no method in this protocol is trained",
             "settings": self.settings,
-            "notes": self.notes,
+            "notes": self.remarks,
             "summary": self.summary,
             "rows": self.rows,
         }
@@ -136,10 +175,11 @@ class Results:
     def markdown(self) -> str:
         """The table and its circumstances, for people."""
         machine = hardware()
+        code = "; ".join(version.name for version in self.codes.values()) or self.code.name
         lines = [
             f"# {self.protocol}",
             "",
-            f"Clarice {__version__}, protocol version {self.protocol_version}; {machine['cpu']}, "
+            f"Clarice {code}; protocol version {self.protocol_version}; {machine['cpu']}, "
             f"{machine['cores']} cores, {machine['memory_gb']} GB, {machine['device']}, torch {machine['torch']}.",
             "Nothing in this protocol is trained.",
             "",
@@ -148,14 +188,15 @@ class Results:
             *self._table(),
             "",
             *(f"- {name}: {value}" for name, value in self.summary.items()),
-            *(f"- {note}" for note in self.notes),
+            *(f"- {note}" for note in self.remarks),
         ]
         return "\n".join(lines).rstrip() + "\n"
 
     def _table(self) -> list[str]:
-        head = "| " + " | ".join(column.heading for column in self.columns) + " |"
-        rule = "|" + "---|" * len(self.columns)
-        cells = [[column.cell(row).replace("|", "/") for column in self.columns] for row in self.rows]
+        columns = self.table_columns
+        head = "| " + " | ".join(column.heading for column in columns) + " |"
+        rule = "|" + "---|" * len(columns)
+        cells = [[column.cell(row).replace("|", "/") for column in columns] for row in self.rows]
         return [head, rule, *("| " + " | ".join(row) + " |" for row in cells)]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import typing
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,6 +22,7 @@ from clarice.benchmark.records import Results, Row
 from clarice.benchmark.structures import TEST_ENTRIES, chosen_entries, load_subject, seeds_of, structures_folder, words
 from clarice.cli.console import console, showing_progress
 from clarice.core.errors import OutputError, UsageError
+from clarice.core.progress import Progress
 
 _O = typer.Option
 EntriesOption = Annotated[
@@ -42,28 +46,79 @@ ThreadsOption = Annotated[int, _O("--threads", help="Threads of every program me
 TimeoutOption = Annotated[float, _O("--timeout", help="Minutes after which a program is ended.")]
 
 
+OnlyOption = Annotated[str, _O("--only", help=f"Comparisons to make, of {', '.join(COMPARISONS)}.")]
+QuickOption = Annotated[
+    bool, _O("--quick", help="Cut RELION's iterations to a tenth; such rows say so and measure nothing.")
+]
+
+
+class Protocol(typing.Protocol):
+    """A protocol with its own options settled."""
+
+    def __call__(self, request: Request, *, shown: Callable[[Row], None], progress: Progress) -> Results: ...
+
+
 def register(app: typer.Typer) -> None:
     """Adds the commands to `app`."""
     protocols = typer.Typer(
         name="benchmark", help="The published protocols, each printing its table.", no_args_is_help=True
     )
-    protocols.command("main-job")(main_job)
-    protocols.command("peers")(peers)
+    protocols.command("main-job")(command(main_job))
+    protocols.command("peers")(command(peers, seeds="1", timeout=180.0))
     app.add_typer(protocols)
 
 
+def main_job() -> Protocol:
+    """Simulate stacks, run the whole job on each, and compare maps and poses with the truth."""
+    return job.main_job
+
+
+def peers(only: OnlyOption = ",".join(COMPARISONS), quick: QuickOption = False) -> Protocol:
+    """Run ASPIRE and RELION, where installed, beside our steps on the same stacks, and print ratios."""
+    comparisons = tuple(words(only))
+    unknown = [name for name in comparisons if name not in COMPARISONS]
+    if unknown or not comparisons:
+        raise UsageError(f"--only {only!r} is not known: use some of {', '.join(COMPARISONS)}")
+    return lambda request, **how: contests.peers(PeerRequest(request, comparisons, quick), **how)
+
+
+def command(settle: Callable[..., Protocol], **defaults: object) -> Callable[..., None]:
+    """The command that runs a protocol: its options are those of `make_request` and of `settle`.
+
+    `settle` checks the protocol's own options and gives what is to be run; its docstring is the command's help.
+    `defaults` replace those of `make_request`.
+    """
+    own = inspect.signature(settle, eval_str=True).parameters
+    common = inspect.signature(make_request, eval_str=True).parameters
+    replaced = {name: common[name].replace(default=default) for name, default in defaults.items()}
+
+    def run(**given: Any) -> None:
+        protocol = settle(**{name: given.pop(name) for name in own})
+        request = make_request(**given)
+        with showing_progress() as progress:
+            results = protocol(request, shown=tell_row, progress=progress)
+        tell(results, given["out"])
+
+    run.__doc__ = settle.__doc__
+    run.__signature__ = inspect.Signature([*{**common, **replaced, **own}.values()])  # type: ignore[attr-defined]
+    return run
+
+
 def make_request(
-    entries: str | None,
-    test_set: bool,
-    seeds: str,
-    settings: StackSettings,
-    data: Path | None,
-    molecules: bool,
-    out: Path,
-    work: Path,
-    resume: bool,
-    threads: int,
-    timeout_minutes: float,
+    entries: EntriesOption = None,
+    test_set: TestSetOption = False,
+    seeds: SeedsOption = "1,2",
+    particles: ParticlesOption = 2000,
+    box: BoxOption = 64,
+    snr: SnrOption = 0.1,
+    shift_px: ShiftOption = 3.0,
+    data: DataOption = None,
+    molecules: MoleculesOption = False,
+    out: OutOption = Path("benchmarks"),
+    work: WorkOption = Path("scratch/benchmark"),
+    resume: ResumeOption = False,
+    threads: ThreadsOption = 2,
+    timeout: TimeoutOption = 60.0,
 ) -> Request:
     """The request the options make; raises UsageError before any work when one of them is wrong."""
     if molecules and test_set:
@@ -72,15 +127,11 @@ def make_request(
         raise UsageError("--test-set and --entries exclude each other: drop one of them")
     if threads < 1:
         raise UsageError(f"--threads {threads} must be at least 1")
-    if not timeout_minutes > 0:
-        raise UsageError(f"--timeout {timeout_minutes:g} must be above 0 minutes")
+    if not timeout > 0:
+        raise UsageError(f"--timeout {timeout:g} must be above 0 minutes")
     data = None if molecules else data
-    folder = structures_folder(data)
-    chosen = TEST_ENTRIES if test_set else tuple(chosen_entries(entries, folder))
-    if not chosen:
-        raise UsageError("--entries names no structure: write them as in --entries 1qvr,3pei")
-    for entry in chosen:
-        load_subject(entry, folder)
+    chosen = _chosen(entries, test_set, structures_folder(data))
+    settings = StackSettings(particles=particles, box=box, snr=snr, max_shift_px=shift_px)
     settings.simulation(1, None)
     numbers = tuple(seeds_of(seeds))
     for path in (out, work):
@@ -91,7 +142,7 @@ def make_request(
     if data is None:
         console.print("no folder of structures in use: this table is about procedural molecules", markup=False)
     return Request(
-        entries=tuple(entry.strip().lower() for entry in chosen),
+        entries=chosen,
         seeds=numbers,
         settings=settings,
         data=data,
@@ -99,8 +150,18 @@ def make_request(
         work=work.resolve(),
         resume=resume,
         threads=threads,
-        timeout_seconds=60 * timeout_minutes,
+        timeout_seconds=60 * timeout,
     )
+
+
+def _chosen(entries: str | None, test_set: bool, folder: Path | None) -> tuple[str, ...]:
+    """The entries asked for, all of them known."""
+    chosen = TEST_ENTRIES if test_set else tuple(chosen_entries(entries, folder))
+    if not chosen:
+        raise UsageError("--entries names no structure: write them as in --entries 1qvr,3pei")
+    for entry in chosen:
+        load_subject(entry, folder)
+    return tuple(entry.strip().lower() for entry in chosen)
 
 
 def tell_row(row: Row) -> None:
@@ -116,7 +177,7 @@ def tell(results: Results, out: Path) -> None:
     """Prints the table, the rows' notes and the summary, and where they lie."""
     shown = [
         column
-        for column in results.columns
+        for column in results.table_columns
         if column.key != "note" and any(row.get(column.key) is not None for row in results.rows)
     ]
     table = Table(box=None, pad_edge=False)
@@ -134,64 +195,6 @@ def tell(results: Results, out: Path) -> None:
             console.print(f"{named}: {row['note']}", markup=False)
     for name, value in results.summary.items():
         console.print(f"{name}: {value}", markup=False)
-    for note in results.notes:
+    for note in results.remarks:
         console.print(f"note: {note}", markup=False)
     console.print(f"results: {out / results.protocol}.json and .md", markup=False)
-
-
-def main_job(
-    entries: EntriesOption = None,
-    test_set: TestSetOption = False,
-    seeds: SeedsOption = "1,2",
-    particles: ParticlesOption = 2000,
-    box: BoxOption = 64,
-    snr: SnrOption = 0.1,
-    shift_px: ShiftOption = 3.0,
-    data: DataOption = None,
-    molecules: MoleculesOption = False,
-    out: OutOption = Path("benchmarks"),
-    work: WorkOption = Path("scratch/benchmark"),
-    resume: ResumeOption = False,
-    threads: ThreadsOption = 2,
-    timeout: TimeoutOption = 60.0,
-) -> None:
-    """Simulate stacks, run the whole job on each, and compare maps and poses with the truth."""
-    settings = StackSettings(particles=particles, box=box, snr=snr, max_shift_px=shift_px)
-    request = make_request(entries, test_set, seeds, settings, data, molecules, out, work, resume, threads, timeout)
-    with showing_progress() as progress:
-        results = job.main_job(request, shown=tell_row, progress=progress)
-    tell(results, out)
-
-
-def peers(
-    entries: EntriesOption = None,
-    test_set: TestSetOption = False,
-    seeds: SeedsOption = "1",
-    only: Annotated[str, _O("--only", help=f"Comparisons to make, of {', '.join(COMPARISONS)}.")] = ",".join(
-        COMPARISONS
-    ),
-    quick: Annotated[
-        bool, _O("--quick", help="Cut RELION's iterations to a tenth; such rows say so and measure nothing.")
-    ] = False,
-    particles: ParticlesOption = 2000,
-    box: BoxOption = 64,
-    snr: SnrOption = 0.1,
-    shift_px: ShiftOption = 3.0,
-    data: DataOption = None,
-    molecules: MoleculesOption = False,
-    out: OutOption = Path("benchmarks"),
-    work: WorkOption = Path("scratch/benchmark"),
-    resume: ResumeOption = False,
-    threads: ThreadsOption = 2,
-    timeout: TimeoutOption = 180.0,
-) -> None:
-    """Run ASPIRE and RELION, where installed, beside our steps on the same stacks, and print ratios."""
-    comparisons = tuple(words(only))
-    unknown = [name for name in comparisons if name not in COMPARISONS]
-    if unknown or not comparisons:
-        raise UsageError(f"--only {only!r} is not known: use some of {', '.join(COMPARISONS)}")
-    settings = StackSettings(particles=particles, box=box, snr=snr, max_shift_px=shift_px)
-    request = make_request(entries, test_set, seeds, settings, data, molecules, out, work, resume, threads, timeout)
-    with showing_progress() as progress:
-        results = contests.peers(PeerRequest(request, comparisons, quick), shown=tell_row, progress=progress)
-    tell(results, out)

@@ -1,0 +1,58 @@
+"""How every protocol is run: task after task, saved after each; what an earlier call finished is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clarice.benchmark.code_version import code_version
+from clarice.benchmark.records import Results, Row, load_average
+from clarice.core.errors import ClariceError
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rows to measure together. `keys` tell them from all others; `measure` gives one row for each key, in order."""
+
+    keys: tuple[Row, ...]
+    measure: Callable[[], Sequence[Row]]
+
+
+def measure_rows(
+    results: Results,
+    tasks: Iterable[Task],
+    out: Path,
+    *,
+    summarise: Callable[[Results], None],
+    shown: Callable[[Row], None],
+    failure: Row | None = None,
+    show_kept: bool = False,
+) -> Results:
+    """Fills `results`, writes them to `out` after each task and hands its rows to `shown`.
+
+    Rows that `results` hold as finished by the same code are kept as they are, and shown if `show_kept`. A task that
+    fails becomes rows that say why, with the columns of `failure`, and the next one is run.
+    """
+    summarise(results)
+    for task in tasks:
+        results.code = code_version()
+        waiting = [key for key in task.keys if not results.finished(**key)]
+        made = [results.put(row) for row in _attempt(task, waiting, failure or {})] if waiting else []
+        summarise(results)
+        results.save(out)
+        for row in [results.row(**key) for key in task.keys] if show_kept else made:
+            shown(row)
+    return results
+
+
+def _attempt(task: Task, waiting: Sequence[Row], failure: Row) -> list[Row]:
+    """The task's rows, or one for each of the keys `waiting` that says why there is none."""
+    load: Row = {"load_before": load_average()}
+    try:
+        return [{**key, **load, **row} for key, row in zip(task.keys, task.measure(), strict=True)]
+    except ClariceError as error:
+        note = str(error)
+    except Exception as error:  # noqa: BLE001  hours of other rows must not be lost to one that is wrong
+        note = f"{type(error).__name__}: {error}"
+    return [{**key, **load, **failure, "failed": True, "note": note} for key in waiting]
