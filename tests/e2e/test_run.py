@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -13,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.e2e.outputs import listed_outputs
 from tests.e2e.program import PROGRAM, call
 
 from clarice.io.mrc import read_mrc
 from clarice.io.star import read_star
 
-ROOT = Path(__file__).resolve().parents[2]
 Clarice = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -40,8 +39,7 @@ def result_hashes(folder: Path) -> dict[str, str]:
 
 
 def test_run_leaves_what_the_readme_lists(finished_run: Path) -> None:
-    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("| file in the run folder")[2]
-    listed = set(re.findall(r"`([\w.]+\.\w+)`", table.partition("\n\n")[0])) - {"particles.cs"}
+    listed = listed_outputs()
     assert len(listed) >= 12
     assert {name for name in listed if not (finished_run / name).is_file()} == set()
     assert not [path.name for path in finished_run.iterdir() if path.name.startswith(".")]
