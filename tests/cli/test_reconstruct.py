@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from clarice.io.mrc import read_mrc
 from clarice.io.star import read_star
 from clarice.metrics.registration import resample
 from clarice.metrics.shells import fsc
+from clarice.pipeline import resources
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,7 @@ def test_true_poses_give_the_true_map(stack: SmallStack, tmp_path: Path, box: in
     resolution = record["resolution_angstrom"]["0.143"]
     assert 2 * pixel <= resolution < 3.5 * pixel
     assert f"{resolution:.1f} Å at FSC 0.143" in said
+    assert re.match(r"about \d+ s, \d+ MB of memory, \d+ MB of disk\n", said)
     curve = read_star(tmp_path / "out" / "fsc.star")["fsc"]["rlnFourierShellCorrelationCorrected"].astype(float)
     np.testing.assert_allclose(curve, record["curves"]["corrected"], atol=1e-4)
 
@@ -69,6 +72,23 @@ def test_a_folder_that_may_not_be_written_is_refused_before_the_work(
     monkeypatch.setattr(output_folder.os, "access", lambda path, *_, **__: path != tmp_path / "out")
     sentence = refusal(OutputError, tmp_path / "out", "reconstruct", stack.with_poses)
     assert sentence.endswith("out: permission denied")
+
+
+def test_a_map_that_cannot_fit_is_refused_before_the_work(
+    stack: SmallStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr(command, "prepare_stack", never)
+    with monkeypatch.context() as patch:
+        patch.setattr(resources, "memory_within_reach_mb", lambda: 300.0)
+        sentence = refusal(ResourceError, tmp_path / "out", "reconstruct", stack.with_poses)
+    assert re.match(r"the map needs about \d+ MB of memory and 300 MB can be had: use a smaller working box", sentence)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(resources, "free_disk_mb", lambda _: 0.0)
+    sentence = refusal(ResourceError, tmp_path / "out", "reconstruct", stack.with_poses)
+    assert "is free on the disk of" in sentence
 
 
 def test_nothing_is_written_when_the_work_fails_late(

@@ -9,8 +9,18 @@ import numpy as np
 import psutil
 import pytest
 
+from clarice.core.errors import ResourceError
 from clarice.pipeline import resources
-from clarice.pipeline.resources import PeakMemory, free_disk_mb, hardware, memory_within_reach_mb
+from clarice.pipeline.resources import (
+    PeakMemory,
+    duration_text,
+    free_disk_mb,
+    hardware,
+    insist_on_disk,
+    insist_on_memory,
+    memory_within_reach_mb,
+    size_text,
+)
 
 
 def test_hardware_names_the_machine() -> None:
@@ -32,6 +42,26 @@ def test_memory_within_reach_includes_what_the_process_holds(tmp_path: Path, mon
 
 def test_free_disk_is_counted_in_megabytes(tmp_path: Path) -> None:
     assert free_disk_mb(tmp_path) == pytest.approx(psutil.disk_usage(str(tmp_path)).free / 2**20, rel=0.05)
+
+
+def test_what_does_not_fit_is_refused_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "memory_within_reach_mb", lambda: 2000.0)
+    monkeypatch.setattr(resources, "free_disk_mb", lambda _: 300.0)
+    insist_on_memory("the map", 2000)
+    insist_on_disk("the map", 300, tmp_path)
+    with pytest.raises(ResourceError) as caught:
+        insist_on_memory("the map", 3072)
+    assert str(caught.value) == (
+        "the map needs about 3.0 GB of memory and 2.0 GB can be had: "
+        "use a smaller working box (--working-box) or a machine with more memory"
+    )
+    with pytest.raises(ResourceError, match=r"the map needs about 301 MB and 300 MB is free on the disk of .*: make"):
+        insist_on_disk("the map", 301, tmp_path)
+
+
+def test_sizes_and_durations_in_words() -> None:
+    assert [size_text(megabytes) for megabytes in (3.2, 999, 2048)] == ["3 MB", "999 MB", "2.0 GB"]
+    assert [duration_text(seconds) for seconds in (4.4, 89, 120, 7200)] == ["4 s", "89 s", "2 min", "2.0 h"]
 
 
 def test_peak_memory_sees_what_came_and_went() -> None:

@@ -9,7 +9,7 @@ import typer
 
 from clarice.abinitio.from_poses import reconstruct_from_poses
 from clarice.abinitio.half_sets import assign_half_sets
-from clarice.cli.console import showing_progress
+from clarice.cli.console import console, showing_progress
 from clarice.cli.map_files import show_resolution, write_maps
 from clarice.cli.output_folder import make_folder
 from clarice.cli.stack_options import (
@@ -31,6 +31,8 @@ from clarice.io.stack import open_particles
 from clarice.metrics.masks import mask_from_map
 from clarice.pipeline.frame import Frame
 from clarice.pipeline.fsc_files import write_fsc
+from clarice.pipeline.memory import reconstruction
+from clarice.pipeline.resources import duration_text, insist_on_disk, insist_on_memory, size_text
 
 _O = typer.Option
 
@@ -58,7 +60,7 @@ def reconstruct(
 
     Writes map.mrc, half1.mrc, half2.mrc, mask.mrc, and fsc.star and fsc.json of the half maps.
     """
-    symmetry_rotations(symmetry)
+    group_order = len(symmetry_rotations(symmetry))
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     if particles.poses is None:
         raise InputError(
@@ -66,7 +68,14 @@ def reconstruct(
         )
     box = particles.box if working_box is None else working_box
     frame = Frame.of(particles, box, diameter)
+    expected = reconstruction(len(particles), particles.box, box, group_order)
+    console.print(
+        f"about {duration_text(expected.seconds)}, {size_text(expected.memory_mb)} of memory, "
+        f"{size_text(expected.disk_mb)} of disk"
+    )
+    insist_on_memory("the map", expected.memory_mb)
     make_folder(output)
+    insist_on_disk("the map", expected.disk_mb, output)
     with showing_progress() as progress:
         prepared = prepare_stack(particles, stack, contrast, ctf_state, box, progress)
         half_set = assign_half_sets(len(particles), seed, particles.half_set, particles.micrograph)

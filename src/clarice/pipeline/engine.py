@@ -18,7 +18,7 @@ from clarice.core.errors import OutputError, ResourceError
 from clarice.core.progress import Progress, silent
 from clarice.pipeline.durable import sync
 from clarice.pipeline.fingerprint import fingerprint_source, fingerprint_value
-from clarice.pipeline.resources import PeakMemory, free_disk_mb, memory_within_reach_mb
+from clarice.pipeline.resources import PeakMemory, duration_text, insist_on_disk, insist_on_memory, size_text
 from clarice.pipeline.run_folder import RunFolder
 from clarice.pipeline.run_record import StageRecord, timestamp
 from clarice.pipeline.stages import Estimate, Stage, check_order
@@ -107,30 +107,11 @@ def _check_resources(run: RunFolder, stages: Sequence[Stage], pending: Sequence[
     memory_mb, disk_mb = estimates[hungriest].memory_mb, sum(e.disk_mb for e in estimates.values())
     if any(stage.estimate for stage in pending):
         run.say(
-            f"{len(pending)} of {len(stages)} steps to do: about {_duration(seconds)}, "
-            f"{_size(memory_mb)} of memory, {_size(disk_mb)} of disk"
+            f"{len(pending)} of {len(stages)} steps to do: about {duration_text(seconds)}, "
+            f"{size_text(memory_mb)} of memory, {size_text(disk_mb)} of disk"
         )
-    reach_mb, free_mb = memory_within_reach_mb(), free_disk_mb(run.folder)
-    if memory_mb > reach_mb:
-        raise ResourceError(
-            f"{hungriest} needs about {_size(memory_mb)} of memory and {_size(reach_mb)} can be had: "
-            "use a smaller working box (--working-box) or a machine with more memory"
-        )
-    if disk_mb > free_mb:
-        raise ResourceError(
-            f"the run needs about {_size(disk_mb)} and {_size(free_mb)} is free on the disk of {run.folder}: "
-            "make room or choose another folder"
-        )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _size(megabytes: float) -> str:
-    return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1024:.1f} GB"
+    insist_on_memory(hungriest, memory_mb)
+    insist_on_disk("the run", disk_mb, run.folder)
 
 
 def _perform(run: RunFolder, stage: Stage, inputs_hash: str, progress: Progress) -> None:
@@ -153,7 +134,7 @@ def _perform(run: RunFolder, stage: Stage, inputs_hash: str, progress: Progress)
     entry.peak_memory_mb = round(peak.megabytes, 1)
     _record_outputs(run, stage, entry)
     run.discard_working_folder(stage.name)
-    run.say(f"{stage.name}: done in {_duration(entry.seconds)}, peak memory {_size(entry.peak_memory_mb)}")
+    run.say(f"{stage.name}: done in {duration_text(entry.seconds)}, peak memory {size_text(entry.peak_memory_mb)}")
 
 
 def _call(stage: Stage, work: Work) -> None:

@@ -20,6 +20,7 @@ from clarice.pipeline.class_stages import classify, select
 from clarice.pipeline.engine import execute
 from clarice.pipeline.frame import Frame
 from clarice.pipeline.map_stages import abinitio, export, refine
+from clarice.pipeline.memory import images_mb, on_images_mb, refinement_mb, volume_mb
 from clarice.pipeline.particle_stages import check, denoise, prepare
 from clarice.pipeline.run_folder import nobody, open_run
 from clarice.pipeline.stack_input import StackInput
@@ -27,6 +28,10 @@ from clarice.pipeline.stages import Estimate, Stage
 
 PARTICLES_PER_CLASS, MOST_CLASSES = 60, 50
 FEWEST_PARTICLES = 100
+# Memory of the first map: its batches, and maps in the working box while it is resized.
+FIRST_MAP_MB, MAPS_BESIDE_THE_FIRST = 200.0, 10
+# Maps in memory while rows left out are laid on the finished one; maps that refinement writes.
+MAPS_OF_EXPORT, MAPS_WRITTEN = 15, 5
 # Steps of the work draw from seeds made of this one, in 64 bits.
 LARGEST_SEED = 2**48
 STAGE_NAMES = ("check", "prepare", "denoise", "classify", "select", "ab initio", "refine", "export")
@@ -69,7 +74,8 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
     lengths = (settings.working_box, settings.diameter_angstrom, settings.max_shift_angstrom)
     sizes, seed = Frame.of(particles, *lengths), settings.seed
     frame: dict[str, Any] = {"diameter_px": sizes.diameter_px, "max_shift_px": sizes.max_shift_px}
-    estimate = _Estimator(len(particles), particles.box, sizes.working_box)
+    group_order = len(symmetry_rotations(settings.symmetry))
+    estimate = _Estimator(len(particles), particles.box, sizes.working_box, group_order)
     return [
         check(stack, contrast=settings.contrast, ctf_state=settings.ctf_state).expecting(estimate(1)),
         prepare(stack, working_box=sizes.working_box).expecting(estimate(2, disk_images=1)),
@@ -83,32 +89,51 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
         ).expecting(estimate(20, images_held=8)),
         select(stack).expecting(estimate(1)),
         abinitio(**frame, symmetry=settings.symmetry, starts=settings.starts, seed=seed).expecting(
-            Estimate(12.0 * settings.starts, 900)
+            estimate.first_map(settings.starts)
         ),
-        refine(**frame, symmetry=settings.symmetry, seed=seed).expecting(estimate(45, images_held=6)),
-        export(stack, **frame, symmetry=settings.symmetry, seed=seed).expecting(estimate(1)),
+        refine(**frame, symmetry=settings.symmetry, seed=seed).expecting(estimate.refinement(45)),
+        export(stack, **frame, symmetry=settings.symmetry, seed=seed).expecting(estimate(1, maps_held=MAPS_OF_EXPORT)),
     ]
 
 
 @dataclass(frozen=True)
 class _Estimator:
-    """Time and memory by measured growth: two cores, 64 px, per 1,000 particles."""
+    """Time by measured growth: two cores, 64 px, per 1,000 particles. Memory by what the stages hold."""
 
     particles: int
     box: int
     working_box: int
+    group_order: int
 
     def __call__(
-        self, seconds: float, *, images_held: float = 1, disk_images: float = 0, disk_raw_images: float = 0
+        self,
+        seconds: float,
+        *,
+        images_held: float = 1,
+        maps_held: float = 0,
+        disk_images: float = 0,
+        disk_raw_images: float = 0,
     ) -> Estimate:
-        image_mb = self.working_box**2 * 4 / 2**20
-        raw_mb = self.box**2 * 4 / 2**20
-        growth = self.particles / 1000 * (self.working_box / 64) ** 2
+        working_mb, raw_mb = (images_mb(self.particles, box) for box in (self.working_box, self.box))
         return Estimate(
-            seconds=seconds * growth + 1,
-            memory_mb=500 + images_held * image_mb * self.particles,
-            disk_mb=self.particles * (disk_images * image_mb + disk_raw_images * raw_mb),
+            seconds=self._grown(seconds),
+            memory_mb=on_images_mb(self.particles, self.box)
+            + images_held * working_mb
+            + maps_held * volume_mb(self.working_box),
+            disk_mb=disk_images * working_mb + disk_raw_images * raw_mb,
         )
+
+    def first_map(self, starts: int) -> Estimate:
+        """Works on batches in small boxes, whatever the stack holds; only its map comes back to the working box."""
+        memory_mb = self(0, images_held=0, maps_held=MAPS_BESIDE_THE_FIRST).memory_mb
+        return Estimate(12.0 * starts, memory_mb + FIRST_MAP_MB)
+
+    def refinement(self, seconds: float) -> Estimate:
+        memory_mb = refinement_mb(self.particles, self.box, self.working_box, self.group_order)
+        return Estimate(self._grown(seconds), memory_mb, MAPS_WRITTEN * volume_mb(self.working_box))
+
+    def _grown(self, seconds: float) -> float:
+        return seconds * self.particles / 1000 * (self.working_box / 64) ** 2 + 1
 
 
 def run_job(

@@ -16,6 +16,8 @@ from typing import Any, Self
 import psutil
 import torch
 
+from clarice.core.errors import ResourceError
+
 MEGABYTE = 1024 * 1024
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
@@ -61,6 +63,38 @@ def memory_within_reach_mb() -> float:
 def free_disk_mb(folder: Path) -> float:
     """Space left for files in `folder`."""
     return shutil.disk_usage(folder).free / MEGABYTE
+
+
+def size_text(megabytes: float) -> str:
+    """A size in words: MB up to 1000 of them, GB beyond."""
+    return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1024:.1f} GB"
+
+
+def duration_text(seconds: float) -> str:
+    """A duration in words: seconds, minutes or hours."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def insist_on_memory(task: str, needed_mb: float) -> None:
+    """Raises ResourceError when `task` needs more memory than this process could have."""
+    reach_mb = memory_within_reach_mb()
+    if needed_mb > reach_mb:
+        raise ResourceError(
+            f"{task} needs about {size_text(needed_mb)} of memory and {size_text(reach_mb)} can be had: "
+            "use a smaller working box (--working-box) or a machine with more memory"
+        )
+
+
+def insist_on_disk(task: str, needed_mb: float, folder: Path) -> None:
+    """Raises ResourceError when `task` needs more than is free on the disk of `folder`."""
+    free_mb = free_disk_mb(folder)
+    if needed_mb > free_mb:
+        raise ResourceError(
+            f"{task} needs about {size_text(needed_mb)} and {size_text(free_mb)} is free on the disk of {folder}: "
+            "make room or choose another folder"
+        )
 
 
 def _lifetime_peak_mb() -> float:
