@@ -54,7 +54,7 @@ def _lines() -> Progress:
             return
         last_shown = now
         elapsed = now - started[label]
-        remaining = elapsed / done * (total - done) if done else float("nan")
-        console.print(f"{label}: {done}/{total}, {elapsed:.0f} s, ETA {remaining:.0f} s")
+        remaining = f", ETA {elapsed / done * (total - done):.0f} s" if done else ""
+        console.print(f"{label}: {done}/{total}, {elapsed:.0f} s{remaining}")
 
     return progress
