@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from clarice.abinitio.from_poses import SAMPLES_AT_ONCE
 from clarice.pipeline import memory
 from clarice.pipeline.memory import INTERPRETER_MB, reconstruction, refinement_mb, view_grid_mb, volume_mb
 
@@ -56,7 +57,7 @@ def test_a_reconstruction_grows_with_the_cube_of_its_box() -> None:
 
 def test_a_reconstruction_holds_its_images_and_some_samples_at_a_time() -> None:
     few, many, more = (reconstruction(count, 64, 64, 1) for count in (100, 10_000, 20_000))
-    samples_mb = memory.BYTES_PER_SAMPLE * memory.SAMPLES_AT_ONCE / 2**20
+    samples_mb = memory.BYTES_PER_SAMPLE * SAMPLES_AT_ONCE / 2**20
     assert samples_mb * 0.9 < many.memory_mb - few.memory_mb - 9_900 * 64**2 * 4 / 2**20 < samples_mb
     assert more.memory_mb - many.memory_mb == pytest.approx(10_000 * 64**2 * 4 / 2**20)
     assert few.seconds < many.seconds < more.seconds

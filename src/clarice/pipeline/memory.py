@@ -1,6 +1,6 @@
 """How much memory the work takes, by the sizes of what it holds; constants fit measured peaks of the process.
 
-Boxes of 64 to 160 px, 120 to 2,500 particles: within a tenth of what a reconstruction took, 0.8 to 1.5 times what a
+Boxes of 64 to 160 px, 120 to 2,500 particles: within a fifth of what a reconstruction took, 0.8 to 1.5 times what a
 refinement took, whose last resolution is not known beforehand. Boxes above 200 px, whose maps are given back to the
 system as soon as they are freed, take about a quarter less.
 """
