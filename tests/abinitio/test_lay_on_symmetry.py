@@ -7,9 +7,9 @@ import pytest
 import torch
 from tests.abinitio.conftest import BOX, DIAMETER_PX, MAX_SHIFT_PX
 
-from clarice.abinitio.refinement import GLOBAL_SPACING_DEG, Settings, lay_on
+from clarice.abinitio.refinement import GLOBAL_SPACING_DEG, Laid, Settings, lay_on
 from clarice.abinitio.views import in_asymmetric_unit
-from clarice.core.particles import FloatArray, Poses
+from clarice.core.particles import FloatArray
 from clarice.geometry import so3
 from clarice.physics.molecules import make_molecule
 from clarice.physics.noisy_set import white_set
@@ -31,7 +31,7 @@ def symmetric(symmetry: str) -> SimulatedSet:
 
 
 @pytest.fixture(scope="module")
-def laid(symmetric: SimulatedSet, symmetry: str) -> tuple[Poses, FloatArray]:
+def laid(symmetric: SimulatedSet, symmetry: str) -> Laid:
     settings = Settings(DIAMETER_PX, symmetry=symmetry, max_shift_px=MAX_SHIFT_PX, start_radius_px=11.0)
     return lay_on(white_set(symmetric.particles), torch.from_numpy(symmetric.volume), settings)
 
@@ -42,10 +42,8 @@ def errors_deg(found: FloatArray, true: FloatArray, symmetry: str) -> FloatArray
     return np.asarray(np.minimum.reduce(copies))
 
 
-def test_rotations_are_right_up_to_the_point_group(
-    symmetric: SimulatedSet, laid: tuple[Poses, FloatArray], symmetry: str
-) -> None:
-    found, true = laid[0].rotations, symmetric.poses.rotations
+def test_rotations_are_right_up_to_the_point_group(symmetric: SimulatedSet, laid: Laid, symmetry: str) -> None:
+    found, true = laid.poses.rotations, symmetric.poses.rotations
     error = errors_deg(found, true, symmetry)
     assert np.median(error) < 0.8 * GLOBAL_SPACING_DEG
     assert float(np.mean(error < 2 * GLOBAL_SPACING_DEG)) > 0.97
@@ -54,23 +52,23 @@ def test_rotations_are_right_up_to_the_point_group(
     assert float(np.mean(errors_deg(found, true, "C1") < 2 * GLOBAL_SPACING_DEG)) < 1.5 / order
 
 
-def test_shifts_are_right(symmetric: SimulatedSet, laid: tuple[Poses, FloatArray]) -> None:
-    distance = np.linalg.norm(laid[0].shifts_px - symmetric.poses.shifts_px, axis=1)
+def test_shifts_are_right(symmetric: SimulatedSet, laid: Laid) -> None:
+    distance = np.linalg.norm(laid.poses.shifts_px - symmetric.poses.shifts_px, axis=1)
     unmoved = np.linalg.norm(symmetric.poses.shifts_px, axis=1)
     assert np.median(distance) < 0.5 < np.median(unmoved)
     assert float(np.mean(distance < 1.0)) > 0.95
 
 
-def test_confidence_is_a_probability_and_high(laid: tuple[Poses, FloatArray]) -> None:
-    confidence = laid[1]
+def test_confidence_is_a_probability_and_high(laid: Laid) -> None:
+    confidence = laid.confidence
     assert confidence.shape == (COUNT,)
     assert 0 <= confidence.min() <= confidence.max() <= 1.0001
     assert np.median(confidence) > 0.6
 
 
-def test_only_the_views_of_one_unit_are_looked_at(laid: tuple[Poses, FloatArray], symmetry: str) -> None:
+def test_only_the_views_of_one_unit_are_looked_at(laid: Laid, symmetry: str) -> None:
     """From the front or from behind: mirror images stand for the other side."""
-    front = so3.view_directions(laid[0].rotations)
+    front = so3.view_directions(laid.poses.rotations)
     group, margin = so3.symmetry_rotations(symmetry), np.deg2rad(GLOBAL_SPACING_DEG / 2)
     looks = [in_asymmetric_unit(side, group, mirrored=True, margin=margin) for side in (front, -front)]
     assert (looks[0] | looks[1]).all()
@@ -79,11 +77,11 @@ def test_only_the_views_of_one_unit_are_looked_at(laid: tuple[Poses, FloatArray]
 
 
 def test_a_group_the_molecule_has_not_leaves_particles_without_their_view(
-    symmetric: SimulatedSet, laid: tuple[Poses, FloatArray], symmetry: str
+    symmetric: SimulatedSet, laid: Laid, symmetry: str
 ) -> None:
     larger = {"C4": "C8", "D2": "D4", "T": "O"}[symmetry]
     settings = Settings(DIAMETER_PX, symmetry=larger, max_shift_px=MAX_SHIFT_PX, start_radius_px=11.0)
-    poses, _ = lay_on(white_set(symmetric.particles), torch.from_numpy(symmetric.volume), settings)
+    other = lay_on(white_set(symmetric.particles), torch.from_numpy(symmetric.volume), settings)
     true = symmetric.poses.rotations
-    right, wrong = (errors_deg(found.rotations, true, symmetry) for found in (laid[0], poses))
+    right, wrong = (errors_deg(found.rotations, true, symmetry) for found in (laid.poses, other.poses))
     assert float(np.mean(wrong > GLOBAL_SPACING_DEG)) > 0.15 > 10 * float(np.mean(right > GLOBAL_SPACING_DEG))

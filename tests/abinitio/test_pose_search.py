@@ -53,17 +53,32 @@ def test_grid_is_the_same_for_both_halves_and_turned_anew_by_the_seed(anywhere: 
 
 
 def test_shifts_widely_at_first_and_closely_afterwards(anywhere: FloatArray) -> None:
-    coarse, fine = (search_of(anywhere, is_local=False, radius=radius).shifts(ROWS) for radius in (4.0, 9.0))
+    coarse, fine = (search_of(anywhere, is_local=False, radius=radius).shifts(ROWS)[0] for radius in (4.0, 9.0))
     for wide, steps in ((coarse, (-2.0, 0.0, 2.0)), (fine, (-2.0, -1.0, 0.0, 1.0, 2.0))):
         assert {tuple(row) for row in wide.tolist()} == {(x, y) for x in steps for y in steps}
     centred = replace(search_of(anywhere, is_local=False), max_shift_px=0.0)
-    assert centred.shifts(ROWS).tolist() == [[0.0, 0.0]]
+    assert centred.shifts(ROWS)[0].tolist() == [[0.0, 0.0]]
     centres = np.random.default_rng(0).uniform(-2, 2, (400, 2))
-    close = search_of(anywhere, is_local=False, centres=centres, radius=12.0).shifts(ROWS)
+    close, _ = search_of(anywhere, is_local=False, centres=centres, radius=12.0).shifts(ROWS)
     step = SHIFT_SHARE * BOX / 12.0
     assert close.shape == (len(ROWS), 9, 2)
     np.testing.assert_allclose(close.mean(dim=1), centres[ROWS], atol=1e-6)
     assert float((close - close.mean(dim=1, keepdim=True)).abs().max()) == pytest.approx(step, rel=1e-5)
+
+
+@pytest.mark.parametrize("is_local", [False, True])
+def test_no_shift_goes_beyond_the_limit(noisy: NoisySet, simulated: SimulatedSet, is_local: bool) -> None:
+    """Particles shifted by up to 1.5 px, sought within 0.6 px of where they lie, by last shifts at that limit."""
+    limit = 0.6
+    search = replace(
+        search_of(simulated.poses.rotations, is_local=is_local, centres=simulated.poses.shifts_px.clip(-limit, limit)),
+        max_shift_px=limit,
+    )
+    grid = search.grid(BOX)
+    references = grid.references(torch.from_numpy(simulated.volume))
+    found = torch.cat([result.shift_px for _, _, result in search.parts(noisy, grid, references, ROWS)])
+    assert float(found.abs().max()) <= limit + 1e-3
+    assert float((found.abs() > limit - 1e-3).any(dim=1).float().mean()) > 0.5
 
 
 @pytest.mark.parametrize("is_local", [False, True])
@@ -108,7 +123,11 @@ def test_parts_are_plain_expectations_of_their_rows(noisy: NoisySet, simulated: 
         for row in rows:
             alone = np.array([row])
             one = expectation(
-                noisy.rings(search.rings, alone), references[views], search.shifts(alone), mirror=not is_local
+                noisy.rings(search.rings, alone),
+                references[views],
+                search.shifts(alone)[0],
+                shift_log_prior=search.shifts(alone)[1],
+                mirror=not is_local,
             )
             evidence.append(float(one.log_evidence))
         np.testing.assert_allclose(result.log_evidence, evidence, rtol=1e-2, atol=1.0)

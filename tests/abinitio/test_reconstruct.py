@@ -8,11 +8,19 @@ import torch
 from tests.geometry.blobs import CENTRES, blob_volume, fourier_sum, inner, relative_error, seeded
 from torch import Tensor
 
-from clarice.abinitio.reconstruct import SliceSums, conjugate_gradient, solve_map, spectral_prior
+from clarice.abinitio.reconstruct import (
+    SliceSums,
+    conjugate_gradient,
+    halves_agreement,
+    orientation_agreement,
+    solve_map,
+    spectral_prior,
+    spherical_mean,
+)
 from clarice.abinitio.views import ViewGrid
 from clarice.core.particles import Optics
 from clarice.geometry import so3
-from clarice.geometry.fourier import centred_fft3, radius_grid, resize_centred, shell_index
+from clarice.geometry.fourier import centred_fft3, radius_grid, resize_centred, shell_index, up_to_radius
 from clarice.geometry.nufft import fourier_at, spread_from
 from clarice.geometry.polar import FourierRings
 from clarice.geometry.slices import project, slice_frequencies
@@ -231,3 +239,28 @@ def test_slices_at_grid_rotations_are_where_slices_says() -> None:
     expected = slice_frequencies(rotations, plane[:, 0], plane[:, 1]).reshape(-1, 3)
     torch.testing.assert_close(ViewGrid(rotations, rings, 24).frequencies(), expected)
     torch.testing.assert_close(ViewGrid(rotations, rings, 16).frequencies(), expected * 1.5)
+
+
+@pytest.mark.parametrize("box", [32, 33])
+def test_spherical_mean_is_the_mean_over_rotations(box: int) -> None:
+    """Round maps are their own mean; an odd map has none; what is left over has none."""
+    radius = radius_grid(box, 3)
+    smooth = torch.exp(-((radius - 6) ** 2) / 8)
+    assert float((spherical_mean(smooth) - smooth).abs().max()) < 1e-2
+    x = torch.arange(box) - box // 2.0
+    assert float(spherical_mean(smooth * x).abs().max()) < 1e-3
+    blobs = smooth * (1 + torch.sin(x) * torch.cos(x)[:, None])
+    rest = blobs - spherical_mean(blobs)
+    assert float(rest.square().mean()) > 0.1 * float(blobs.square().mean())
+    assert float(spherical_mean(rest).square().mean()) < 1e-5 * float(blobs.square().mean())
+
+
+def test_round_half_maps_agree_on_nothing_that_orientations_determine() -> None:
+    """Unlike noise on like spheres: the maps agree, the part that orientations determine does not."""
+    box = 32
+    generator = torch.Generator().manual_seed(0)
+    sphere = up_to_radius((radius_grid(box, 3) < 8).float(), 12, 3)
+    halves = sphere + 0.05 * torch.randn((2, box, box, box), generator=generator)
+    support = soft_sphere(box, 12.0)
+    assert float(halves_agreement(halves, support, 0)[1:5].min()) > 0.9
+    assert float(orientation_agreement(halves, support, 0)[1:5].mean()) < 0.3

@@ -96,3 +96,14 @@ def test_shell_mean_takes_complex_and_unbatched_values() -> None:
     assert means.dtype == torch.complex64
     assert means[0] == spectrum[8, 8]
     assert relative_error(means.real, fourier.shell_mean(spectrum.real, 2)) < 1e-6
+
+
+@pytest.mark.parametrize("box", [16, 17])
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_up_to_radius_keeps_what_lies_inside_and_nothing_beyond(box: int, ndim: int) -> None:
+    image = torch.randn((box,) * ndim, generator=torch.Generator().manual_seed(0))
+    transform = fourier.centred_fft2 if ndim == 2 else fourier.centred_fft3
+    before, after = transform(image), transform(fourier.up_to_radius(image, 5.0, ndim))
+    radius = fourier.radius_grid(box, ndim)
+    torch.testing.assert_close(after[radius <= 4.5], before[radius <= 4.5], rtol=1e-4, atol=1e-4)
+    assert float(after[radius >= 5.5].abs().max()) < 1e-4

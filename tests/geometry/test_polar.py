@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tests.geometry.blobs import (
 from torch import Tensor
 
 from clarice.geometry import so3
+from clarice.geometry.fourier import radius_grid
 from clarice.geometry.polar import FourierRings, RealPolarGrid, from_hartley, hartley
 
 RINGS = (1.0, 2.0, 3.5, 6.0)
@@ -130,6 +132,29 @@ def test_angles_are_enough_for_the_content(radius: float, diameter: float) -> No
     images = torch.randn((8, 48, 48), generator=seeded()) * (distance <= diameter / 2)
     power = torch.fft.rfft(hartley(twice.sample(images))).abs().square().sum(dim=(0, 1))
     assert float(power[rings.n_angles // 2 :].sum() / power.sum()) < 1e-5
+
+
+def test_noise_from_outside_the_particle_does_not_fold_into_the_scores() -> None:
+    """Angular correlations of box-filling noise with a small reference, against those on four times the angles."""
+    box, diameter = 48, 16.0
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn((20, box, box), generator=generator)
+    reference = torch.randn((1, box, box), generator=generator) * (radius_grid(box) <= diameter / 2)
+    radius = 20.0
+
+    def scores(rings: FourierRings) -> Tensor:
+        a, b = rings.sample(noise)[:, -1], rings.sample(reference)[:, -1]
+        return (a * b.conj()).real.mean(dim=-1)
+
+    fine = replace(FourierRings.matching(box, radius, diameter), n_angles=512)
+    exact = scores(fine)
+    enough, few = (
+        scores(rings)
+        for rings in (FourierRings.matching(box, radius, diameter), FourierRings.up_to(box, radius, diameter))
+    )
+    scale = exact.square().mean().sqrt()
+    assert float((enough - exact).square().mean().sqrt() / scale) < 0.2
+    assert float((few - exact).square().mean().sqrt() / scale) > 0.4
 
 
 def test_hartley_walk() -> None:

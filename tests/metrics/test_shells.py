@@ -91,16 +91,18 @@ def test_correction_removes_what_a_tight_mask_invents(blob_map, generator):
     random = np.random.default_rng(4)
     signal = low_pass(blob_map(box=32), 8.0)
     mask = np.asarray(blob_map(box=32) > 0.3, dtype=float)
-    masked, corrected = [], []
+    plain, masked, corrected = [], [], []
     for _ in range(10):
         half1, half2 = (signal + 0.1 * signal.max() * random.normal(size=signal.shape) for _ in range(2))
         curves = half_map_fsc(half1, half2, mask, generator)
         kept = slice(0, curves.randomised_from)
         np.testing.assert_array_equal(curves.corrected[kept], curves.masked[kept])
         assert 2 < curves.randomised_from < 10
+        plain.append(fsc(half1, half2, mask)[12:])
         masked.append(curves.masked[12:])
         corrected.append(curves.corrected[12:])
-    assert np.mean(masked) > 0.1
+    assert np.mean(plain) > 0.1
+    assert np.mean(masked) < 0.4 * np.mean(plain)
     assert abs(np.mean(corrected)) < 0.05
 
 

@@ -51,7 +51,7 @@ def reconstruct_from_poses(
     twice the box, on a grid half as fine again.
     """
     box = particles.box
-    rings = FourierRings.up_to(box, box / 2 - 1, diameter_px)
+    rings = FourierRings.matching(box, box / 2 - 1, diameter_px)
     tell = _teller(progress, len(particles))
     sums = [slice_sums(particles, poses, np.flatnonzero(half_set == half), rings, symmetry, tell) for half in (1, 2)]
     support = spherical_support(box, diameter_px)

@@ -22,6 +22,10 @@ from clarice.geometry.polar import FourierRings
 # Trial shifts lie this share of the finest ring's wavelength apart.
 SHIFT_SHARE = 0.3
 COARSEST_SHIFT_STEP_PX = 2.0
+# Rounding must not forbid a shift at the very limit.
+SHIFT_TOLERANCE_PX = 1e-3
+# Finite, for the scores are offset in two parts of different precision.
+FORBIDDEN = -1e9
 # Local searches reach this many grid steps from the last view, and their cells a little further.
 LOCAL_REACH, CELL_OVERLAP = 3.0, 1.6
 PARTICLES_AT_ONCE = 2000
@@ -63,13 +67,18 @@ class PoseSearch:
         count = len(self.grid(8))
         return torch.zeros(count, self.rings.count, self.rings.n_angles), torch.zeros(count, self.rings.count)
 
-    def shifts(self, rows: Rows) -> Tensor:
-        """Trial shifts (S, 2) on the first iteration; (b, S, 2) around each particle's own afterwards."""
+    def shifts(self, rows: Rows) -> tuple[Tensor, Tensor | None]:
+        """Trial shifts and their log prior: (S, 2) on the first iteration, (b, S, 2) around each particle's own later.
+
+        None of them lies beyond `max_shift_px`: there the prior (b, S) forbids it.
+        """
         if self.shift_centres_px is None:
-            return wide_shifts(self.rings, self.max_shift_px)
+            return wide_shifts(self.rings, self.max_shift_px), None
         step = _shift_step_px(self.rings)
         centres = torch.from_numpy(self.shift_centres_px[rows]).float()
-        return centres[:, None, :] + shift_grid(step, step)
+        shifts = centres[:, None, :] + shift_grid(step, step)
+        beyond = shifts.abs().amax(dim=-1) > self.max_shift_px + SHIFT_TOLERANCE_PX
+        return shifts, torch.zeros(beyond.shape).masked_fill(beyond, FORBIDDEN)
 
     def parts(
         self, particles: RingSource, grid: ViewGrid, references: Tensor, rows: Rows
@@ -107,4 +116,5 @@ class PoseSearch:
         return np.asarray(np.maximum.reduce(copies))
 
     def _expect(self, stack: RingStack, references: Tensor, rows: Rows, mirror: bool) -> Expectation:
-        return expectation(stack, references, self.shifts(rows), mirror=mirror, dtype=fast_dtype())
+        shifts, log_prior = self.shifts(rows)
+        return expectation(stack, references, shifts, shift_log_prior=log_prior, mirror=mirror, dtype=fast_dtype())

@@ -158,9 +158,8 @@ class _Climb:
     def rings(self, phase: Phase) -> FourierRings:
         """The rings of a phase, in the particles' box."""
         radius = phase.radius * self.particles.box / self.settings.diameter_px
-        return FourierRings.up_to(
-            self.particles.box, min(radius, self.particles.box / 2 - 1), self.settings.diameter_px
-        )
+        box = self.particles.box
+        return FourierRings.matching(box, min(radius, box / 2 - 1), self.settings.diameter_px)
 
     def _random_blob(self, phase: Phase) -> Tensor:
         rows = self._batch(phase)

@@ -24,6 +24,8 @@ from clarice.metrics.shells import half_map_fsc
 
 # The signal-to-noise every shell is granted while the halves' own FSC is not yet known.
 WEAK_SNR = 9.0
+# Binning once smooths a radial profile; what it smoothed away is binned again.
+PROFILE_ITERATIONS = 4
 # Solvent support: this much wider than the particle, with a soft edge of these voxels.
 SUPPORT_MARGIN, SUPPORT_EDGE_VOXELS = 1.12, 2.0
 
@@ -162,6 +164,36 @@ def halves_agreement(halves: Tensor, support: Tensor, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     curves = half_map_fsc(halves[0], halves[1], support.numpy(), generator)
     return torch.from_numpy(np.nan_to_num(curves.corrected)).float()
+
+
+def orientation_agreement(halves: Tensor, support: Tensor, seed: int) -> Tensor:
+    """`halves_agreement` of what the halves' spherical means leave over: the part that orientations determine.
+
+    Images averaged over wrong views sum up to a spherical map, and two such maps agree, even those of pure noise:
+    each of their shells holds one number, so its correlation is 1 or −1.
+    """
+    return halves_agreement(torch.stack([half - spherical_mean(half) for half in halves]), support, seed)
+
+
+def spherical_mean(volume: Tensor) -> Tensor:
+    """The mean of a map (L, L, L) over all rotations about index L // 2, linear in radius between half voxels."""
+    radius = 2 * radius_grid(volume.shape[-1], 3, volume.device)
+    inner = radius.long()
+    outer_share = radius - inner
+    bins = int(inner.max()) + 2
+
+    def binned(values: Tensor) -> Tensor:
+        flat = values.new_zeros(bins)
+        flat.index_add_(0, inner.flatten(), (values * (1 - outer_share)).flatten())
+        return flat.index_add_(0, (inner + 1).flatten(), (values * outer_share).flatten())
+
+    counts = binned(torch.ones_like(volume)).clamp_min(1e-6)
+    profile = torch.zeros(bins, dtype=volume.dtype, device=volume.device)
+    mean = torch.zeros_like(volume)
+    for _ in range(PROFILE_ITERATIONS):
+        profile = profile + binned(volume - mean) / counts
+        mean = profile[inner] * (1 - outer_share) + profile[inner + 1] * outer_share
+    return mean
 
 
 def spherical_support(box: int, diameter: float) -> Tensor:

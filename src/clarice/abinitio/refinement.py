@@ -22,8 +22,8 @@ from clarice.abinitio.pose_search import PoseSearch
 from clarice.abinitio.reconstruct import (
     SliceSums,
     fsc_prior,
-    halves_agreement,
     open_halves,
+    orientation_agreement,
     solve_map,
     spherical_support,
 )
@@ -33,6 +33,7 @@ from clarice.core.parallel import ordered_map
 from clarice.core.particles import FloatArray, Poses
 from clarice.core.progress import Progress, silent
 from clarice.geometry import so3
+from clarice.geometry.fourier import up_to_radius
 from clarice.geometry.polar import FourierRings
 
 logger = logging.getLogger(__name__)
@@ -47,15 +48,25 @@ ANGLE_SHARE = 0.7
 GLOBAL_SPACING_DEG, FINEST_SPACING_DEG = 7.5, 3.0
 
 
+# Both halves start from one map at no finer than this, cycles per particle diameter: up to there their agreement is no
+# evidence, since even pure noise takes on what it is aligned to.
+SHARED_CYCLES = 4.0
+
+
 @dataclass(frozen=True)
 class Settings:
-    """What the user decides: particle diameter, point group, largest shift, iterations, first radius, seed."""
+    """What the user decides: particle diameter, point group, largest shift, iterations, seed, and the start.
+
+    The first iteration looks at rings up to `start_radius_px`; both halves see the starting map up to
+    `shared_radius_px`, by default SHARED_CYCLES per diameter.
+    """
 
     diameter_px: float
     symmetry: str = "C1"
     max_shift_px: float = 4.0
     iterations: int = 6
     start_radius_px: float = 8.0
+    shared_radius_px: float | None = None
     seed: int = 0
 
 
@@ -142,11 +153,12 @@ def refine(
     box = particles.box
     loaded = checkpoint.load()
     if loaded is None:
+        shared = up_to_radius(start, shared_radius(box, settings), 3)
         count = len(particles)
         state, first = (
             State(
-                torch.stack([start, start]),
-                torch.stack([start, start]),
+                torch.stack([shared, shared]),
+                torch.stack([shared, shared]),
                 np.broadcast_to(np.eye(3), (count, 3, 3)).copy(),
                 np.zeros((count, 2)),
                 np.zeros(count),
@@ -164,36 +176,52 @@ def refine(
     support = spherical_support(box, settings.diameter_px)
     both = state.sums[0] + state.sums[1]
     prior = fsc_prior(state.fsc, state.sums)
-    prior[_agreed_radius(state.fsc) + LOOK_AHEAD :] = 0
+    prior[agreed_radius(state.fsc) + LOOK_AHEAD :] = 0
     volume = solve_map(both, prior, support, state.volumes.mean(dim=0), iterations=20)
     poses = Poses(state.rotations, state.shifts_px)
     return Refined(volume, state.halves, state.fsc, poses, state.confidence, state.history)
 
 
-def lay_on(particles: RingSource, volume: Tensor, settings: Settings) -> tuple[Poses, FloatArray]:
-    """Poses of particles on a finished map (L, L, L), up to `settings.start_radius_px`, and their confidence (n,)."""
+def shared_radius(box: int, settings: Settings) -> float:
+    """Fourier pixels up to which both halves start from the same map."""
+    return settings.shared_radius_px or SHARED_CYCLES * box / settings.diameter_px
+
+
+@dataclass(frozen=True)
+class Laid:
+    """Poses of particles on a map, their `confidence` (n,), and `log_evidence` (n,) against pure noise."""
+
+    poses: Poses
+    confidence: FloatArray
+    log_evidence: FloatArray
+
+
+def lay_on(particles: RingSource, volume: Tensor, settings: Settings) -> Laid:
+    """Particles on a finished map (L, L, L), searched for over all views up to `settings.start_radius_px`."""
     count, box = len(particles), particles.box
-    rings = FourierRings.up_to(box, min(settings.start_radius_px, box / 2 - 1), settings.diameter_px)
+    rings = FourierRings.matching(box, min(settings.start_radius_px, box / 2 - 1), settings.diameter_px)
     anywhere = np.broadcast_to(np.eye(3), (count, 3, 3)).copy()
     symmetry = so3.symmetry_rotations(settings.symmetry)
     search = PoseSearch(
         rings, GLOBAL_SPACING_DEG, False, settings.seed, anywhere, None, settings.max_shift_px, symmetry
     )
     grid = search.grid(box)
-    rotations, shifts, confidence = anywhere.copy(), np.zeros((count, 2)), np.zeros(count)
+    rotations, shifts = anywhere.copy(), np.zeros((count, 2))
+    confidence, evidence = np.zeros(count), np.zeros(count)
     for rows, _, result in search.parts(particles, grid, grid.references(volume), np.arange(count)):
         rotations[rows] = grid.poses(result)
         shifts[rows] = result.shift_px.double().numpy()
         confidence[rows] = result.confidence.double().numpy()
-    return Poses(rotations, shifts), confidence
+        evidence[rows] = result.log_evidence.double().numpy() - math.log(2 * len(grid))
+    return Laid(Poses(rotations, shifts), confidence, evidence)
 
 
 def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: Settings, index: int) -> State:
     """One expectation and maximisation step of both halves."""
     box = particles.box
-    agreed = _agreed_radius(state.fsc)
+    agreed = agreed_radius(state.fsc)
     radius = agreed + max(LOOK_AHEAD, LOOK_AHEAD_SHARE * agreed) if index else settings.start_radius_px
-    rings = FourierRings.up_to(box, min(radius, box / 2 - 1), settings.diameter_px)
+    rings = FourierRings.matching(box, min(radius, box / 2 - 1), settings.diameter_px)
     told_apart_deg = np.rad2deg(box / settings.diameter_px / rings.radii[-1])
     spacing = max(ANGLE_SHARE * float(told_apart_deg), FINEST_SPACING_DEG if index else GLOBAL_SPACING_DEG)
     symmetry = so3.symmetry_rotations(settings.symmetry)
@@ -228,7 +256,7 @@ def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: 
         rings.radii[-1],
         spacing,
         search.is_local,
-        float(_agreed_radius(fsc)),
+        float(agreed_radius(fsc)),
         float(torch.cat(evidence).mean()),
         float(confidence.mean()),
         change,
@@ -237,7 +265,7 @@ def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: 
     return State(volumes, halves, rotations, shifts, confidence, fsc, (*state.history, row), tuple(sums))
 
 
-def _agreed_radius(fsc: Tensor) -> int:
+def agreed_radius(fsc: Tensor) -> int:
     """Last shell before the halves' FSC first falls below 0.143."""
     below = (fsc[1:] < HALF_MAP_THRESHOLD).nonzero()
     return int(below[0, 0]) if len(below) else len(fsc) - 1
@@ -261,7 +289,7 @@ def _maximise(
     shell = torch.arange(box // 2 + 1)
     seen = shell <= int(rings.radii[-1]) + 1
     halves = open_halves(sums, seen)
-    fsc = torch.where(shell <= rings.radii[-1], halves_agreement(halves, support, settings.seed), 0.0)
+    fsc = torch.where(shell <= rings.radii[-1], orientation_agreement(halves, support, settings.seed), 0.0)
     prior = torch.where(seen, fsc_prior(fsc, sums), 0.0)
     solved = list(ordered_map(lambda half: solve_map(sums[half], prior, support, volumes[half]), (0, 1)))
     return torch.stack(solved), halves, fsc

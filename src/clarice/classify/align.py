@@ -96,7 +96,7 @@ class _Classification:
     def enter(self, stage: Stage) -> None:
         """Takes particles and references to the stage's rings."""
         radius = min(stage.details * self.box / self.diameter_px, (self.box - 1) // 2)
-        rings = FourierRings.up_to(self.box, radius, self.diameter_px)
+        rings = FourierRings.matching(self.box, radius, self.diameter_px)
         before = self.stack.rings if self.stack is not None else None
         self.stack = self.observed.rings(rings, np.arange(self.count))
         self.power = mean_signal_power(self.stack)

@@ -12,7 +12,8 @@ import typer
 from numpy.typing import NDArray
 
 from clarice.abinitio import projection_matching, refinement
-from clarice.abinitio.grey_scale import matched_scale
+from clarice.abinitio.evidence import doubts, gain_by_start
+from clarice.abinitio.grey_scale import COMPARED_RADIUS, matched_scale
 from clarice.abinitio.half_sets import assign_half_sets
 from clarice.cli.console import console, showing_progress
 from clarice.cli.map_files import show_resolution, write_maps
@@ -34,7 +35,6 @@ from clarice.cli.stack_options import (
 )
 from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import ParticleSet, Poses
-from clarice.core.progress import Progress
 from clarice.geometry.so3 import symmetry_rotations
 from clarice.io.mrc import read_mrc
 from clarice.io.stack import open_particles, write_particles
@@ -123,10 +123,10 @@ def abinitio(
             start_radius_px=found.radius_px,
             seed=seed,
         )
-        poses, confidence = refinement.lay_on(ready.noisy, found.volume, on_map)
+        laid = refinement.lay_on(ready.noisy, found.volume, on_map)
     volume = found.volume.numpy()
     write_maps(output, ready.pixel_size_angstrom, {"abinitio": volume, "abinitio_mirror": mirrored(volume)})
-    ready.write_poses(output / "particles.star", poses, confidence)
+    ready.write_poses(output / "particles.star", laid.poses, laid.confidence)
     write_json(
         output / "abinitio.json",
         {"starts": [vars(start) for start in found.starts], "chosen": found.chosen, "radius_px": found.radius_px},
@@ -163,21 +163,24 @@ def refine(
     start_map = _read_start(start)
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     frame = Frame.of(particles, working_box, diameter, max_shift)
-    radius = _start_radius_px(start_resolution, particles, frame)
+    settings = _refine_settings(frame, _shared_radius_px(start_resolution, particles), iterations, symmetry, seed)
     make_folder(output)
     with showing_progress() as progress:
         prepared = prepare_stack(particles, stack, contrast, ctf_state, working_box, progress)
         ready = _Ready(particles, prepared, frame)
         half_set = assign_half_sets(len(particles), seed, particles.half_set, particles.micrograph)
-        refined = _refine(ready, start_map, radius, iterations, symmetry, seed, half_set, progress)
+        scaled = _scaled_start(ready, start_map, settings)
+        gain = gain_by_start(ready.noisy, scaled, settings)
+        refined = refinement.refine(ready.noisy, scaled, half_set, settings, progress)
     volume, (half1, half2), pixel = refined.volume.numpy(), refined.halves.numpy(), ready.pixel_size_angstrom
     mask = mask_from_map(volume)
     maps = {"map": volume, "map_mirror": mirrored(volume), "half1": half1, "half2": half2, "mask": mask}
     write_maps(output, pixel, maps)
     ready.write_poses(output / "particles.star", refined.poses, refined.confidence, half_set=half_set)
     resolution = write_fsc(output, (half1, half2), mask, pixel, seed, int(refined.history[-1].radius_px))
-    if refined.history[0].mean_log_evidence <= 0:
-        console.print(f"warning: {FOREIGN_MAP}", markup=False)
+    foreign = [FOREIGN_MAP] if gain <= 0 else []
+    for warning in [*foreign, *doubts(refined, settings, resolution, pixel)]:
+        console.print(f"warning: {warning}", markup=False)
     show_resolution(resolution, pixel, output)
 
 
@@ -189,10 +192,10 @@ def _read_start(path: Path) -> tuple[NDArray[np.float32], float]:
     return values, pixel_size_angstrom
 
 
-def _start_radius_px(resolution_angstrom: float | None, particles: ParticleSet, frame: Frame) -> float:
-    """Fourier radius to which the starting map is used, pixels of the working box."""
+def _shared_radius_px(resolution_angstrom: float | None, particles: ParticleSet) -> float | None:
+    """Fourier radius to which the starting map is used; None leaves it to the refinement."""
     if resolution_angstrom is None:
-        return 6.5 * frame.working_box / frame.diameter_px
+        return None
     field = particles.box * particles.pixel_size_angstrom
     if not 0 < resolution_angstrom <= field / 2:
         raise UsageError(
@@ -201,26 +204,25 @@ def _start_radius_px(resolution_angstrom: float | None, particles: ParticleSet, 
     return field / resolution_angstrom
 
 
-def _refine(
-    ready: _Ready,
-    start: tuple[NDArray[np.float32], float],
-    start_radius_px: float,
-    iterations: int,
-    symmetry: str,
-    seed: int,
-    half_set: NDArray[np.int8],
-    progress: Progress,
-) -> refinement.Refined:
+def _refine_settings(
+    frame: Frame, shared_radius_px: float | None, iterations: int, symmetry: str, seed: int
+) -> refinement.Settings:
+    return refinement.Settings(
+        frame.diameter_px,
+        symmetry=symmetry,
+        max_shift_px=frame.max_shift_px,
+        iterations=iterations,
+        start_radius_px=max(COMPARED_RADIUS * frame.working_box / frame.diameter_px, shared_radius_px or 0),
+        shared_radius_px=shared_radius_px,
+        seed=seed,
+    )
+
+
+def _scaled_start(
+    ready: _Ready, start: tuple[NDArray[np.float32], float], settings: refinement.Settings
+) -> torch.Tensor:
+    """The starting map in the working box and in the particles' grey scale."""
     box, pixel = ready.noisy.box, ready.pixel_size_angstrom
     values, map_pixel = start
     volume = torch.from_numpy(resample(values, box, pixel / map_pixel))
-    settings = refinement.Settings(
-        ready.frame.diameter_px,
-        symmetry=symmetry,
-        max_shift_px=ready.frame.max_shift_px,
-        iterations=iterations,
-        start_radius_px=start_radius_px,
-        seed=seed,
-    )
-    volume = matched_scale(ready.noisy, volume, settings.diameter_px)
-    return refinement.refine(ready.noisy, volume, half_set, settings, progress)
+    return matched_scale(ready.noisy, volume, settings.diameter_px)

@@ -65,6 +65,12 @@ def fourier_resize(x: Tensor, box: int, ndim: int) -> Tensor:
     return _ifft(spectrum, ndim).real * (box / old) ** ndim
 
 
+def up_to_radius(x: Tensor, radius: float, ndim: int) -> Tensor:
+    """Real images (`ndim` 2) or volumes (3) without what lies beyond `radius` Fourier pixels; a one-pixel edge."""
+    gain = (radius + 0.5 - radius_grid(x.shape[-1], ndim, x.device)).clamp(0, 1)
+    return _ifft(_fft(x, ndim) * gain, ndim).real
+
+
 def frequency_grid(box: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """Frequencies (fy, fx) in cycles per pixel, each (L, L), centred."""
     axis = (torch.arange(box, device=device, dtype=torch.float32) - box // 2) / box

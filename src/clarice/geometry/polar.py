@@ -40,6 +40,15 @@ class FourierRings:
         n_angles = 8 * math.ceil(n_angles / 8)
         return cls(box, tuple(first + i for i in range(count)), n_angles)
 
+    @classmethod
+    def matching(cls, box: int, max_radius: float, diameter_px: float) -> FourierRings:
+        """Rings on which noisy images, whose noise fills the box, meet references that fill `diameter_px`.
+
+        Their products hold angular frequencies up to the sum of both; with fewer angles, noise from outside the
+        particle folds into the scores and the averages.
+        """
+        return cls.up_to(box, max_radius, (box + diameter_px) / 2)
+
     @property
     def count(self) -> int:
         return len(self.radii)

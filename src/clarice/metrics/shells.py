@@ -144,15 +144,32 @@ def randomise_phases(volume: ArrayLike, from_shell: int, generator: torch.Genera
     )
 
 
+def _flattened(half1: ArrayLike, half2: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Two volumes (L, L, L) divided by the curve that gives all shells the same power; empty ones stay so."""
+    spectra = [np.fft.rfftn(_as_grids(half, 3, "a volume")) for half in (half1, half2)]
+    box = np.shape(half1)[-1]
+    shells, multiplicity = _half_shells(box, 3)
+    power = sum(np.bincount(shells.ravel(), (multiplicity * np.abs(s) ** 2).ravel()) for s in spectra)
+    amplitude = np.sqrt(power / np.bincount(shells.ravel(), multiplicity.ravel()))
+    # What is weaker than this is rounding, not density.
+    amplitude[amplitude < 1e-6 * amplitude.max()] = np.inf
+    first, second = (np.fft.irfftn(s / amplitude[shells], s=(box,) * 3, axes=(0, 1, 2)) for s in spectra)
+    return first, second
+
+
 def half_map_fsc(half1: ArrayLike, half2: ArrayLike, mask: ArrayLike, generator: torch.Generator) -> HalfMapCurves:
     """FSC of two half maps under `mask`, freed from the correlation the mask itself makes.
 
-    Phases are randomised from the shell where the unmasked FSC falls below 0.8; beyond it the correction is
+    Shells are brought to equal power before the mask is laid on: else it carries so much of the strong low ones into
+    the weak high ones that half maps of pure noise agree there, once both were aligned to the same blurred map.
+    Phases are randomised beyond the last shell whose unmasked FSC reaches 0.8; from there on the correction is
     (masked − randomised) / (1 − randomised) (Chen et al. 2013, Ultramicroscopy 135:24).
     """
-    unmasked, masked = fsc(half1, half2), fsc(half1, half2, mask)
-    below = np.flatnonzero(unmasked[1:] < RANDOMISE_BELOW) + 1
-    start = int(below[0]) if len(below) else len(unmasked)
+    unmasked = fsc(half1, half2)
+    half1, half2 = _flattened(half1, half2)
+    masked = fsc(half1, half2, mask)
+    agreeing = np.flatnonzero(unmasked[1:] >= RANDOMISE_BELOW) + 1
+    start = int(agreeing[-1]) + 1 if len(agreeing) else 1
     random1 = randomise_phases(half1, start, generator)
     random2 = randomise_phases(half2, start, generator)
     randomised = fsc(random1, random2, mask)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from clarice.abinitio import projection_matching, refinement
+from clarice.abinitio.evidence import doubts
 from clarice.abinitio.half_sets import HalfSets, assign_half_sets
 from clarice.core.particles import ParticleSet, Poses
 from clarice.io.atomic import writing
@@ -58,8 +59,6 @@ def selected_rows(work: Work) -> NDArray[np.int64]:
     return np.asarray(work.read_json("selection.json")["rows"], dtype=np.int64)
 
 
-# Particles of known structures at SNR 0.1 have a median near 0.8; a nearly round map leaves 0.1.
-UNSURE_CONFIDENCE = 0.25
 REFINED = ("map.mrc", "map_mirror.mrc", "half1.mrc", "half2.mrc", "mask.mrc")
 
 
@@ -98,13 +97,8 @@ def refine(work: Work, *, diameter_px: float, symmetry: str, max_shift_px: float
     resolution = write_fsc(
         work.output("fsc.json").parent, halves, mask, pixel, seed, int(refined.history[-1].radius_px)
     )
-    median = float(np.median(refined.confidence))
-    if median < UNSURE_CONFIDENCE:
-        work.warn(
-            f"half of the particles have a pose confidence below {median:.2f}: most orientations are not determined, "
-            "and a map averaged over wrong views agrees between half sets all the same; trust it only as far as its "
-            "projections resemble the class averages"
-        )
+    for doubt in doubts(refined, settings, resolution, pixel):
+        work.warn(doubt)
     _write_history(work, refined, noisy.box, pixel)
     _write_poses(work, rows, refined)
     work.say(f"{resolution:.1f} Å at FSC 0.143 (Nyquist {2 * pixel:.1f} Å)")
@@ -163,8 +157,9 @@ def export(work: Work, stack: StackInput, *, diameter_px: float, symmetry: str, 
             seed=seed,
         )
         volume = torch.from_numpy(read_mrc(work.input("map.mrc"))[0])
-        poses, sure = refinement.lay_on(noisy.subset(left_out), volume, settings)
-        rotations[left_out], shifts[left_out], confidence[left_out] = poses.rotations, poses.shifts_px, sure
+        laid = refinement.lay_on(noisy.subset(left_out), volume, settings)
+        rotations[left_out], shifts[left_out] = laid.poses.rotations, laid.poses.shifts_px
+        confidence[left_out] = laid.confidence
     scale = preparation.working_pixel_size_angstrom / preparation.input_pixel_size_angstrom
     members = read_star(work.input("class_members.star"))["particles"]
     particles = stack.open()
