@@ -47,8 +47,8 @@ def reconstruct_from_poses(
 ) -> Reconstruction:
     """The regularised least-squares map of each half set and of both, up to Nyquist, inside a sphere.
 
-    The prior of each shell follows from the halves' FSC. Memory grows as about 75 L³ floats: the weights are gridded at
-    twice the box, on a grid half as fine again.
+    The prior of each shell follows from the halves' FSC. Memory grows as L³: the weights are gridded at twice the
+    box, on a grid half as fine again (`pipeline.memory` foretells it).
     """
     box = particles.box
     rings = FourierRings.matching(box, box / 2 - 1, diameter_px)

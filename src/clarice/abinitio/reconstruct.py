@@ -59,8 +59,9 @@ class SliceSums:
         box = self.data.shape[-1]
         overlap = (1 - (torch.arange(2 * box) - box).abs() / box).to(self.kernel)
         windowed = self.kernel * overlap[:, None, None] * overlap[:, None] * overlap
-        axis = box + 2 * (torch.arange(box) - box // 2)  # every second frequency of the doubled grid
-        return shell_mean(centred_fft3(windowed).real[axis][:, axis][:, :, axis], 3).clamp_min(0)
+        # Every second frequency of the doubled grid is all that the box has: the transform of the grid folded onto it.
+        folded = windowed.view(2, box, 2, box, 2, box).sum(dim=(0, 2, 4))
+        return shell_mean(torch.fft.fftshift(torch.fft.fftn(folded).real), 3).clamp_min(0)
 
     def __add__(self, other: SliceSums) -> SliceSums:
         return SliceSums(self.data + other.data, self.kernel + other.kernel)

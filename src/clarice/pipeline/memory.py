@@ -1,8 +1,8 @@
 """How much memory the work takes, by the sizes of what it holds; constants fit measured peaks of the process.
 
-Boxes of 64 to 160 px, 120 to 2,500 particles: within a fifth of what a reconstruction took, 0.8 to 1.5 times what a
-refinement took, whose last resolution is not known beforehand. Boxes above 200 px, whose maps are given back to the
-system as soon as they are freed, take about a quarter less.
+Boxes of 64 to 160 px, 120 to 2,500 particles, one and two workers: within a fifth of what a reconstruction took, 0.9 to
+1.7 times what a refinement took, whose last resolution is not known beforehand. Boxes above 200 px, whose maps are
+given back to the system as soon as they are freed, take about a quarter less.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ INTERPRETER_MB, WORKSPACE_MB = 350.0, 60.0
 BYTES_PER_CHUNK_PIXEL = 36
 # A Fourier sample being inserted: its position in two forms, its value and weight, their order on the grid.
 BYTES_PER_SAMPLE = 80
-# Maps, the kernel on the doubled grid, and the transforms that make and apply it, in floats a voxel.
-FLOATS_PER_VOXEL = 130
-# ... of which each worker of a refinement has its own, and all share the rest.
-FLOATS_PER_VOXEL_OF_A_WORKER, FLOATS_PER_VOXEL_SHARED = 65, 20
+# Maps, the kernel on the doubled grid, and the transforms that make and apply it, in floats a voxel: what all workers
+# share, and what each has of its own, in a reconstruction up to Nyquist and in a refinement.
+RECONSTRUCTION_FLOATS, REFINEMENT_FLOATS = (45, 85), (20, 65)
 # Grids of views alive at once: references, and the sums of the averages before and after their weighting.
-VIEW_GRIDS = 3
+VIEW_GRIDS = 5
 # Copies of a part's Fourier rings alive at once, while their CTFs are sampled.
 RING_COPIES = 4
 # Measured speed of one core: seconds for a map of 2²⁰ bytes, each insertion on its grid, and a million samples.
@@ -67,17 +66,21 @@ def view_grid_mb(box: int, spacing_deg: float, group_order: int) -> float:
     return 4 * views * rings.count * rings.n_angles / MEGABYTE
 
 
+def _maps_mb(box: int, floats: tuple[int, int]) -> float:
+    shared, of_a_worker = floats
+    return (shared + worker_count() * of_a_worker) * volume_mb(box)
+
+
 def refinement_mb(count: int, input_box: int, box: int, group_order: int) -> float:
     """The process while it refines `count` particles in the working box `box`, at the finest grid of views."""
     rings = all_rings(box)
     stack = 8 * min(count, PARTICLES_AT_ONCE) * rings.count * rings.n_angles // 2 / MEGABYTE
-    floats = FLOATS_PER_VOXEL_SHARED + worker_count() * FLOATS_PER_VOXEL_OF_A_WORKER
     a_worker = WORKSPACE_MB + BYTES_PER_SAMPLE * VIEW_SAMPLES_AT_ONCE / MEGABYTE
     grids = VIEW_GRIDS * view_grid_mb(box, FINEST_SPACING_DEG, group_order)
     return (
         on_images_mb(count, input_box)
         + worker_count() * a_worker
-        + floats * volume_mb(box)
+        + _maps_mb(box, REFINEMENT_FLOATS)
         + grids
         + RING_COPIES * stack
         + images_mb(count, box)
@@ -91,7 +94,7 @@ def reconstruction(count: int, input_box: int, box: int, group_order: int) -> Es
     at_once = min(samples / 2, SAMPLES_AT_ONCE)  # the half sets come one after the other
     insertions = 2 * math.ceil(samples / 2 / SAMPLES_AT_ONCE)
     held = images_mb(count, box)
-    inserting = FLOATS_PER_VOXEL * volume_mb(box) + BYTES_PER_SAMPLE * at_once / MEGABYTE
+    inserting = _maps_mb(box, RECONSTRUCTION_FLOATS) + BYTES_PER_SAMPLE * at_once / MEGABYTE
     return Estimate(
         seconds=1
         + volume_mb(box) * (SECONDS_PER_MAP_MB + SECONDS_PER_INSERTION * insertions)
