@@ -7,7 +7,8 @@ import pytest
 import torch
 from tests.abinitio.conftest import BOX, DIAMETER_PX, MAX_SHIFT_PX
 
-from clarice.abinitio.refinement import GLOBAL_SPACING_DEG, Laid, Settings, lay_on
+from clarice.abinitio.pose_assignment import Laid, lay_on
+from clarice.abinitio.refinement import GLOBAL_SPACING_DEG, Settings
 from clarice.abinitio.views import in_asymmetric_unit
 from clarice.core.particles import FloatArray
 from clarice.geometry import so3

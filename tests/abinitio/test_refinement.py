@@ -12,19 +12,22 @@ import pytest
 import torch
 from tests.abinitio.conftest import BOX, noise_only, refinement_settings, start_settings
 
-from clarice.abinitio.evidence import BEYOND_SHARED, doubts, gain_by_start
+from clarice.abinitio import refinement
+from clarice.abinitio.evidence import doubts, gain_by_start, least_agreement_px
 from clarice.abinitio.half_sets import HalfSets, assign_half_sets
+from clarice.abinitio.pose_assignment import lay_on
 from clarice.abinitio.projection_matching import InitialMap, initial_map
 from clarice.abinitio.refinement import (
     FINEST_SPACING_DEG,
     LOOK_AHEAD,
     Refined,
     Settings,
-    lay_on,
+    State,
     refine,
     shared_radius,
 )
 from clarice.core.particles import ArraySource
+from clarice.geometry.fourier import radius_grid, up_to_radius
 from clarice.geometry.so3 import angle_between_deg
 from clarice.metrics.registration import Registration, apply_superposition, carry_poses
 from clarice.metrics.shells import fsc, resolution_at
@@ -114,8 +117,8 @@ def of_noise(simulated: SimulatedSet, half_set: HalfSets) -> list[tuple[Refined,
 def test_half_maps_of_pure_noise_do_not_agree(of_noise: list[tuple[Refined, Settings]]) -> None:
     """Not beyond what both halves start from, that is; and every one of them is doubted, in words."""
     for result, settings in of_noise:
-        assert result.history[-1].agreement_px <= BEYOND_SHARED * shared_radius(BOX, settings)
-        assert "hardly likelier" in " ".join(doubts(result, settings, 2.0 * BOX / 9, 2.0))
+        assert result.history[-1].agreement_px <= least_agreement_px(BOX, settings)
+        assert "hardly likelier" in " ".join(doubts(result, settings, 2.0))
         # No particle is likelier under such a map, and its view is anyone's guess.
         assert result.history[0].mean_log_evidence < 0.05
         assert result.confidence.mean() < 0.05
@@ -129,22 +132,31 @@ def test_noise_does_not_agree_beyond_the_map_it_is_refined_from(
     assert gain_by_start(noise, start, settings) < -10
     assert gain_by_start(noisy, start, settings) > 50
     result = refine(noise, start, half_set, settings)
-    assert result.history[-1].agreement_px <= BEYOND_SHARED * shared_radius(BOX, settings)
-    assert "no evidence of a structure" in " ".join(doubts(result, settings, 2.0 * BOX / 9, 2.0))
+    assert result.history[-1].agreement_px <= least_agreement_px(BOX, settings)
+    assert "no evidence of a structure" in " ".join(doubts(result, settings, 2.0))
 
 
 def test_a_right_map_raises_no_doubt(refined: Refined) -> None:
-    assert doubts(refined, refinement_settings(9.0, 4), 2.0 * BOX / refined.history[-1].agreement_px, 2.0) == []
+    assert doubts(refined, refinement_settings(9.0, 4), 2.0) == []
 
 
-def test_a_map_that_agrees_in_its_spherical_mean_alone_is_doubted(refined: Refined) -> None:
-    """As a map of a hollow sphere does, whose particles lie anyhow."""
-    coarse = replace(refined, fsc=torch.where(torch.arange(len(refined.fsc)) <= 9, refined.fsc, 0.0))
-    unsure = replace(coarse, confidence=refined.confidence * 0.1)
+def test_doubts_name_what_is_wrong(refined: Refined) -> None:
+    """A map that agrees in its spherical mean alone, as that of a hollow sphere in wrong views would; and others."""
     settings = refinement_settings(9.0, 4)
-    assert ["spherical means" in doubt for doubt in doubts(coarse, settings, 2.0 * BOX / 15, 2.0)] == [True]
-    assert "pose confidence" in doubts(unsure, settings, 2.0 * BOX / 15, 2.0)[1]
-    assert doubts(coarse, settings, 2.0 * BOX / 10, 2.0) == []
+    shells = torch.arange(len(refined.orientation_fsc))
+
+    def told(up_to: int, **changes: Any) -> list[str]:
+        curve = torch.where(shells <= up_to, refined.orientation_fsc, 0.0)
+        return doubts(replace(refined, orientation_fsc=curve, **changes), settings, 2.0)
+
+    assert ["spherical means" in doubt for doubt in told(9)] == [True]
+    assert told(12) == []
+    assert "no evidence of a structure" in told(7)[0]
+    assert "pose confidence" in told(12, confidence=refined.confidence * 0.1)[0]
+    assert "compared to 8.0 Å only" in told(12, history=(replace(refined.history[-1], radius_px=8.0),))[0]
+    fine = replace(settings, shared_radius_px=100.0)
+    assert shared_radius(BOX, fine) == BOX / 2 - 1
+    assert doubts(refined, fine, 2.0) == []
 
 
 @dataclass(frozen=True)
@@ -244,3 +256,33 @@ def test_what_one_half_says_depends_on_its_own_particles_alone(
 def test_refined_first_map_starts_from_the_found_one(found: InitialMap, refined: Refined) -> None:
     assert refined.history[0].radius_px == found.radius_px
     assert refined.volume.shape == found.volume.shape == (BOX, BOX, BOX)
+
+
+def test_both_halves_start_from_the_coarse_part_of_the_map(small, monkeypatch: pytest.MonkeyPatch) -> None:
+    noisy, start, half_set, settings = small
+    begun: list[torch.Tensor] = []
+
+    def keep(_: NoisySet, state: State, *__: object) -> State:
+        begun.append(state.volumes)
+        raise KilledError
+
+    monkeypatch.setattr(refinement, "_iterate", keep)
+    for asked, radius in ((None, 4.0 * 17 / 12.0), (3.0, 3.0), (100.0, 17 / 2 - 1)):
+        with pytest.raises(KilledError):
+            refine(noisy, start, half_set, replace(settings, shared_radius_px=asked))
+        first, second = begun.pop()
+        assert torch.equal(first, second)
+        torch.testing.assert_close(first, up_to_radius(start, radius, 3))
+
+
+def test_a_symmetric_hollow_particle_is_refined(half_set: HalfSets) -> None:
+    """Its coarsest shells tell nothing of orientations, which must neither stop the climb nor raise a doubt."""
+    made = SimulationSettings(particles=150, box=BOX, seed=4, snr=1.0, max_shift_px=1.0, defocus_groups=10)
+    simulated = simulate(make_molecule(7, mass_kda=450, symmetry="O"), made)
+    sphere = (radius_grid(BOX, 3) - 9).abs() < 2
+    hollow = torch.from_numpy(simulated.volume) + sphere * simulated.volume.std()
+    settings = replace(refinement_settings(9.0, 4), symmetry="O")
+    result = refine(white_set(simulated.particles), hollow, half_set[:150], settings)
+    assert result.history[-1].agreement_px >= 12
+    assert min(row.radius_px for row in result.history) >= 9
+    assert doubts(result, settings, 2.0) == []

@@ -13,7 +13,7 @@ from clarice.benchmark import row_by_row
 from clarice.benchmark.code_version import CodeVersion
 from clarice.benchmark.records import Column, Results, Row
 from clarice.benchmark.row_by_row import Task, measure_rows
-from clarice.core.errors import InputError
+from clarice.core.errors import InputError, ResourceError
 
 OLD = CodeVersion("0.1.0", "a" * 64, "1" * 40, False)
 NEW = replace(OLD, source_sha256="b" * 64, modified=True)
@@ -85,6 +85,16 @@ def test_an_interruption_is_no_failure_and_leaves_the_rows_before_it(code, tmp_p
     assert record["summary"] == {"rows": 1}
 
 
+def test_a_row_during_which_the_code_changed_is_no_row(code, tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    tasks = [bench.task(("a",)), Task(({"entry": "b"},), lambda: [code(NEW) or {"seconds": 1.0}])]
+    results = Results("speed", 1, {"box": 64}, ("entry",), COLUMNS)
+    with pytest.raises(ResourceError, match="changed during the benchmark"):
+        measure_rows(results, tasks, tmp_path, summarise=lambda _: None, shown=lambda _: None)
+    record = json.loads((tmp_path / "speed.json").read_text())
+    assert [(row["entry"], row["source_sha256"][0]) for row in record["rows"]] == [("a", "a")]
+
+
 def test_finished_rows_of_the_same_code_are_kept_and_failed_ones_tried_again(code, tmp_path: Path) -> None:
     first = Bench(tmp_path, b=InputError("no"))("a", "b")
     bench = Bench(tmp_path)
@@ -114,20 +124,6 @@ def test_rows_of_other_code_are_measured_again_and_told_while_they_last(code, tm
     assert json.loads((tmp_path / "speed.json").read_text())["code"] == [vars(NEW), vars(OLD)]
     assert bench("a", "b", "c").remarks == []
     assert bench.measured == ["c"]
-
-
-def test_a_change_of_the_code_during_a_call_is_told(code, tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-
-    def tasks():
-        yield bench.task(("a",))
-        code(NEW)
-        yield bench.task(("b",))
-
-    results = Results("speed", 1, {}, ("entry",), COLUMNS)
-    measure_rows(results, tasks(), tmp_path, summarise=lambda _: None, shown=lambda _: None)
-    assert [row["source_sha256"] for row in results.rows] == [OLD.source_sha256, NEW.source_sha256]
-    assert results.remarks[0].startswith("rows come from 2 versions")
 
 
 def test_rows_from_before_the_code_was_recorded_are_not_taken_for_ours(code, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.cli.map_commands import BOX, COUNT, SmallStack, make_stack, refusal, run
 
-from clarice.abinitio import refinement
+from clarice.abinitio import pose_assignment, refinement
 from clarice.cli.abinitio import FOREIGN_MAP
 from clarice.core.errors import InputError, OutputError, ResourceError, UsageError
 from clarice.geometry.so3 import angle_between_deg, euler_to_matrix
@@ -186,7 +186,7 @@ def test_nothing_is_written_when_the_work_fails_late(
     def fail(*_: object) -> None:
         raise ResourceError("memory ran out")
 
-    monkeypatch.setattr(refinement, "lay_on", fail)
+    monkeypatch.setattr(pose_assignment, "lay_on", fail)
     monkeypatch.setattr(refinement, "solve_map", fail)
     truth = tmp_path / "truth.mrc"
     write_mrc(truth, stack.simulated.volume, 5.0, is_volume=True)

@@ -11,7 +11,7 @@ import typer
 from tests.classify.blobs import PIXEL_ANGSTROM, make_blobs
 from typer.testing import CliRunner, Result
 
-from clarice.cli.classify import default_class_count, parse_class_numbers, register
+from clarice.cli.classify import parse_class_numbers, register
 from clarice.core.errors import ClariceError, InputError, UsageError
 from clarice.io.mrc import read_mrc, write_mrc
 from clarice.io.stack import open_particles, write_particles
@@ -125,7 +125,3 @@ def test_class_numbers_are_parsed() -> None:
     for text in ("", "1,,2", "4-2", "a", "-3"):
         with pytest.raises(UsageError):
             parse_class_numbers(text)
-
-
-def test_class_count_grows_with_the_set() -> None:
-    assert [default_class_count(count) for count in (10, 2000, 10**6)] == [1, 40, 100]

@@ -106,6 +106,35 @@ def test_correction_removes_what_a_tight_mask_invents(blob_map, generator):
     assert abs(np.mean(corrected)) < 0.05
 
 
+def test_shells_that_agree_again_do_not_switch_the_correction_off(blob_map, generator):
+    """Half maps resampled by interpolation agree near Nyquist, where ghosts of their low shells lie."""
+    random = np.random.default_rng(4)
+    signal = low_pass(blob_map(box=32), 8.0)
+    mask = np.asarray(blob_map(box=32) > 0.3, dtype=float)
+    halves = [signal + 0.1 * signal.max() * random.normal(size=signal.shape) for _ in range(2)]
+    plain = half_map_fsc(*halves, mask, generator)
+    radius = np.sqrt(sum(np.fft.fftfreq(32, 1 / 32).reshape(np.roll([-1, 1, 1], i)) ** 2 for i in range(3)))
+    ghost = np.fft.ifftn(np.where(np.abs(radius - 15) < 0.5, np.fft.fftn(random.normal(size=signal.shape)), 0)).real
+    haunted = half_map_fsc(*(half + 3 * ghost for half in halves), mask, generator)
+    assert haunted.unmasked[15] > 0.8 > 0.143 > plain.unmasked[15]
+    assert haunted.randomised_from == plain.randomised_from
+    # A dip in a nearly empty low shell does not end the agreement either.
+    dip = np.fft.ifftn(np.where(np.abs(radius - 1) < 0.5, np.fft.fftn(signal), 0)).real
+    dipped = half_map_fsc(halves[0] - 2 * dip, halves[1], mask, generator)
+    assert dipped.unmasked[1] < 0.143
+    assert dipped.randomised_from == plain.randomised_from
+
+
+def test_nothing_is_told_beyond_the_last_shell_measured(blob_map, generator):
+    volume = blob_map(box=24)
+    curves = half_map_fsc(volume, volume, np.ones_like(volume), generator, last_shell=7)
+    for curve in (curves.unmasked, curves.masked, curves.corrected):
+        np.testing.assert_allclose(curve[1:8], 1)
+        np.testing.assert_array_equal(curve[8:], 0)
+    nothing = half_map_fsc(np.zeros((8, 8, 8)), np.zeros((8, 8, 8)), np.ones((8, 8, 8)), generator)
+    assert np.isfinite(nothing.corrected).all()
+
+
 def test_perfect_half_maps_have_nothing_to_correct(blob_map, generator):
     volume = blob_map(box=24)
     curves = half_map_fsc(volume, volume, np.ones_like(volume), generator)

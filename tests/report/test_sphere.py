@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from clarice.geometry.so3 import euler_to_matrix, matrix_to_euler, random_rotations
+from clarice.geometry.so3 import euler_to_matrix, matrix_to_euler, random_rotations, symmetry_rotations
 from clarice.geometry.so3 import view_directions as directions_of_rotations
-from clarice.report.sphere import coverage, density, orientation_map, view_directions
+from clarice.report.sphere import coverage, density, orientation_map, view_directions, with_copies
 
 
 @pytest.fixture
@@ -52,6 +52,25 @@ def test_equatorial_views_sample_fourier_space_without_a_gap() -> None:
     spread = coverage(equatorial(720))
     assert 0.05 < spread.least_sampled < 1
     assert spread.seen_share == pytest.approx(np.sin(np.deg2rad(7)), abs=0.01)
+
+
+@pytest.mark.parametrize(("symmetry", "order"), [("C1", 1), ("D7", 14), ("O", 24)])
+def test_views_of_one_asymmetric_unit_cover_everything_with_their_copies(
+    even_views: np.ndarray, symmetry: str, order: int
+) -> None:
+    group = symmetry_rotations(symmetry)
+    heights = np.stack([even_views @ rotation @ [0.2, 0.3, 0.93] for rotation in group])
+    unit = even_views[heights[0] >= heights.max(axis=0) - 1e-9]
+    assert len(unit) < 1.3 * len(even_views) / order
+    copies = with_copies(unit, symmetry)
+    assert len(copies) == order * len(unit)
+    assert coverage(copies).seen_share > 0.99
+    assert coverage(copies).least_sampled > 0.6
+    # A copy is what the same particle, turned by the group, is seen from.
+    turned = euler_to_matrix(np.array([[30.0, 50.0, 70.0]]))[0]
+    found = with_copies(turned[None, 2], symmetry)
+    expected = np.stack([(turned @ rotation)[2] for rotation in group])
+    np.testing.assert_allclose(found, expected)
 
 
 def test_opposite_views_count_alike(even_views: np.ndarray) -> None:

@@ -1,25 +1,30 @@
 """What speaks against a refined map, in words: signs that its half maps agree on something other than a structure.
 
-Calibrated at a box of 64 on simulated sets of 2,000 particles at SNR 0.1 (right runs have a median confidence above
-0.86, agree to Nyquist and gain more than 100 in log-likelihood a particle) and on sets of 600 images of pure noise
-(confidence below 0.03, agreement up to 7 shells, gains from −0.8 to 0.1), refined from their own first map or from a
-molecule's.
+Calibrated at a box of 64 and a diameter of 0.65 of it, without symmetry: on simulated sets of 2,000 particles at SNR
+0.1 (right runs have a median confidence above 0.86, agree to Nyquist and gain more than 100 in log-likelihood a
+particle) and on sets of 600 images of pure noise (confidence below 0.03, agreement up to 7 shells, gains from −1.5 to
+0.1), refined from their own first map or from a molecule's.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from torch import Tensor
 
-from clarice.abinitio.refinement import Refined, Settings, agreed_radius, lay_on, shared_radius
+from clarice.abinitio.grey_scale import COMPARED_RADIUS
+from clarice.abinitio.pose_assignment import lay_on
+from clarice.abinitio.refinement import Refined, Settings, agreed_radius, shared_radius
 from clarice.physics.noisy_set import NoisySet
 
-# Halves that start from one map agree a little beyond what it held, whatever they are made of.
-BEYOND_SHARED = 1.3
-# How much further than the part orientations determine the whole map may agree, before its spherical mean is to blame.
+# Halves that start from one map agree a little beyond what it held, whatever they are made of: this much, and a shell.
+BEYOND_SHARED, SHELLS_BEYOND_SHARED = 1.3, 1
+# How much further the whole map may agree than the part that orientations determine.
 BEYOND_ORIENTATIONS = 1.5
-# Below this gain in log-likelihood a particle, against pure noise, a map explains nothing.
-LEAST_GAIN = 1.0
+# Gain in log-likelihood a particle, against pure noise, below which a map explains nothing. The particles are those it
+# was made of, so that noise gains a little too.
+LEAST_OWN_GAIN = 1.0
 UNSURE_CONFIDENCE = 0.25
 # Particles that tell whether a starting map shows them at all.
 SAMPLE = 300
@@ -28,41 +33,63 @@ SAMPLE = 300
 def gain_by_start(particles: NoisySet, start: Tensor, settings: Settings) -> float:
     """Mean log-likelihood ratio of particles under a starting map (L, L, L), against pure noise.
 
-    The whole start counts here, up to `settings.start_radius_px`: refinement itself begins with its coarse part, in
-    which most maps of the right size are much alike.
+    The start counts here up to 6.5 cycles per diameter: refinement itself begins with its coarse part, in which most
+    maps of the right size are much alike, and finer detail would be missed by the coarse views that are searched.
     """
     some = particles.subset(particles.sample_rows(SAMPLE))
-    return float(lay_on(some, start, settings).log_evidence.mean())
+    radius = COMPARED_RADIUS * particles.box / settings.diameter_px
+    return float(lay_on(some, start, replace(settings, start_radius_px=radius)).log_evidence.mean())
 
 
-def doubts(refined: Refined, settings: Settings, stated_angstrom: float, pixel_size_angstrom: float) -> list[str]:
-    """One sentence for each reason not to trust the map, at a stated resolution; none where all is well."""
-    box = refined.volume.shape[-1]
-    field_angstrom = box * pixel_size_angstrom
+def least_agreement_px(box: int, settings: Settings) -> float:
+    """Fourier pixels to which half maps of anything at all agree, because both started from one map."""
+    return BEYOND_SHARED * shared_radius(box, settings) + SHELLS_BEYOND_SHARED
+
+
+def doubts(refined: Refined, settings: Settings, pixel_size_angstrom: float) -> list[str]:
+    """One sentence for each reason not to trust the map; none where all is well."""
     found = []
-    gain = refined.history[-1].mean_log_evidence
-    if gain < LEAST_GAIN:
+    gain, last = refined.history[-1].mean_log_evidence, refined.history[-1]
+    if gain < LEAST_OWN_GAIN:
         found.append(
             f"particles are hardly likelier under the refined map than under pure noise (by {gain:.1f} in "
             "log-likelihood each): the map is not to be trusted, whatever its half maps agree on"
         )
-    agreed, shared = max(agreed_radius(refined.fsc), 1), shared_radius(box, settings)
-    if agreed < BEYOND_SHARED * shared:
-        found.append(
-            f"in what orientations determine, the half maps agree to {field_angstrom / agreed:.1f} Å, hardly beyond "
-            f"the {field_angstrom / shared:.1f} Å of the map that both started from: pure noise reaches that too, so "
-            "it is no evidence of a structure"
-        )
-    elif field_angstrom / stated_angstrom > BEYOND_ORIENTATIONS * agreed:
-        found.append(
-            f"the half maps agree to {stated_angstrom:.1f} Å, but without their spherical means only to "
-            f"{field_angstrom / agreed:.1f} Å: beyond that the map is an average over wrong views"
-        )
+    found += _doubtful_agreement(refined, settings, pixel_size_angstrom)
     median = float(np.median(refined.confidence))
     if median < UNSURE_CONFIDENCE:
         found.append(
-            f"half of the particles have a pose confidence below {median:.2f}: most orientations are not determined, "
-            "and a map averaged over wrong views agrees between half sets all the same; trust it only as far as its "
-            "projections resemble the class averages"
+            f"half of the particles have a pose confidence below {median:.2f}: their views are not determined to the "
+            f"{last.spacing_deg:.0f}° between those looked at, and a map averaged over wrong views agrees between half "
+            "sets all the same; trust it only as far as its projections resemble the class averages"
         )
     return found
+
+
+def _doubtful_agreement(refined: Refined, settings: Settings, pixel_size_angstrom: float) -> list[str]:
+    """What the half maps' agreement leaves open."""
+    box = refined.volume.shape[-1]
+    field_angstrom, shared, least = (
+        box * pixel_size_angstrom,
+        shared_radius(box, settings),
+        least_agreement_px(box, settings),
+    )
+    whole, turned = (max(1, agreed_radius(fsc, box, settings)) for fsc in (refined.fsc, refined.orientation_fsc))
+    start = f"the {field_angstrom / shared:.1f} Å of the map that both started from"
+    looked = max(row.radius_px for row in refined.history)
+    if looked < min(least, box / 2 - 1):
+        return [
+            f"the half maps were compared to {field_angstrom / looked:.1f} Å only, hardly beyond {start}: their "
+            "agreement is no evidence yet; start from a coarser map or give more iterations"
+        ]
+    if turned < min(least, box / 2 - 1):
+        return [
+            f"in what orientations determine, the half maps agree to {field_angstrom / turned:.1f} Å, against {start}: "
+            "pure noise reaches that too, so it is no evidence of a structure"
+        ]
+    if whole > BEYOND_ORIENTATIONS * turned:
+        return [
+            f"the half maps agree to {field_angstrom / whole:.1f} Å, but without their spherical means only to "
+            f"{field_angstrom / turned:.1f} Å: beyond that the map may be an average over wrong views"
+        ]
+    return []

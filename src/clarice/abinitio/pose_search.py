@@ -70,15 +70,16 @@ class PoseSearch:
     def shifts(self, rows: Rows) -> tuple[Tensor, Tensor | None]:
         """Trial shifts and their log prior: (S, 2) on the first iteration, (b, S, 2) around each particle's own later.
 
-        None of them lies beyond `max_shift_px`: there the prior (b, S) forbids it.
+        None of them lies beyond `max_shift_px`: there the prior (b, S), relative to a flat one, forbids it.
         """
         if self.shift_centres_px is None:
             return wide_shifts(self.rings, self.max_shift_px), None
         step = _shift_step_px(self.rings)
         centres = torch.from_numpy(self.shift_centres_px[rows]).float()
         shifts = centres[:, None, :] + shift_grid(step, step)
-        beyond = shifts.abs().amax(dim=-1) > self.max_shift_px + SHIFT_TOLERANCE_PX
-        return shifts, torch.zeros(beyond.shape).masked_fill(beyond, FORBIDDEN)
+        allowed = shifts.abs().amax(dim=-1) <= self.max_shift_px + SHIFT_TOLERANCE_PX
+        share = allowed.shape[1] / allowed.sum(dim=1, keepdim=True).clamp_min(1)
+        return shifts, torch.where(allowed, share.log(), FORBIDDEN)
 
     def parts(
         self, particles: RingSource, grid: ViewGrid, references: Tensor, rows: Rows

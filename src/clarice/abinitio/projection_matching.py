@@ -50,7 +50,7 @@ FINISH = Phase(6.5, 2, 1200, 10.0, 1.0)
 SURVIVORS = 0.5
 FEWEST_PARTICLES = 5
 # What a particle must gain in log-likelihood under a map; maps of pure noise fade away and gain 0.00.
-LEAST_GAIN = 0.05
+LEAST_HELD_OUT_GAIN = 0.05
 NO_LIKELIER_THAN_NOISE = (
     "particles held out are no likelier under the first map than under pure noise: "
     "the map is not to be trusted, whatever its half maps agree on"
@@ -93,7 +93,7 @@ class InitialMap:
     @property
     def is_likelier_than_noise(self) -> bool:
         """Whether the chosen start explains particles it has not seen; no map made of pure noise does."""
-        return self.starts[self.chosen].log_likelihood > LEAST_GAIN
+        return self.starts[self.chosen].log_likelihood > LEAST_HELD_OUT_GAIN
 
 
 def initial_map(particles: RingSource, settings: Settings, progress: Progress = silent) -> InitialMap:

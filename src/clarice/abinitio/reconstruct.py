@@ -160,20 +160,24 @@ def open_halves(sums: Sequence[SliceSums], seen: Tensor) -> Tensor:
     return torch.stack(list(ordered_map(lambda part: solve_map(part, torch.where(seen, weak, 0.0)), sums)))
 
 
-def halves_agreement(halves: Tensor, support: Tensor, seed: int) -> Tensor:
-    """FSC (L // 2 + 1,) of two half maps within the support, freed from what the support itself adds (float32)."""
+def halves_agreement(halves: Tensor, support: Tensor, seed: int, last_shell: int | None = None) -> Tensor:
+    """FSC (L // 2 + 1,) of two half maps within the support, freed from what the support itself adds (float32).
+
+    It is zero beyond `last_shell`, the last one measured.
+    """
     generator = torch.Generator().manual_seed(seed)
-    curves = half_map_fsc(halves[0], halves[1], support.numpy(), generator)
+    curves = half_map_fsc(halves[0], halves[1], support.numpy(), generator, last_shell)
     return torch.from_numpy(np.nan_to_num(curves.corrected)).float()
 
 
-def orientation_agreement(halves: Tensor, support: Tensor, seed: int) -> Tensor:
+def orientation_agreement(halves: Tensor, support: Tensor, seed: int, last_shell: int | None = None) -> Tensor:
     """`halves_agreement` of what the halves' spherical means leave over: the part that orientations determine.
 
     Images averaged over wrong views sum up to a spherical map, and two such maps agree, even those of pure noise:
     each of their shells holds one number, so its correlation is 1 or −1.
     """
-    return halves_agreement(torch.stack([half - spherical_mean(half) for half in halves]), support, seed)
+    rest = torch.stack([half - spherical_mean(half) for half in halves])
+    return halves_agreement(rest, support, seed, last_shell)
 
 
 def spherical_mean(volume: Tensor) -> Tensor:

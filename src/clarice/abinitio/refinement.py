@@ -22,6 +22,7 @@ from clarice.abinitio.pose_search import PoseSearch
 from clarice.abinitio.reconstruct import (
     SliceSums,
     fsc_prior,
+    halves_agreement,
     open_halves,
     orientation_agreement,
     solve_map,
@@ -35,10 +36,10 @@ from clarice.core.progress import Progress, silent
 from clarice.geometry import so3
 from clarice.geometry.fourier import up_to_radius
 from clarice.geometry.polar import FourierRings
+from clarice.metrics.shells import HALF_MAP_THRESHOLD
 
 logger = logging.getLogger(__name__)
 
-HALF_MAP_THRESHOLD = 0.143
 # How far beyond the agreement of the halves the next iteration looks, Fourier pixels.
 LOOK_AHEAD = 3
 # ... or this share of the radius agreed on, where that is more.
@@ -51,6 +52,9 @@ GLOBAL_SPACING_DEG, FINEST_SPACING_DEG = 7.5, 3.0
 # Both halves start from one map at no finer than this, cycles per particle diameter: up to there their agreement is no
 # evidence, since even pure noise takes on what it is aligned to.
 SHARED_CYCLES = 4.0
+# Coarser shells, cycles per particle diameter, tell too little of orientations (of symmetric particles, nothing) for a
+# dip there to say that the halves disagree.
+FIRST_CYCLES = 2.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Iteration:
-    """One row of the refinement's history; `mean_log_evidence` is of the views looked at, against pure noise."""
+    """One row of the refinement's history.
+
+    `agreement_px` is how far the halves agree in what orientations determine; `mean_log_evidence` is of the views
+    looked at, against pure noise.
+    """
 
     radius_px: float
     spacing_deg: float
@@ -85,7 +93,10 @@ class Iteration:
 
 @dataclass(frozen=True)
 class State:
-    """Everything one iteration hands to the next: references and half maps (2, L, L, L), poses of every particle."""
+    """Everything one iteration hands to the next: references and half maps (2, L, L, L), poses of every particle.
+
+    `fsc` (L // 2 + 1,) is that of the half maps, `orientation_fsc` that of what their spherical means leave over.
+    """
 
     volumes: Tensor
     halves: Tensor
@@ -93,6 +104,7 @@ class State:
     shifts_px: FloatArray
     confidence: FloatArray
     fsc: Tensor
+    orientation_fsc: Tensor
     history: tuple[Iteration, ...] = ()
     sums: tuple[SliceSums, ...] = field(default=(), repr=False)
 
@@ -105,6 +117,7 @@ class State:
             "shifts_px": torch.from_numpy(self.shifts_px),
             "confidence": torch.from_numpy(self.confidence),
             "fsc": self.fsc,
+            "orientation_fsc": self.orientation_fsc,
             "history": [vars(row) for row in self.history],
             "sums": [(part.data, part.kernel) for part in self.sums],
         }
@@ -119,6 +132,7 @@ class State:
             state["shifts_px"].numpy(),
             state["confidence"].numpy(),
             state["fsc"],
+            state["orientation_fsc"],
             tuple(Iteration(**row) for row in state["history"]),
             tuple(SliceSums(*part) for part in state["sums"]),
         )
@@ -129,12 +143,14 @@ class Refined:
     """The refined map and its evidence, in the particles' box.
 
     `volume` from all particles; `halves` (2, L, L, L) from each half set alone, neither masked nor filtered; `fsc`
-    (L // 2 + 1,) between them inside the support, mask-corrected; `confidence` (n,) the posterior mass of the view.
+    (L // 2 + 1,) between them inside the support, mask-corrected, and `orientation_fsc` the same without their
+    spherical means; `confidence` (n,) the posterior mass of the view.
     """
 
     volume: Tensor
     halves: Tensor
     fsc: Tensor
+    orientation_fsc: Tensor
     poses: Poses
     confidence: FloatArray
     history: tuple[Iteration, ...]
@@ -163,6 +179,7 @@ def refine(
                 np.zeros((count, 2)),
                 np.zeros(count),
                 torch.ones(box // 2 + 1),
+                torch.ones(box // 2 + 1),
             ),
             0,
         )
@@ -176,51 +193,25 @@ def refine(
     support = spherical_support(box, settings.diameter_px)
     both = state.sums[0] + state.sums[1]
     prior = fsc_prior(state.fsc, state.sums)
-    prior[agreed_radius(state.fsc) + LOOK_AHEAD :] = 0
+    prior[agreed_radius(state.fsc, box, settings) + LOOK_AHEAD :] = 0
     volume = solve_map(both, prior, support, state.volumes.mean(dim=0), iterations=20)
     poses = Poses(state.rotations, state.shifts_px)
-    return Refined(volume, state.halves, state.fsc, poses, state.confidence, state.history)
+    return Refined(volume, state.halves, state.fsc, state.orientation_fsc, poses, state.confidence, state.history)
 
 
 def shared_radius(box: int, settings: Settings) -> float:
     """Fourier pixels up to which both halves start from the same map."""
-    return settings.shared_radius_px or SHARED_CYCLES * box / settings.diameter_px
-
-
-@dataclass(frozen=True)
-class Laid:
-    """Poses of particles on a map, their `confidence` (n,), and `log_evidence` (n,) against pure noise."""
-
-    poses: Poses
-    confidence: FloatArray
-    log_evidence: FloatArray
-
-
-def lay_on(particles: RingSource, volume: Tensor, settings: Settings) -> Laid:
-    """Particles on a finished map (L, L, L), searched for over all views up to `settings.start_radius_px`."""
-    count, box = len(particles), particles.box
-    rings = FourierRings.matching(box, min(settings.start_radius_px, box / 2 - 1), settings.diameter_px)
-    anywhere = np.broadcast_to(np.eye(3), (count, 3, 3)).copy()
-    symmetry = so3.symmetry_rotations(settings.symmetry)
-    search = PoseSearch(
-        rings, GLOBAL_SPACING_DEG, False, settings.seed, anywhere, None, settings.max_shift_px, symmetry
-    )
-    grid = search.grid(box)
-    rotations, shifts = anywhere.copy(), np.zeros((count, 2))
-    confidence, evidence = np.zeros(count), np.zeros(count)
-    for rows, _, result in search.parts(particles, grid, grid.references(volume), np.arange(count)):
-        rotations[rows] = grid.poses(result)
-        shifts[rows] = result.shift_px.double().numpy()
-        confidence[rows] = result.confidence.double().numpy()
-        evidence[rows] = result.log_evidence.double().numpy() - math.log(2 * len(grid))
-    return Laid(Poses(rotations, shifts), confidence, evidence)
+    radius = settings.shared_radius_px or SHARED_CYCLES * box / settings.diameter_px
+    return min(radius, box / 2 - 1)
 
 
 def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: Settings, index: int) -> State:
     """One expectation and maximisation step of both halves."""
     box = particles.box
-    agreed = agreed_radius(state.fsc)
-    radius = agreed + max(LOOK_AHEAD, LOOK_AHEAD_SHARE * agreed) if index else settings.start_radius_px
+    radius = settings.start_radius_px
+    if index:
+        agreed = agreed_radius(state.orientation_fsc, box, settings)
+        radius = max(agreed + max(LOOK_AHEAD, LOOK_AHEAD_SHARE * agreed), shared_radius(box, settings))
     rings = FourierRings.matching(box, min(radius, box / 2 - 1), settings.diameter_px)
     told_apart_deg = np.rad2deg(box / settings.diameter_px / rings.radii[-1])
     spacing = max(ANGLE_SHARE * float(told_apart_deg), FINEST_SPACING_DEG if index else GLOBAL_SPACING_DEG)
@@ -250,25 +241,27 @@ def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: 
             confidence[rows] = result.confidence.double().numpy()
             evidence.append(result.log_evidence - math.log(len(views) * (1 if search.is_local else 2)))
         sums.append(grid.sums(numerator, denominator, symmetry))
-    volumes, halves, fsc = _maximise(tuple(sums), state.volumes, rings, settings)
+    volumes, halves, fsc, orientation_fsc = _maximise(tuple(sums), state.volumes, rings, settings)
     change = _angle_change_deg(state.rotations, rotations, symmetry) if index else None
     row = Iteration(
         rings.radii[-1],
         spacing,
         search.is_local,
-        float(agreed_radius(fsc)),
+        float(agreed_radius(orientation_fsc, box, settings)),
         float(torch.cat(evidence).mean()),
         float(confidence.mean()),
         change,
     )
     logger.info("refinement %d: %s", index + 1, row)
-    return State(volumes, halves, rotations, shifts, confidence, fsc, (*state.history, row), tuple(sums))
+    history = (*state.history, row)
+    return State(volumes, halves, rotations, shifts, confidence, fsc, orientation_fsc, history, tuple(sums))
 
 
-def agreed_radius(fsc: Tensor) -> int:
-    """Last shell before the halves' FSC first falls below 0.143."""
-    below = (fsc[1:] < HALF_MAP_THRESHOLD).nonzero()
-    return int(below[0, 0]) if len(below) else len(fsc) - 1
+def agreed_radius(fsc: Tensor, box: int, settings: Settings) -> int:
+    """Last shell before an FSC (L // 2 + 1,) of the halves first falls below 0.143, from FIRST_CYCLES on."""
+    first = max(1, round(FIRST_CYCLES * box / settings.diameter_px))
+    below = (fsc[first:] < HALF_MAP_THRESHOLD).nonzero()
+    return first - 1 + int(below[0, 0]) if len(below) else len(fsc) - 1
 
 
 def _angle_change_deg(before: FloatArray, after: FloatArray, symmetry: FloatArray) -> float:
@@ -279,8 +272,8 @@ def _angle_change_deg(before: FloatArray, after: FloatArray, symmetry: FloatArra
 
 def _maximise(
     sums: tuple[SliceSums, ...], volumes: Tensor, rings: FourierRings, settings: Settings
-) -> tuple[Tensor, Tensor, Tensor]:
-    """References of the next iteration (2, L, L, L), the half maps to judge by, and their FSC.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """References of the next iteration (2, L, L, L), the half maps to judge by, their FSC, and that of orientations.
 
     The hardly regularised half maps tell the FSC, which sets the prior of the references.
     """
@@ -289,7 +282,9 @@ def _maximise(
     shell = torch.arange(box // 2 + 1)
     seen = shell <= int(rings.radii[-1]) + 1
     halves = open_halves(sums, seen)
-    fsc = torch.where(shell <= rings.radii[-1], orientation_agreement(halves, support, settings.seed), 0.0)
+    last = int(rings.radii[-1])
+    fsc = halves_agreement(halves, support, settings.seed, last)
+    orientation_fsc = orientation_agreement(halves, support, settings.seed, last)
     prior = torch.where(seen, fsc_prior(fsc, sums), 0.0)
     solved = list(ordered_map(lambda half: solve_map(sums[half], prior, support, volumes[half]), (0, 1)))
-    return torch.stack(solved), halves, fsc
+    return torch.stack(solved), halves, fsc, orientation_fsc

@@ -49,9 +49,17 @@ class Contest:
     place: Path
     request: PeerRequest
 
-    @cached_property
+    @property
     def run(self) -> tuple[Path, Usage]:
-        """Our run folder and what the run used; a resumed call takes one by the same code and settings."""
+        """Our run folder and what the run used; raises ResourceError where it failed, and does not start it again."""
+        folder, usage = self._run_once
+        if usage.failed:
+            raise ResourceError(f"clarice run failed: {usage.message}")
+        return folder, usage
+
+    @cached_property
+    def _run_once(self) -> tuple[Path, Usage]:
+        """The run, failed or not; a resumed call takes a finished one by the same code and settings."""
         folder, record, base = self.place / "run", self.place / "run_usage.json", self.request.base
         made_by = {
             "source_sha256": code_version().source_sha256,
@@ -63,9 +71,8 @@ class Contest:
                 return folder, usage
         record.unlink(missing_ok=True)
         usage = run_clarice(self.stack, folder, base)
-        if usage.failed:
-            raise ResourceError(f"clarice run failed: {usage.message}")
-        record.write_text(json.dumps({**made_by, "usage": asdict(usage)}), encoding="utf-8")
+        if not usage.failed:
+            record.write_text(json.dumps({**made_by, "usage": asdict(usage)}), encoding="utf-8")
         return folder, usage
 
     @property

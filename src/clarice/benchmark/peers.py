@@ -121,8 +121,7 @@ def _filtered(stack: Row, shift: float, base: Request, progress: Progress) -> li
 
 
 def _denoised(row: DenoisingRow) -> Row:
-    figures: Row = {"nrmse": row.nrmse, "seconds": row.seconds, "load_before": load_average()}
-    return {**figures, "note": row.note or None, "failed": row.seconds is None}
+    return {"nrmse": row.nrmse, "seconds": row.seconds, "note": row.note or None, "failed": row.seconds is None}
 
 
 def summarise(results: Results) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clarice.benchmark.code_version import code_version
+from clarice.benchmark.code_version import CodeVersion, code_version
 from clarice.benchmark.records import Results, Row, load_average
-from clarice.core.errors import ClariceError
+from clarice.core.errors import ClariceError, ResourceError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,17 +36,30 @@ def measure_rows(
 
     Rows that `results` hold as finished by the same code are kept as they are, and shown if `show_kept`. A task that
     fails becomes rows that say why, with the columns of `failure`, and the next one is run.
+
+    Raises ResourceError when the package's files change meanwhile: some of the code was loaded at the start and some is
+    started anew for every row, so a row would not be any one version's.
     """
     summarise(results)
+    results.code = code_version()
     for task in tasks:
-        results.code = code_version()
+        _insist_on(results.code)
         waiting = [key for key in task.keys if not results.finished(**key)]
         made = [results.put(row) for row in _attempt(task, waiting, failure or {})] if waiting else []
+        _insist_on(results.code)
         summarise(results)
         results.save(out)
         for row in [results.row(**key) for key in task.keys] if show_kept else made:
             shown(row)
     return results
+
+
+def _insist_on(code: CodeVersion) -> None:
+    if code_version().source_sha256 != code.source_sha256:
+        raise ResourceError(
+            "the package's files changed during the benchmark: finished rows are kept; measure the rest in a checkout "
+            "that stays as it is"
+        )
 
 
 def _attempt(task: Task, waiting: Sequence[Row], failure: Row) -> list[Row]:
@@ -53,6 +69,7 @@ def _attempt(task: Task, waiting: Sequence[Row], failure: Row) -> list[Row]:
         return [{**key, **load, **row} for key, row in zip(task.keys, task.measure(), strict=True)]
     except ClariceError as error:
         note = str(error)
-    except Exception as error:  # noqa: BLE001  hours of other rows must not be lost to one that is wrong
+    except Exception as error:  # hours of other rows must not be lost to one that is wrong
+        logger.exception("a row failed")
         note = f"{type(error).__name__}: {error}"
     return [{**key, **load, **failure, "failed": True, "note": note} for key in waiting]

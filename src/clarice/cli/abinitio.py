@@ -11,7 +11,7 @@ import torch
 import typer
 from numpy.typing import NDArray
 
-from clarice.abinitio import projection_matching, refinement
+from clarice.abinitio import pose_assignment, projection_matching, refinement
 from clarice.abinitio.evidence import doubts, gain_by_start
 from clarice.abinitio.grey_scale import COMPARED_RADIUS, matched_scale
 from clarice.abinitio.half_sets import assign_half_sets
@@ -123,7 +123,7 @@ def abinitio(
             start_radius_px=found.radius_px,
             seed=seed,
         )
-        laid = refinement.lay_on(ready.noisy, found.volume, on_map)
+        laid = pose_assignment.lay_on(ready.noisy, found.volume, on_map)
     volume = found.volume.numpy()
     write_maps(output, ready.pixel_size_angstrom, {"abinitio": volume, "abinitio_mirror": mirrored(volume)})
     ready.write_poses(output / "particles.star", laid.poses, laid.confidence)
@@ -179,7 +179,7 @@ def refine(
     ready.write_poses(output / "particles.star", refined.poses, refined.confidence, half_set=half_set)
     resolution = write_fsc(output, (half1, half2), mask, pixel, seed, int(refined.history[-1].radius_px))
     foreign = [FOREIGN_MAP] if gain <= 0 else []
-    for warning in [*foreign, *doubts(refined, settings, resolution, pixel)]:
+    for warning in [*foreign, *doubts(refined, settings, pixel)]:
         console.print(f"warning: {warning}", markup=False)
     show_resolution(resolution, pixel, output)
 

@@ -18,6 +18,7 @@ from clarice.cli.output_folder import make_folder
 from clarice.cli.stack_options import (
     ContrastOption,
     CtfStateOption,
+    DiameterOption,
     OpticsGroupOption,
     PassthroughOption,
     PixelSizeOption,
@@ -32,20 +33,15 @@ from clarice.core.particles import FloatArray, ParticleSet
 from clarice.io.relion import RelionTable
 from clarice.io.stack import open_particles, write_particles
 from clarice.pipeline.durable import write_json
-from clarice.pipeline.prepare import Prepared
-
-# So many particles a class make an average of a single view at usual noise; more classes only split views.
-PARTICLES_PER_CLASS, MOST_CLASSES = 50, 100
+from clarice.pipeline.frame import Frame
+from clarice.pipeline.job import default_class_count
 
 _O = typer.Option
 OutputFolder = Annotated[Path, _O("-o", "--output", help="Folder to write the classes to.")]
 ClassesOption = Annotated[
-    int | None, _O("--classes", "-k", help="Number of classes; one for 50 particles (100 at most) if absent.")
+    int | None, _O("--classes", "-k", help="Number of classes; one for 60 particles (50 at most) if absent.")
 ]
 IterationsOption = Annotated[int, _O(help="Iterations, over all steps of resolution.")]
-DiameterOption = Annotated[
-    float | None, _O("--diameter", help="Particle diameter in Å, to mask classes; 0.8 of the box if absent.")
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -60,7 +56,7 @@ def classify_stack(
     n_classes: ClassesOption = None,
     iterations: IterationsOption = 20,
     seed: SeedOption = 0,
-    diameter_angstrom: DiameterOption = None,
+    diameter: DiameterOption = None,
     root: RootOption = None,
     passthrough: PassthroughOption = None,
     pixel_size: PixelSizeOption = None,
@@ -76,16 +72,16 @@ def classify_stack(
     """
     started = time.monotonic()
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
+    frame = Frame.of(particles, working_box, diameter)
     make_folder(output)
     count = default_class_count(len(particles)) if n_classes is None else n_classes
     with showing_progress() as progress:
         prepared = prepare_stack(particles, stack, contrast, ctf_state, working_box, progress)
-        diameter_px = _diameter_px(diameter_angstrom, prepared)
         classes = classify(
             prepared.noisy_set,
             count,
             iterations=iterations,
-            diameter_px=diameter_px,
+            diameter_px=frame.diameter_px,
             seed=seed,
             progress=progress,
         )
@@ -98,19 +94,6 @@ def classify_stack(
         f"{len(particles)} particles in {len(classes)} classes, {settings['seconds']} s: {output / MEMBERS}",
         markup=False,
     )
-
-
-def default_class_count(particles: int) -> int:
-    """One class for 50 particles, from 1 to 100."""
-    return max(1, min(MOST_CLASSES, particles // PARTICLES_PER_CLASS))
-
-
-def _diameter_px(diameter_angstrom: float | None, prepared: Prepared) -> float | None:
-    if diameter_angstrom is None:
-        return None
-    if not diameter_angstrom > 0:
-        raise UsageError(f"--diameter {diameter_angstrom:g} must be a positive length in Å")
-    return diameter_angstrom / prepared.preparation.working_pixel_size_angstrom
 
 
 def _show_classes(classes: Classes2D) -> None:

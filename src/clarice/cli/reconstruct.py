@@ -74,8 +74,8 @@ def reconstruct(
         f"{size_text(expected.disk_mb)} of disk"
     )
     insist_on_memory("the map", expected.memory_mb)
-    make_folder(output)
     insist_on_disk("the map", expected.disk_mb, output)
+    make_folder(output)
     with showing_progress() as progress:
         prepared = prepare_stack(particles, stack, contrast, ctf_state, box, progress)
         half_set = assign_half_sets(len(particles), seed, particles.half_set, particles.micrograph)

@@ -14,8 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
 
+# Rosenthal & Henderson 2003: where independent half maps still tell of the structure.
+HALF_MAP_THRESHOLD = 0.143
 # Chen et al. 2013 randomise phases beyond the shell where the unmasked half maps still agree well.
 RANDOMISE_BELOW = 0.8
+# Shells before this hold so few elements that a dip among them says nothing.
+FIRST_TELLING_SHELL = 3
 # Shells next to the first randomised one mix kept and random phases through the mask.
 TRANSITION_SHELLS = 2
 CHUNK_ELEMENTS = 1 << 24
@@ -144,35 +148,54 @@ def randomise_phases(volume: ArrayLike, from_shell: int, generator: torch.Genera
     )
 
 
-def _flattened(half1: ArrayLike, half2: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Two volumes (L, L, L) divided by the curve that gives all shells the same power; empty ones stay so."""
+def _flattened(half1: ArrayLike, half2: ArrayLike, last_shell: int) -> tuple[FloatArray, FloatArray]:
+    """Two volumes (L, L, L) divided by the curve that gives all shells the same power, empty beyond `last_shell`."""
     spectra = [np.fft.rfftn(_as_grids(half, 3, "a volume")) for half in (half1, half2)]
     box = np.shape(half1)[-1]
     shells, multiplicity = _half_shells(box, 3)
     power = sum(np.bincount(shells.ravel(), (multiplicity * np.abs(s) ** 2).ravel()) for s in spectra)
     amplitude = np.sqrt(power / np.bincount(shells.ravel(), multiplicity.ravel()))
     # What is weaker than this is rounding, not density.
-    amplitude[amplitude < 1e-6 * amplitude.max()] = np.inf
+    amplitude[amplitude <= 1e-6 * amplitude.max()] = np.inf
+    amplitude[last_shell + 1 :] = np.inf
     first, second = (np.fft.irfftn(s / amplitude[shells], s=(box,) * 3, axes=(0, 1, 2)) for s in spectra)
     return first, second
 
 
-def half_map_fsc(half1: ArrayLike, half2: ArrayLike, mask: ArrayLike, generator: torch.Generator) -> HalfMapCurves:
+def _last_agreeing_shell(curve: FloatArray) -> int:
+    """The last shell at 0.8 or above before the curve falls below 0.143; 0 where there is none.
+
+    The first fall below 0.8 would not do: a dip in a nearly empty low shell would then randomise strong ones, and what
+    the mask carries out of them would count as agreement. Nor would shells that agree again after the fall.
+    """
+    fallen = np.flatnonzero(curve[FIRST_TELLING_SHELL:] < HALF_MAP_THRESHOLD) + FIRST_TELLING_SHELL
+    before = curve[: fallen[0]] if len(fallen) else curve
+    agreeing = np.flatnonzero(before[1:] >= RANDOMISE_BELOW) + 1
+    return int(agreeing[-1]) if len(agreeing) else 0
+
+
+def half_map_fsc(
+    half1: ArrayLike, half2: ArrayLike, mask: ArrayLike, generator: torch.Generator, last_shell: int | None = None
+) -> HalfMapCurves:
     """FSC of two half maps under `mask`, freed from the correlation the mask itself makes.
 
     Shells are brought to equal power before the mask is laid on: else it carries so much of the strong low ones into
     the weak high ones that half maps of pure noise agree there, once both were aligned to the same blurred map.
-    Phases are randomised beyond the last shell whose unmasked FSC reaches 0.8; from there on the correction is
-    (masked − randomised) / (1 − randomised) (Chen et al. 2013, Ultramicroscopy 135:24).
+    Shells beyond `last_shell` were not measured: they are left out, and every curve is zero there.
+
+    Phases are randomised beyond the last shell whose unmasked FSC reaches 0.8 before it falls below 0.143. From two
+    shells later on the correction is (masked − randomised) / (1 − randomised) (Chen et al. 2013, Ultramicroscopy
+    135:24); the shells between, which mix kept and random phases, stay as they are.
     """
-    unmasked = fsc(half1, half2)
-    half1, half2 = _flattened(half1, half2)
-    masked = fsc(half1, half2, mask)
-    agreeing = np.flatnonzero(unmasked[1:] >= RANDOMISE_BELOW) + 1
-    start = int(agreeing[-1]) + 1 if len(agreeing) else 1
+    last_shell = np.shape(half1)[-1] // 2 if last_shell is None else last_shell
+    measured = np.arange(np.shape(half1)[-1] // 2 + 1) <= last_shell
+    unmasked = np.where(measured, fsc(half1, half2), 0.0)
+    start = _last_agreeing_shell(unmasked) + 1
+    half1, half2 = _flattened(half1, half2, last_shell)
+    masked = np.where(measured, fsc(half1, half2, mask), 0.0)
     random1 = randomise_phases(half1, start, generator)
     random2 = randomise_phases(half2, start, generator)
-    randomised = fsc(random1, random2, mask)
+    randomised = np.where(measured, fsc(random1, random2, mask), 0.0)
     beyond = np.arange(len(masked)) >= start + TRANSITION_SHELLS
     # Where random phases already explain everything, nothing is left to state.
     room = 1 - randomised

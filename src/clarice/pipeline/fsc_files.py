@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +30,8 @@ def write_fsc(
     there the mask leaves nothing but what it leaked, so every curve is zero.
     """
     box = mask.shape[-1]
-    curves = half_map_fsc(*halves, mask, torch.Generator().manual_seed(seed))
     last_shell = box // 2 if last_shell is None else last_shell
-    curves = _up_to(curves, last_shell)
+    curves = half_map_fsc(*halves, mask, torch.Generator().manual_seed(seed), last_shell)
     null = noise_null(box, torch.Generator().manual_seed(seed), mask)
     frequencies = shell_frequencies(box, pixel_size_angstrom)
     resolution = {
@@ -62,19 +60,8 @@ def write_fsc(
     return resolution["0.143"]
 
 
-def _up_to(curves: HalfMapCurves, last_shell: int) -> HalfMapCurves:
-    measured = np.arange(len(curves.corrected)) <= last_shell
-    return replace(
-        curves,
-        unmasked=np.where(measured, curves.unmasked, 0.0),
-        masked=np.where(measured, curves.masked, 0.0),
-        phase_randomised=np.where(measured, curves.phase_randomised, 0.0),
-        corrected=np.where(measured, curves.corrected, 0.0),
-    )
-
-
 def _table(curves: HalfMapCurves, frequencies: NDArray[np.float64]) -> pd.DataFrame:
-    """RELION's post-processing columns."""
+    """RELION's post-processing columns; masked and randomised curves are of maps with equal power in all shells."""
     angstrom = np.divide(1.0, frequencies, out=np.full_like(frequencies, 999.0), where=frequencies > 0)
     return pd.DataFrame(
         {

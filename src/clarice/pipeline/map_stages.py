@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from clarice.abinitio import projection_matching, refinement
 from clarice.abinitio.evidence import doubts
 from clarice.abinitio.half_sets import HalfSets, assign_half_sets
+from clarice.abinitio.pose_assignment import lay_on
 from clarice.core.particles import ParticleSet, Poses
 from clarice.io.atomic import writing
 from clarice.io.cryosparc import CryosparcTable
@@ -97,7 +98,7 @@ def refine(work: Work, *, diameter_px: float, symmetry: str, max_shift_px: float
     resolution = write_fsc(
         work.output("fsc.json").parent, halves, mask, pixel, seed, int(refined.history[-1].radius_px)
     )
-    for doubt in doubts(refined, settings, resolution, pixel):
+    for doubt in doubts(refined, settings, pixel):
         work.warn(doubt)
     _write_history(work, refined, noisy.box, pixel)
     _write_poses(work, rows, refined)
@@ -157,7 +158,7 @@ def export(work: Work, stack: StackInput, *, diameter_px: float, symmetry: str, 
             seed=seed,
         )
         volume = torch.from_numpy(read_mrc(work.input("map.mrc"))[0])
-        laid = refinement.lay_on(noisy.subset(left_out), volume, settings)
+        laid = lay_on(noisy.subset(left_out), volume, settings)
         rotations[left_out], shifts[left_out] = laid.poses.rotations, laid.poses.shifts_px
         confidence[left_out] = laid.confidence
     scale = preparation.working_pixel_size_angstrom / preparation.input_pixel_size_angstrom

@@ -61,8 +61,9 @@ def memory_within_reach_mb() -> float:
 
 
 def free_disk_mb(folder: Path) -> float:
-    """Space left for files in `folder`."""
-    return shutil.disk_usage(folder).free / MEGABYTE
+    """Space left for files in `folder`, which need not be there yet."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free / MEGABYTE
 
 
 def size_text(megabytes: float) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 
 from clarice.report.charts import Axis, Chart, Series, histogram, line_chart
 from clarice.report.folder import RunFiles, column, number, numbers, records
-from clarice.report.sphere import Coverage, coverage, orientation_map, view_directions
+from clarice.report.provenance import symmetry_of
+from clarice.report.sphere import Coverage, coverage, orientation_map, view_directions, with_copies
 from clarice.report.wording import angstrom, hundredths, plain
 
 
@@ -95,7 +96,10 @@ def _refinement_chart(iterations: list[dict[str, Any]]) -> Chart | None:
     if not reached:
         return None
     x, y = np.array([i for i, _ in reached]), np.array([value for _, value in reached])
-    caption = f"From {angstrom(y[0])} to {angstrom(y[-1])} in {len(iterations)} iterations (half maps, FSC 0.143)."
+    caption = (
+        f"From {angstrom(y[0])} to {angstrom(y[-1])} in {len(iterations)} iterations (half maps "
+        "without their spherical means, FSC 0.143)."
+    )
     series = Series("resolution", x, y, "role-a", points=len(x) <= 40)
     x_axis = Axis.spanning("iteration", np.append(x, x[0] - 1 if len(x) == 1 else x[0]))
     return line_chart("Refinement", caption, [series], x_axis, Axis.spanning("resolution (Å)", y, from_zero=True))
@@ -107,7 +111,7 @@ def pose_summary(run: RunFiles) -> PoseSummary | None:
     rot, tilt = column(table, "rlnAngleRot"), column(table, "rlnAngleTilt")
     if rot is None or tilt is None:
         return None
-    directions = view_directions(rot, tilt)
+    directions = with_copies(view_directions(rot, tilt), symmetry_of(run.json("run.json")))
     charts = []
     shift_x, shift_y = column(table, "rlnOriginXAngst"), column(table, "rlnOriginYAngst")
     if shift_x is not None and shift_y is not None:

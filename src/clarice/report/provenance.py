@@ -6,6 +6,8 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from clarice.core.errors import UsageError
+from clarice.geometry.so3 import symmetry_rotations
 from clarice.report.folder import RunFiles, number, records
 from clarice.report.wording import count, date, duration, memory, plain, quantity
 
@@ -112,6 +114,16 @@ def facts(record: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     )
 
 
+def symmetry_of(record: dict[str, Any]) -> str:
+    """The point group a run was told, C1 where its record names none that there is."""
+    told = str(_object(record.get("arguments")).get("symmetry") or "C1")
+    try:
+        symmetry_rotations(told)
+    except UsageError:
+        return "C1"
+    return told
+
+
 def arguments(record: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     """Every argument of the run as (name, value)."""
     return tuple((str(name), plain(value)) for name, value in _object(record.get("arguments")).items())
@@ -130,7 +142,7 @@ def next_steps(run: RunFiles, record: dict[str, Any], diameter_angstrom: float |
     source, fsc = _object(record.get("input")), run.json("fsc.json")
     raw_pixel, map_pixel = number(source.get("pixel_size_angstrom")), number(fsc.get("pixel_size_angstrom"))
     raw_box, map_box = number(source.get("box")), number(fsc.get("box"))
-    symmetry = shlex.quote(str(_object(record.get("arguments")).get("symmetry") or "C1"))
+    symmetry = shlex.quote(symmetry_of(record))
     commands, reference = [], "map.mrc"
     if raw_pixel and map_pixel and raw_box and map_box and (raw_box != map_box or abs(raw_pixel - map_pixel) > 1e-4):
         reference = "map_for_relion.mrc"

@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from clarice.geometry.so3 import sphere_grid
+from clarice.geometry.so3 import sphere_grid, symmetry_rotations
 from clarice.report.charts import Chart, tick_text
 from clarice.report.pictures import colour_png, heat_colours
 
@@ -35,6 +35,11 @@ def view_directions(rot_deg: FloatArray, tilt_deg: FloatArray) -> FloatArray:
     """Beam directions in the molecule's frame, (n, 3), of RELION's rot and tilt (n,)."""
     rot, tilt = np.deg2rad(rot_deg), np.deg2rad(tilt_deg)
     return np.stack([np.cos(rot) * np.sin(tilt), np.sin(rot) * np.sin(tilt), np.cos(tilt)], axis=-1)
+
+
+def with_copies(directions: FloatArray, symmetry: str) -> FloatArray:
+    """Views (n, 3) with their copies under the point group, (g · n, 3): a symmetric particle shows them all at once."""
+    return np.concatenate([directions @ rotation for rotation in symmetry_rotations(symmetry)])
 
 
 def coverage(directions: FloatArray) -> Coverage:
