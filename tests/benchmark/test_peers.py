@@ -107,6 +107,9 @@ def test_ratios_are_peer_over_ours_and_name_what_is_left_out(small_request: Make
     assert texts[key].startswith("1.50×")
     assert texts[f"map: {RELION_MODEL}"].startswith("1 without result")
     assert not [name for name in texts if "classes" in name]
+    put(RELION_MODEL, "c", 200.0, 30.0, lower_bound=True)
+    summarise(results)
+    assert results.summary[f"map: {RELION_MODEL} / {FIRST_MAP}, time"].startswith("at least 20.00×")
 
 
 def test_quick_rows_say_that_they_measure_nothing(small_request: Make) -> None:

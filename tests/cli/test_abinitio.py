@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from clarice.io.stack import open_particles
 from clarice.io.star import read_star
 from clarice.metrics.registration import apply_superposition, register, resample
 from clarice.metrics.shells import fsc
+from clarice.pipeline import resources
 
 TURN_DEG = np.array([[30.0, 50.0, 70.0]])
 
@@ -156,6 +158,16 @@ def test_a_map_of_something_else_is_told(stack: SmallStack, tmp_path: Path) -> N
     said = run("refine", stack.table, "--map", tmp_path / "noise.mrc", "-o", tmp_path / "out", "--contrast", "dark",
                "--iterations", "1")  # fmt: skip
     assert FOREIGN_MAP in said
+
+
+def test_too_little_memory_is_told_before_the_work(
+    stack: SmallStack, coarse_map: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "memory_within_reach_mb", lambda: 300.0)
+    for words, task in ((("abinitio",), "the first map"), (("refine", "--map", coarse_map), "the refinement")):
+        sentence = refusal(ResourceError, tmp_path / "out", words[0], stack.table, *words[1:])
+        assert re.match(rf"{task} needs about .* of memory and 300 MB can be had", sentence)
+    assert not (tmp_path / "out").exists()
 
 
 def test_refusals_are_one_sentence_and_leave_nothing(

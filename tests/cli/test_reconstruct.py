@@ -89,6 +89,7 @@ def test_a_map_that_cannot_fit_is_refused_before_the_work(
     monkeypatch.setattr(resources, "free_disk_mb", lambda _: 0.0)
     sentence = refusal(ResourceError, tmp_path / "out", "reconstruct", stack.with_poses)
     assert "is free on the disk of" in sentence
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_is_written_when_the_work_fails_late(

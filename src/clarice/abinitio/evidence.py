@@ -24,7 +24,7 @@ BEYOND_SHARED, SHELLS_BEYOND_SHARED = 1.3, 1
 BEYOND_ORIENTATIONS = 1.5
 # Gain in log-likelihood a particle, against pure noise, below which a map explains nothing. The particles are those it
 # was made of, so that noise gains a little too.
-LEAST_OWN_GAIN = 1.0
+LEAST_OWN_GAIN = 2.0
 UNSURE_CONFIDENCE = 0.25
 # Particles that tell whether a starting map shows them at all.
 SAMPLE = 300

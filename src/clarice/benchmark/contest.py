@@ -93,11 +93,9 @@ def _recorded_usage(record: Path, made_by: dict[str, Any]) -> Usage | None:
 
 def used(usage: Usage) -> Row:
     """What a command used, as columns of a row."""
-    row: Row = {
-        "seconds": round(usage.seconds, 2),
-        "cpu_seconds": round(usage.cpu_seconds, 2),
-        "peak_memory_mb": round(usage.peak_memory_mb),
-    }
+    row: Row = {"seconds": round(usage.seconds, 2)}
+    if not usage.timed_out:  # the rest is known of commands that came to an end
+        row |= {"cpu_seconds": round(usage.cpu_seconds, 2), "peak_memory_mb": round(usage.peak_memory_mb)}
     return {**row, "failed": True, "note": usage.message} if usage.failed else row
 
 
@@ -128,7 +126,11 @@ def relion_model(contest: Contest) -> Row:
     """RELION's initial model, its map and its poses judged."""
     job = relion.initial_model(contest.stack, contest.place / "relion_model", contest.relion)
     row = {**used(job.usage), **_told(contest, job, f"{sum(contest.relion.model_iterations)} iterations")}
-    if job.usage.failed:
+    if job.iteration is not None:
+        # Its map so far is judged, and its time is more than was measured.
+        row |= {"failed": False, "lower_bound": True}
+        row["note"] += f" in or after iteration {job.iteration}, whose map is judged: its whole time is longer"
+    elif job.usage.failed:
         return row
     return {**row, **vars(judge_map(job.volume, contest.stack)), **judge_poses(job.table, contest.stack)}
 

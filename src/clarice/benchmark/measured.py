@@ -29,6 +29,8 @@ class Usage:
     peak_memory_mb: float
     message: str = ""
 
+    timed_out: bool = False
+
     @property
     def failed(self) -> bool:
         """Whether it ended with anything but 0."""
@@ -64,7 +66,7 @@ def run_measured(
             process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
             _end(process)
-            return Usage(-signal.SIGKILL, timeout_seconds, 0.0, 0.0, f"ended after {timeout_seconds:.0f} s")
+            return Usage(-signal.SIGKILL, timeout_seconds, 0.0, 0.0, f"ended after {timeout_seconds:.0f} s", True)
         except BaseException:
             _end(process)
             raise

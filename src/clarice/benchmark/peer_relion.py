@@ -26,6 +26,8 @@ CLASS_ITERATIONS, QUICK_CLASS_ITERATIONS = 10, 2
 # Iterations of the initial model: at low resolution, in between, at the final one.
 MODEL_ITERATIONS, QUICK_MODEL_ITERATIONS = (50, 150, 50), (5, 15, 5)
 START_ITERATIONS = 1
+# Iterations between the initial models written to the disk; the latest stands in for one that time ran out for.
+MODEL_WRITTEN_EVERY = 5
 # What RELION says of every data set whose micrographs hold few particles; it concerns noise spectra only.
 _EXPECTED_WARNINGS = ("particles in group", "consider joining some micrographs")
 
@@ -52,12 +54,16 @@ class RelionSettings:
 
 @dataclass(frozen=True)
 class RelionJob:
-    """A finished RELION command: what it used, its results, and warnings it printed beyond the expected ones."""
+    """A RELION command: what it used, its results, and warnings it printed beyond the expected ones.
+
+    `iteration` is that of the results where time ran out before the last.
+    """
 
     usage: Usage
     table: Path
     volume: Path
     warnings: tuple[str, ...]
+    iteration: int | None = None
 
 
 def missing() -> str | None:
@@ -88,8 +94,19 @@ def initial_model(stack: SimulatedStack, folder: Path, settings: RelionSettings)
     total = first + between + last
     options = ["--sgd", "--denovo_3dref", "--K", 1, "--sym", "C1", "--healpix_order", 1]
     options += ["--sgd_ini_iter", first, "--sgd_inbetween_iter", between, "--sgd_fin_iter", last]
-    options += ["--sgd_write_iter", total]
-    return _refine(stack, stack.star, folder, settings, options, f"run_it{total:03d}", "_class001.mrc")
+    options += ["--sgd_write_iter", MODEL_WRITTEN_EVERY]
+    job = _refine(stack, stack.star, folder, settings, options, f"run_it{total:03d}", "_class001.mrc")
+    return _latest(job, folder) if job.usage.timed_out else job
+
+
+def _latest(job: RelionJob, folder: Path) -> RelionJob:
+    """A job that time ran out for, with the last results it wrote instead, if any."""
+    for volume in sorted(folder.glob("run_it*_class001.mrc"), reverse=True):
+        root = volume.name.removesuffix("_class001.mrc")
+        table, number = folder / f"{root}_data.star", int(root.removeprefix("run_it"))
+        if number > 0 and table.is_file():
+            return replace(job, volume=volume, table=table, iteration=number)
+    return job
 
 
 def start_refinement(

@@ -130,13 +130,14 @@ def summarise(results: Results) -> None:
     for comparison, peer, ours, figure in PAIRS:
         ratios = ratios_of(results, comparison, peer, ours, figure)
         time, error = (with_interval(ratios, key, "{:.2f}", "×") for key in ("time_ratio", "error_ratio"))
+        bound = "at least " if any(ratio["lower_bound"] for ratio in ratios) else ""
         left_out = sum(
             bool(row.get("failed")) for row in results.rows if (row["comparison"], row["method"]) == (comparison, peer)
         )
         if left_out:
             texts[f"{comparison}: {peer}"] = f"{left_out} without result, see the notes: left out of the ratios"
         if time is not None:
-            texts[f"{comparison}: {peer} / {ours}, time"] = time
+            texts[f"{comparison}: {peer} / {ours}, time"] = bound + time
         if error is not None:
             texts[f"{comparison}: {peer} / {ours}, {figure} (above 1: ours is better)"] = error
     results.summary = texts
@@ -152,5 +153,6 @@ def ratios_of(results: Results, comparison: str, peer: str, ours: str, figure: s
         other = rows.get((comparison, row["entry"], row["seed"], ours))
         if other is not None and other.get("seconds") and other.get(figure):
             time, error = row["seconds"] / other["seconds"], row[figure] / other[figure]
-            ratios.append({"entry": row["entry"], "time_ratio": time, "error_ratio": error})
+            bound = bool(row.get("lower_bound"))
+            ratios.append({"entry": row["entry"], "time_ratio": time, "error_ratio": error, "lower_bound": bound})
     return ratios

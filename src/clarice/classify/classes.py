@@ -122,12 +122,13 @@ def _median_by_class(values: FloatArray, index: NDArray[np.int64], n_classes: in
 def disk_contrast(averages: ClassAverages, diameter_px: float) -> FloatArray:
     """How far the particle's disk stands out of its surroundings in each average, in σ of the latter, (K,).
 
-    The disk has 0.6 of the diameter; the surroundings are the ring from 0.85 to 1.05 of it (of the box at
-    most). A particle gives 10 and more, noise about 1, the edge of a carbon film about 2. NaN when empty.
+    The disk has 0.6 of the diameter; the surroundings are a ring as far out as the box allows, lest the ends of a
+    particle longer than its stated diameter count as surroundings. A particle gives 10 and more, noise about 1, the
+    edge of a carbon film about 2. NaN when empty.
     """
     box = averages.images.shape[-1]
     radius = radius_grid(box)
-    outer = min(1.05 * diameter_px / 2, 0.44 * box)
+    outer = 0.44 * box
     inside = averages.images[:, radius < 0.3 * diameter_px]
     around = averages.images[:, (radius > 0.81 * outer) & (radius <= outer)]
     deviation = around.std(dim=1)

@@ -45,7 +45,9 @@ from clarice.pipeline.durable import write_json
 from clarice.pipeline.frame import Frame
 from clarice.pipeline.fsc_files import write_fsc
 from clarice.pipeline.map_stages import mirrored
+from clarice.pipeline.memory import first_map_mb, refinement_mb
 from clarice.pipeline.prepare import Prepared
+from clarice.pipeline.resources import insist_on_memory, size_text
 
 _O = typer.Option
 FOREIGN_MAP = (
@@ -108,6 +110,7 @@ def abinitio(
     symmetry_rotations(symmetry)
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     frame = Frame.of(particles, working_box, diameter, max_shift)
+    _foretell("the first map", first_map_mb(len(particles), particles.box, frame.working_box))
     make_folder(output)
     with showing_progress() as progress:
         prepared = prepare_stack(particles, stack, contrast, ctf_state, working_box, progress)
@@ -159,11 +162,12 @@ def refine(
     Writes map.mrc and map_mirror.mrc, half1.mrc and half2.mrc, mask.mrc, particles.star with poses and half sets,
     and fsc.star and fsc.json of the half maps.
     """
-    symmetry_rotations(symmetry)
+    group_order = len(symmetry_rotations(symmetry))
     start_map = _read_start(start)
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     frame = Frame.of(particles, working_box, diameter, max_shift)
     settings = _refine_settings(frame, _shared_radius_px(start_resolution, particles), iterations, symmetry, seed)
+    _foretell("the refinement", refinement_mb(len(particles), particles.box, frame.working_box, group_order))
     make_folder(output)
     with showing_progress() as progress:
         prepared = prepare_stack(particles, stack, contrast, ctf_state, working_box, progress)
@@ -182,6 +186,12 @@ def refine(
     for warning in [*foreign, *doubts(refined, settings, pixel)]:
         console.print(f"warning: {warning}", markup=False)
     show_resolution(resolution, pixel, output)
+
+
+def _foretell(task: str, memory_mb: float) -> None:
+    """Says how much memory `task` takes; raises ResourceError where there is less."""
+    console.print(f"about {size_text(memory_mb)} of memory")
+    insist_on_memory(task, memory_mb)
 
 
 def _read_start(path: Path) -> tuple[NDArray[np.float32], float]:

@@ -20,7 +20,7 @@ from clarice.pipeline.class_stages import classify, select
 from clarice.pipeline.engine import execute
 from clarice.pipeline.frame import Frame
 from clarice.pipeline.map_stages import abinitio, export, refine
-from clarice.pipeline.memory import images_mb, on_images_mb, refinement_mb, volume_mb
+from clarice.pipeline.memory import first_map_mb, images_mb, on_images_mb, refinement_mb, volume_mb
 from clarice.pipeline.particle_stages import check, denoise, prepare
 from clarice.pipeline.run_folder import nobody, open_run
 from clarice.pipeline.stack_input import StackInput
@@ -28,8 +28,6 @@ from clarice.pipeline.stages import Estimate, Stage
 
 PARTICLES_PER_CLASS, MOST_CLASSES = 60, 50
 FEWEST_PARTICLES = 100
-# Memory of the first map: its batches, and maps in the working box while it is resized.
-FIRST_MAP_MB, MAPS_BESIDE_THE_FIRST = 200.0, 10
 # Maps in memory while rows left out are laid on the finished one; maps that refinement writes.
 MAPS_OF_EXPORT, MAPS_WRITTEN = 15, 5
 # Steps of the work draw from seeds made of this one, in 64 bits.
@@ -125,8 +123,7 @@ class _Estimator:
 
     def first_map(self, starts: int) -> Estimate:
         """Works on batches in small boxes, whatever the stack holds; only its map comes back to the working box."""
-        memory_mb = self(0, images_held=0, maps_held=MAPS_BESIDE_THE_FIRST).memory_mb
-        return Estimate(12.0 * starts, memory_mb + FIRST_MAP_MB)
+        return Estimate(12.0 * starts, first_map_mb(self.particles, self.box, self.working_box))
 
     def refinement(self, seconds: float) -> Estimate:
         memory_mb = refinement_mb(self.particles, self.box, self.working_box, self.group_order)

@@ -29,6 +29,8 @@ BYTES_PER_SAMPLE = 80
 # Maps, the kernel on the doubled grid, and the transforms that make and apply it, in floats a voxel: what all workers
 # share, and what each has of its own, in a reconstruction up to Nyquist and in a refinement.
 RECONSTRUCTION_FLOATS, REFINEMENT_FLOATS = (45, 85), (20, 65)
+# Batches of the first map, and maps in the working box while it is resized.
+FIRST_MAP_BATCHES_MB, MAPS_BESIDE_THE_FIRST = 200.0, 10
 # Grids of views alive at once: references, and the sums of the averages before and after their weighting.
 VIEW_GRIDS = 5
 # Copies of a part's Fourier rings alive at once, while their CTFs are sampled.
@@ -69,6 +71,11 @@ def view_grid_mb(box: int, spacing_deg: float, group_order: int) -> float:
 def _maps_mb(box: int, floats: tuple[int, int]) -> float:
     shared, of_a_worker = floats
     return (shared + worker_count() * of_a_worker) * volume_mb(box)
+
+
+def first_map_mb(count: int, input_box: int, box: int) -> float:
+    """The process while it looks for a first map: batches in small boxes, then maps of `box`."""
+    return on_images_mb(count, input_box) + FIRST_MAP_BATCHES_MB + MAPS_BESIDE_THE_FIRST * volume_mb(box)
 
 
 def refinement_mb(count: int, input_box: int, box: int, group_order: int) -> float:
