@@ -90,6 +90,16 @@ def test_automatic_selection_replayed_on_another_table(folder: Path, tmp_path: P
     assert len(open_particles(tmp_path / "good.cs")) > 0.9 * COUNT
 
 
+def test_selection_does_not_overwrite_what_it_reads(folder: Path) -> None:
+    members, raw = folder / "out" / "class_members.star", folder / "raw.star"
+    before = members.read_bytes(), raw.read_bytes()
+    for output, more in ((members, ()), (raw, ("--stack", raw))):
+        result = run("select", members, "--classes", "1", "-o", output, *more)
+        assert isinstance(result.exception, UsageError)
+        assert "is the table that is read" in str(result.exception)
+    assert (members.read_bytes(), raw.read_bytes()) == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "named"),
     [

@@ -130,6 +130,11 @@ def select(
         raise UsageError("pass either --classes with numbers or --auto")
     if passthrough and stack is None:
         raise UsageError("--passthrough belongs to the .cs file given with --stack")
+    for given in (members, stack, *(passthrough or ())):
+        if given is not None and output.exists() and given.exists() and output.samefile(given):
+            raise UsageError(
+                f"--output {output} is the table that is read: give another name, or its rows would be lost"
+            )
     particles = open_particles(members, root)
     number = particles.class_number
     if number is None:
