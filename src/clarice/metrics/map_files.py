@@ -16,6 +16,8 @@ from clarice.metrics.registration import resample
 # Pixel sizes within this share of each other are one grid: headers round.
 SAME_PIXEL = 1e-3
 EDGE_PX = 3.0
+# Masks that were resampled overshoot a little.
+MASK_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,16 @@ def on_grid_of(cube: Cube, grid: Cube) -> Cube:
 def soft_mask(mask: Path | None, diameter_angstrom: float | None, grid: Cube) -> NDArray[np.float32] | None:
     """The mask of a file, or a soft sphere of a diameter, on the grid of `grid`; None where neither is given.
 
-    Raises UsageError when both are given or the diameter does not fit, InputError when a mask is empty.
+    Raises UsageError when both are given or the diameter does not fit, InputError when a mask is empty or no mask.
     """
     if mask is not None and diameter_angstrom is not None:
         raise UsageError("--mask and --diameter exclude each other: give one of them")
     if mask is not None:
-        values = np.clip(on_grid_of(read_cube(mask), grid).values, 0, 1)
+        read = read_cube(mask)
+        lowest, highest = float(read.values.min()), float(read.values.max())
+        if lowest < -MASK_TOLERANCE or highest > 1 + MASK_TOLERANCE:
+            raise InputError(f"{mask} is no mask: its values run from {lowest:.3g} to {highest:.3g}, not from 0 to 1")
+        values = np.clip(on_grid_of(read, grid).values, 0, 1)
         if not values.any():
             raise InputError(f"{mask} is zero everywhere on the map's grid: give a mask that covers the map")
         return values
