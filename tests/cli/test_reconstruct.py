@@ -62,25 +62,29 @@ def test_refusals_are_one_sentence_and_leave_nothing(stack: SmallStack, tmp_path
     assert "cannot make the folder" in refusal(OutputError, tmp_path / "file" / "out", "reconstruct", stack.with_poses)
 
 
-def test_a_folder_that_may_not_be_written_is_refused_before_the_work(
-    stack: SmallStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails the test when the work begins."""
+
     def never(*_: object) -> None:
         raise AssertionError("the work began")
 
     monkeypatch.setattr(command, "prepare_stack", never)
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_folder_that_may_not_be_written_is_refused_before_the_work(
+    stack: SmallStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(output_folder.os, "access", lambda path, *_, **__: path != tmp_path / "out")
     sentence = refusal(OutputError, tmp_path / "out", "reconstruct", stack.with_poses)
     assert sentence.endswith("out: permission denied")
 
 
+@pytest.mark.usefixtures("no_work")
 def test_a_map_that_cannot_fit_is_refused_before_the_work(
     stack: SmallStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(*_: object) -> None:
-        raise AssertionError("the work began")
-
-    monkeypatch.setattr(command, "prepare_stack", never)
     with monkeypatch.context() as patch:
         patch.setattr(resources, "memory_within_reach_mb", lambda: 300.0)
         sentence = refusal(ResourceError, tmp_path / "out", "reconstruct", stack.with_poses)

@@ -2,8 +2,8 @@
 
 Calibrated at a box of 64 and a diameter of 0.65 of it, without symmetry: on simulated sets of 2,000 particles at SNR
 0.1 (right runs have a median confidence above 0.86, agree to Nyquist and gain more than 100 in log-likelihood a
-particle) and on sets of 600 images of pure noise (confidence below 0.03, agreement up to 7 shells, gains from −1.5 to
-0.1), refined from their own first map or from a molecule's.
+particle) and on sets of 600 images of pure noise (confidence below 0.03, agreement up to 9 shells, gains of at most 1),
+refined from their own first map or from a molecule's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from clarice.abinitio.grey_scale import COMPARED_RADIUS
+from clarice.abinitio.grey_scale import compared_radius
 from clarice.abinitio.pose_assignment import lay_on
 from clarice.abinitio.refinement import Refined, Settings, agreed_radius, shared_radius
 from clarice.physics.noisy_set import NoisySet
@@ -37,23 +37,24 @@ def gain_by_start(particles: NoisySet, start: Tensor, settings: Settings) -> flo
     maps of the right size are much alike, and finer detail would be missed by the coarse views that are searched.
     """
     some = particles.subset(particles.sample_rows(SAMPLE))
-    radius = COMPARED_RADIUS * particles.box / settings.diameter_px
+    radius = compared_radius(particles.box, settings.diameter_px)
     return float(lay_on(some, start, replace(settings, start_radius_px=radius)).log_evidence.mean())
 
 
 def least_agreement_px(box: int, settings: Settings) -> float:
     """Fourier pixels to which half maps of anything at all agree, because both started from one map."""
-    return BEYOND_SHARED * shared_radius(box, settings) + SHELLS_BEYOND_SHARED
+    return min(BEYOND_SHARED * shared_radius(box, settings) + SHELLS_BEYOND_SHARED, box / 2 - 1)
 
 
 def doubts(refined: Refined, settings: Settings, pixel_size_angstrom: float) -> list[str]:
     """One sentence for each reason not to trust the map; none where all is well."""
     found = []
-    gain, last = refined.history[-1].mean_log_evidence, refined.history[-1]
-    if gain < LEAST_OWN_GAIN:
+    last = refined.history[-1]
+    if last.mean_log_evidence < LEAST_OWN_GAIN:
         found.append(
-            f"particles are hardly likelier under the refined map than under pure noise (by {gain:.1f} in "
-            "log-likelihood each): the map is not to be trusted, whatever its half maps agree on"
+            "particles are hardly likelier under the refined map than under pure noise "
+            f"(by {last.mean_log_evidence:.1f} in log-likelihood each): the map is not to be "
+            "trusted, whatever its half maps agree on"
         )
     found += _doubtful_agreement(refined, settings, pixel_size_angstrom)
     median = float(np.median(refined.confidence))
@@ -69,20 +70,16 @@ def doubts(refined: Refined, settings: Settings, pixel_size_angstrom: float) -> 
 def _doubtful_agreement(refined: Refined, settings: Settings, pixel_size_angstrom: float) -> list[str]:
     """What the half maps' agreement leaves open."""
     box = refined.volume.shape[-1]
-    field_angstrom, shared, least = (
-        box * pixel_size_angstrom,
-        shared_radius(box, settings),
-        least_agreement_px(box, settings),
-    )
+    field_angstrom, least = box * pixel_size_angstrom, least_agreement_px(box, settings)
     whole, turned = (max(1, agreed_radius(fsc, box, settings)) for fsc in (refined.fsc, refined.orientation_fsc))
-    start = f"the {field_angstrom / shared:.1f} Å of the map that both started from"
+    start = f"the {field_angstrom / shared_radius(box, settings):.1f} Å of the map that both started from"
     looked = max(row.radius_px for row in refined.history)
-    if looked < min(least, box / 2 - 1):
+    if looked < least:
         return [
             f"the half maps were compared to {field_angstrom / looked:.1f} Å only, hardly beyond {start}: their "
             "agreement is no evidence yet; start from a coarser map or give more iterations"
         ]
-    if turned < min(least, box / 2 - 1):
+    if turned < least:
         return [
             f"in what orientations determine, the half maps agree to {field_angstrom / turned:.1f} Å, against {start}: "
             "pure noise reaches that too, so it is no evidence of a structure"

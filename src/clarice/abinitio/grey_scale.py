@@ -14,6 +14,11 @@ from clarice.geometry.polar import FourierRings
 COMPARED_RADIUS, SAMPLE = 6.5, 1000
 
 
+def compared_radius(box: int, diameter_px: float) -> float:
+    """Fourier pixels up to which a starting map and particles are compared."""
+    return min(COMPARED_RADIUS * box / diameter_px, box / 2 - 1)
+
+
 def matched_scale(particles: RingSource, volume: Tensor, diameter_px: float) -> Tensor:
     """`volume` (L, L, L) times the factor that gives its projections the particles' signal power.
 
@@ -21,8 +26,7 @@ def matched_scale(particles: RingSource, volume: Tensor, diameter_px: float) -> 
     Σ (|H y|² − H² L²) / Σ H⁴ |X|², with |X|² the mean over views.
     """
     box = particles.box
-    radius = min(COMPARED_RADIUS * box / diameter_px, box / 2 - 1)
-    rings = FourierRings.up_to(box, radius, diameter_px)
+    rings = FourierRings.up_to(box, compared_radius(box, diameter_px), diameter_px)
     rows = np.unique(np.linspace(0, len(particles) - 1, min(SAMPLE, len(particles))).astype(np.int64))
     stack = particles.rings(rings, rows)
     weights = rings.area_weights()

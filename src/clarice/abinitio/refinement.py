@@ -47,8 +47,6 @@ LOOK_AHEAD_SHARE = 0.25
 # Grid spacing as a share of the angle that one ring at the current radius can tell apart.
 ANGLE_SHARE = 0.7
 GLOBAL_SPACING_DEG, FINEST_SPACING_DEG = 7.5, 3.0
-
-
 # Both halves start from one map at no finer than this, cycles per particle diameter: up to there their agreement is no
 # evidence, since even pure noise takes on what it is aligned to.
 SHARED_CYCLES = 4.0
@@ -280,9 +278,9 @@ def _maximise(
     box = volumes.shape[-1]
     support = spherical_support(box, settings.diameter_px)
     shell = torch.arange(box // 2 + 1)
-    seen = shell <= int(rings.radii[-1]) + 1
-    halves = open_halves(sums, seen)
     last = int(rings.radii[-1])
+    seen = shell <= last + 1
+    halves = open_halves(sums, seen)
     fsc = halves_agreement(halves, support, settings.seed, last)
     orientation_fsc = orientation_agreement(halves, support, settings.seed, last)
     prior = torch.where(seen, fsc_prior(fsc, sums), 0.0)

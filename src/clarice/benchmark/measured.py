@@ -28,7 +28,6 @@ class Usage:
     cpu_seconds: float
     peak_memory_mb: float
     message: str = ""
-
     timed_out: bool = False
 
     @property

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from clarice.abinitio import pose_assignment, projection_matching, refinement
 from clarice.abinitio.evidence import doubts, gain_by_start
-from clarice.abinitio.grey_scale import COMPARED_RADIUS, matched_scale
-from clarice.abinitio.half_sets import assign_half_sets
+from clarice.abinitio.grey_scale import compared_radius, matched_scale
 from clarice.cli.console import console, showing_progress
 from clarice.cli.map_files import show_resolution, write_maps
 from clarice.cli.output_folder import make_folder
@@ -44,7 +43,7 @@ from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.durable import write_json
 from clarice.pipeline.frame import Frame
 from clarice.pipeline.fsc_files import write_fsc
-from clarice.pipeline.map_stages import mirrored
+from clarice.pipeline.map_stages import all_half_sets, mirrored
 from clarice.pipeline.memory import first_map_mb, refinement_mb
 from clarice.pipeline.prepare import Prepared
 from clarice.pipeline.resources import insist_on_memory, size_text
@@ -172,7 +171,7 @@ def refine(
     with showing_progress() as progress:
         prepared = prepare_stack(particles, stack, contrast, ctf_state, working_box, progress)
         ready = _Ready(particles, prepared, frame)
-        half_set = assign_half_sets(len(particles), seed, particles.half_set, particles.micrograph)
+        half_set = all_half_sets(particles, seed)
         scaled = _scaled_start(ready, start_map, settings)
         gain = gain_by_start(ready.noisy, scaled, settings)
         refined = refinement.refine(ready.noisy, scaled, half_set, settings, progress)
@@ -222,7 +221,7 @@ def _refine_settings(
         symmetry=symmetry,
         max_shift_px=frame.max_shift_px,
         iterations=iterations,
-        start_radius_px=max(COMPARED_RADIUS * frame.working_box / frame.diameter_px, shared_radius_px or 0),
+        start_radius_px=max(compared_radius(frame.working_box, frame.diameter_px), shared_radius_px or 0),
         shared_radius_px=shared_radius_px,
         seed=seed,
     )

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from clarice.abinitio.from_poses import reconstruct_from_poses
-from clarice.abinitio.half_sets import assign_half_sets
 from clarice.cli.console import console, showing_progress
 from clarice.cli.map_files import show_resolution, write_maps
 from clarice.cli.output_folder import make_folder
@@ -31,6 +30,7 @@ from clarice.io.stack import open_particles
 from clarice.metrics.masks import mask_from_map
 from clarice.pipeline.frame import Frame
 from clarice.pipeline.fsc_files import write_fsc
+from clarice.pipeline.map_stages import all_half_sets
 from clarice.pipeline.memory import reconstruction
 from clarice.pipeline.resources import duration_text, insist_on_disk, insist_on_memory, size_text
 
@@ -78,7 +78,7 @@ def reconstruct(
     make_folder(output)
     with showing_progress() as progress:
         prepared = prepare_stack(particles, stack, contrast, ctf_state, box, progress)
-        half_set = assign_half_sets(len(particles), seed, particles.half_set, particles.micrograph)
+        half_set = all_half_sets(particles, seed)
         assert prepared.particles.poses is not None
         found = reconstruct_from_poses(
             prepared.noisy_set,
