@@ -70,7 +70,7 @@ def test_controls_work_and_nothing_overflows(page: Path, tmp_path: Path, width: 
     assert found["overlaps"] == []
     for control in ("turned", "reset", "mirrored", "closer", "tight", "reading", "theme", "dialog", "closed"):
         assert found[control], control
-    assert found["label"] == "map_mirror.mrc (other hand)"
+    assert found["label"] == "mirror image (other hand)"
     assert "corrected" in found["readout"]
     assert "Å" in found["readout"]
 

@@ -115,7 +115,7 @@ def test_the_map_is_not_resampled_when_it_already_fits(copied_run) -> None:
 
 def test_the_verdict_names_threshold_and_nyquist_or_that_there_is_no_map(finished_run: Path) -> None:
     found = Findings(resolution(RunFiles(finished_run)), None, None, PARTICLES, 1100)
-    words = verdict(found, True, "wiener").replace("\u202f", " ")
+    words = verdict(found, True, True, "wiener").replace("\u202f", " ")
     assert "threshold 0.143 (Nyquist: 8.40 Å)" in words
     assert "hand" in words
-    assert "There is no map yet." in verdict(Findings(None, None, None, None, None), False, None)
+    assert "There is no map yet." in verdict(Findings(None, None, None, None, None), False, False, None)

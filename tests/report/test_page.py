@@ -142,9 +142,9 @@ def test_names_are_escaped(tmp_path: Path) -> None:
         (("run.json",), "Preparation has not run yet"),
         (("run.json", "prepared.mrcs", "prepared.star", "prepared.json"), "denoising has not run yet"),
         (("run.json", "classes.mrcs"), "24 classes, largest first."),
-        (("map.mrc",), "there is no run.json"),
-        (("fsc.json",), "There is no map yet"),
-        (("particles.star",), "Views cover"),
+        (("run.json", "map.mrc"), "its mirror image fits the images equally well"),
+        (("run.json", "fsc.json"), "There is no map yet"),
+        (("run.json", "particles.star"), "Views cover"),
     ],
 )
 def test_missing_files_leave_their_sections_saying_so(copied_run, kept: tuple[str, ...], said: str) -> None:
@@ -205,8 +205,12 @@ def test_failed_and_unfinished_stages_are_warned_of(copied_run) -> None:
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         write_report(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"no run\.json"):
-        write_report(tmp_path)
+    for name in (None, "map.mrc", "particles.star"):  # files of other commands do not make a run
+        if name is not None:
+            (tmp_path / name).write_bytes(b"")
+        with pytest.raises(InputError, match=r"no run\.json"):
+            write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_a_page_that_cannot_be_written_is_refused(copied_run) -> None:

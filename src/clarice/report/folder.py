@@ -15,19 +15,9 @@ from numpy.typing import NDArray
 from clarice.core.errors import ClariceError, InputError
 from clarice.io.mrc import MrcSource, read_mrc
 from clarice.io.star import read_star
+from clarice.pipeline.run_record import RECORD_NAME
 
 FloatArray = NDArray[np.float64]
-
-# Any one of these makes a folder a run folder; a folder with none of them is a mistaken path.
-RUN_FILES = (
-    "run.json",
-    "prepared.star",
-    "denoised.mrcs",
-    "classes.mrcs",
-    "map.mrc",
-    "fsc.json",
-    "particles.star",
-)
 
 
 @dataclass(frozen=True)
@@ -44,9 +34,9 @@ class RunFiles:
     def __init__(self, path: Path) -> None:
         if not path.is_dir():
             raise InputError(f"{path}: there is no such folder; give the folder that `clarice run … -o` wrote")
-        if not any((path / name).exists() for name in RUN_FILES):
+        if not (path / RECORD_NAME).exists():
             raise InputError(
-                f"{path}: is not a run folder (it has no run.json); give the folder `clarice run … -o` wrote"
+                f"{path}: is not a run folder (it has no {RECORD_NAME}); give the folder that `clarice run … -o` wrote"
             )
         self.path = path
         self.problems: list[tuple[str, str]] = []

@@ -73,11 +73,12 @@ def _content(run: RunFiles) -> dict[str, Any]:
     total, kept = particle_counts(run, record)
     method = run.json("denoised.json").get("method")
     found = Findings(result, poses, stages, total, kept)
+    has_mirror = run.has("map_mirror.mrc")
     diameter = None if drawn is None else drawn.diameter_angstrom
     content: dict[str, Any] = {
         "name": _stack_name(run, record),
         "headline": _headline(record, total),
-        "verdict": verdict(found, volume is not None, None if method is None else str(method)),
+        "verdict": verdict(found, volume is not None, has_mirror, None if method is None else str(method)),
         "tiles": _tiles(result, poses, stages, total, kept),
         "sections": SECTIONS,
         "pairs": pairs,
@@ -93,7 +94,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "planes": ()
         if volume is None
         else (("Central slices", central_slices(volume)), ("Projections", projections(volume))),
-        "has_mirror": run.has("map_mirror.mrc"),
+        "has_mirror": has_mirror,
         "map_facts": () if volume is None or drawn is None else _map_facts(volume, drawn),
         "fsc": result,
         "nyquist": angstrom(None if result is None else result.nyquist_angstrom),

@@ -240,7 +240,7 @@
   hand.addEventListener("click", () => {
     mirrored = !mirrored;
     hand.setAttribute("aria-pressed", String(mirrored));
-    figure.querySelector("[data-shown]").textContent = mirrored ? "map_mirror.mrc (other hand)" : "map.mrc";
+    figure.querySelector("[data-shown]").textContent = mirrored ? "mirror image (other hand)" : "map.mrc";
     redraw();
   });
   figure.querySelector("[data-closer]").addEventListener("click", () => zoomBy(1.25));

@@ -47,7 +47,9 @@ def findings_warnings(run: RunFiles, record: dict[str, Any], found: Findings) ->
     if found.stages is not None:
         listed += [Warning(name, f"This stage failed: {error}") for name, error in found.stages.failed]
     if not record:
-        listed.append(Warning("run.json", "There is no run.json, so command, seed, times and warnings are not known."))
+        listed.append(
+            Warning("run.json", "It cannot be read or is empty, so command, seed, times and warnings are not known.")
+        )
     result = found.resolution
     if result is not None and result.reaches_nyquist:
         message = (
@@ -70,7 +72,7 @@ def findings_warnings(run: RunFiles, record: dict[str, Any], found: Findings) ->
     return tuple(listed)
 
 
-def verdict(found: Findings, has_map: bool, method: str | None) -> str:
+def verdict(found: Findings, has_map: bool, has_mirror: bool, method: str | None) -> str:
     """A paragraph in plain words, with resolution, threshold and Nyquist named."""
     sentences = []
     if found.total_particles:
@@ -99,7 +101,8 @@ def verdict(found: Findings, has_map: bool, method: str | None) -> str:
     else:
         sentences.append("There is no map yet.")
     if has_map:
-        sentences.append("The hand of an ab initio map is not known: map_mirror.mrc fits the images equally well.")
+        mirror = "map_mirror.mrc" if has_mirror else "its mirror image"
+        sentences.append(f"The hand of an ab initio map is not known: {mirror} fits the images equally well.")
     return " ".join(sentences)
 
 
