@@ -122,8 +122,35 @@ def test_groups_of_different_pixel_size_need_a_choice(tmp_path: Path, make_stack
     chosen = open_particles(tmp_path / "p.star", optics_group=4)
     assert chosen.pixel_size_angstrom == pytest.approx(2.1)
     np.testing.assert_array_equal(chosen.read(), b[[2, 1]])
-    with pytest.raises(InputError, match="no particle belongs to optics group 9"):
+    with pytest.raises(UsageError, match=r"--optics-group 9: no particle of .* belongs to it; its groups are 1, 4"):
         open_particles(tmp_path / "p.star", optics_group=9)
+
+
+def test_what_an_option_can_mend_is_told_by_the_status_of_options() -> None:
+    assert OptionNeededError("x").exit_code == UsageError("x").exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["p.star", "p.cs", "p.mrcs"])
+def test_an_empty_file_is_said_to_be_empty(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match=rf"{name} is empty \(0 bytes\)"):
+        open_particles(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("block", "column", "said"),
+    [
+        ("particles", "rlnMicrographName", "its block data_particles has no column _rlnImageName"),
+        ("", "rlnRandomSubset", "its block data_ has no column _rlnImageName"),
+        ("micrographs", "rlnMicrographName", "no column _rlnImageName, and looks like a table of micrographs"),
+        ("", "rlnCoordinateX", "it is a table of picked coordinates"),
+        ("", "rlnVoltage", r"it has no column _rlnImageName in its blocks \(data_\)"),
+    ],
+)
+def test_a_table_without_image_names_is_told_what_it_lacks(tmp_path: Path, block: str, column: str, said: str) -> None:
+    (tmp_path / "p.star").write_text(f"data_{block}\nloop_\n_{column}\n_rlnMicrographName2\n1 2\n")
+    with pytest.raises(NotParticlesError, match=said):
+        open_particles(tmp_path / "p.star")
 
 
 def test_missing_pixel_size_names_column_and_flag(tmp_path: Path, make_stack: StackMaker) -> None:

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from clarice.core.errors import OutputError
+from clarice.core.errors import OutputError, UsageError
 from clarice.core.particles import ArraySource, Optics, ParticleSet, Poses
 from clarice.io.mrc import MrcSource, write_mrc
 from clarice.io.stack import open_particles, write_particles
@@ -97,7 +97,7 @@ def test_a_set_made_around_a_file_names_it(tmp_path: Path) -> None:
 def test_images_that_are_in_no_file_need_a_path(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="images_path"):
         write_particles(made_set(), tmp_path / "p.star")
-    with pytest.raises(OutputError, match=r"must end in \.star or \.cs"):
+    with pytest.raises(UsageError, match=r"must end in \.star or \.cs"):
         write_particles(made_set(), tmp_path / "p.txt", images_path=tmp_path / "i.mrcs")
 
 

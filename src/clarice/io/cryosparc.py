@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from clarice.core.errors import InputError
 from clarice.core.particles import Optics, Poses, RowIndex
-from clarice.io.refusals import OptionNeededError
+from clarice.io.refusals import OptionNeededError, empty_file
 
 _COMPRESSED_MAGIC = b"\x94CSDAT"
 _MAX_HEADER_BYTES = 1 << 20
@@ -94,6 +94,8 @@ def _read_array(path: Path) -> NDArray[np.void]:
     try:
         with path.open("rb") as file:
             magic = file.read(6)
+            if not magic:
+                raise empty_file(path)
             if magic == _COMPRESSED_MAGIC:
                 raise InputError(
                     f"{path} is in cryoSPARC's compressed format: save it again with "

@@ -39,27 +39,36 @@ _STAR_BLOCKS = (
     ("job", "a RELION job description"),
     ("fsc", "an FSC curve"),
 )
-_STAR_COLUMNS = (
+_OTHER_COLUMNS = (
     ("rlnMtfValue", "a detector's modulation transfer function (MTF)"),
     ("rlnMicrographCoordinates", "a list of coordinate files"),
     ("rlnMicrographMovieName", "a table of movies"),
     ("rlnCoordinateX", "a table of picked coordinates"),
     ("rlnCtfImage", "a table of micrographs with their CTF"),
-    ("rlnMicrographName", "a table of micrographs"),
     ("rlnTomoName", "a table of tomograms"),
 )
+# Columns of particles, and of no picked coordinates: a table that has one and no image names has lost the column.
+_PARTICLE_COLUMNS = ("rlnAngleRot", "rlnOriginX", "rlnOriginXAngst", "rlnRandomSubset", "rlnGroupNumber")
 
 
 def describe_star(blocks: Mapping[str, pd.DataFrame]) -> str:
-    """What a STAR file without image names holds."""
+    """Why a STAR file without image names is no particle stack: what else it is, or that the column is missing."""
     for name, meaning in _STAR_BLOCKS:
         if name in blocks:
-            return meaning
-    for column, meaning in _STAR_COLUMNS:
+            return f"it is {meaning}"
+    for name, block in blocks.items():
+        if name == "particles" or any(column in block for column in _PARTICLE_COLUMNS):
+            return (
+                f"its block data_{name} has no column _rlnImageName, which says where each particle's image is; "
+                "add the column, or give the table that has it"
+            )
+    for column, meaning in _OTHER_COLUMNS:
         if any(column in block for block in blocks.values()):
-            return meaning
+            return f"it is {meaning}"
     listed = ", ".join(f"data_{name}" for name in list(blocks)[:4])
-    return f"a STAR file with the blocks {listed} and no column _rlnImageName"
+    if any("rlnMicrographName" in block for block in blocks.values()):
+        return "it has no column _rlnImageName, and looks like a table of micrographs"
+    return f"it has no column _rlnImageName in its blocks ({listed})"
 
 
 def describe_file(path: Path) -> str:

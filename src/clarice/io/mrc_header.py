@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clarice.core.errors import InputError
+from clarice.io.refusals import empty_file
 
 HEADER_BYTES = 1024
 MODE_TYPES: dict[int, str] = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
@@ -53,6 +54,8 @@ def read_header(path: Path, raw: bytes, file_bytes: int) -> MrcHeader:
 
     Raises InputError when it is no MRC header, when its mode cannot be read, or when the file is truncated.
     """
+    if not raw:
+        raise empty_file(path)
     if len(raw) < HEADER_BYTES:
         raise InputError(f"{path} is not an MRC file: it has {len(raw)} bytes, less than the 1024 of an MRC header")
     order, warnings = _byte_order(path, raw)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from clarice.core.errors import InputError
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clarice.core.errors import InputError, UsageError
 
 
 class NotParticlesError(InputError):
@@ -14,4 +19,18 @@ class ImagesMissingError(InputError):
 
 
 class OptionNeededError(InputError):
-    """The stack is readable once an option settles what its files leave open."""
+    """The stack is readable once an option settles what its files leave open: the command line's to mend."""
+
+    exit_code = UsageError.exit_code
+
+
+def no_such_group(path: Path, group: int, groups: NDArray[np.integer]) -> str:
+    """Why `--optics-group` names a group that no particle belongs to, and which there are."""
+    known = np.unique(groups)
+    listed = ", ".join(map(str, known[:8])) + (", …" if len(known) > 8 else "")
+    return f"--optics-group {group}: no particle of {path} belongs to it; its groups are {listed}"
+
+
+def empty_file(path: Path) -> InputError:
+    """The refusal of a file without a single byte."""
+    return InputError(f"{path} is empty (0 bytes): whatever wrote it did not finish, so write it again")

@@ -13,9 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from clarice.core.errors import InputError
+from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import FloatArray, Optics, Poses, RowIndex
-from clarice.io.refusals import OptionNeededError
+from clarice.io.refusals import OptionNeededError, no_such_group
 from clarice.io.star import floats, integers, texts
 
 IMAGE_NAME = "rlnImageName"
@@ -99,12 +99,13 @@ def relion_table(path: Path, blocks: Mapping[str, pd.DataFrame]) -> RelionTable 
 
 
 def select_optics_group(table: RelionTable, group: int) -> NDArray[np.int64]:
-    """Rows of one optics group; raises InputError when it has none."""
+    """Rows of one optics group; raises UsageError when it has none."""
     if "rlnOpticsGroup" not in table.particles:
-        raise InputError(f"{table.path}: --optics-group {group} needs the column _rlnOpticsGroup, which is missing")
-    rows = np.flatnonzero(integers(table.particles, "rlnOpticsGroup", str(table.path)) == group)
+        raise UsageError(f"{table.path} has no column _rlnOpticsGroup: drop --optics-group {group}")
+    groups = integers(table.particles, "rlnOpticsGroup", str(table.path))
+    rows = np.flatnonzero(groups == group)
     if len(rows) == 0:
-        raise InputError(f"{table.path}: no particle belongs to optics group {group}")
+        raise UsageError(no_such_group(table.path, group, groups))
     return rows
 
 

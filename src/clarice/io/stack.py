@@ -16,7 +16,7 @@ from clarice.io.cryosparc_write import updated_rows, write_cs
 from clarice.io.identify import describe_file, describe_star
 from clarice.io.mrc import MrcSource, inspect_mrc
 from clarice.io.paths import keeps_meaning, name_from, resolve_files, split_image_names
-from clarice.io.refusals import NotParticlesError, OptionNeededError
+from clarice.io.refusals import NotParticlesError, OptionNeededError, no_such_group
 from clarice.io.relion_write import star_blocks
 from clarice.io.star import read_star, write_star
 
@@ -96,7 +96,7 @@ def _open_star(path: Path, root: Path | None, pixel_size: float | None, group: i
     blocks = read_star(path)
     table = relion.relion_table(path, blocks)
     if table is None:
-        raise NotParticlesError(f"{path} is not a particle stack: it is {describe_star(blocks)}")
+        raise NotParticlesError(f"{path} is not a particle stack: {describe_star(blocks)}")
     if group is not None:
         table = table.subset(relion.select_optics_group(table, group))
     if len(table) == 0:
@@ -138,10 +138,13 @@ def _open_cs(
         )
     if group is not None:
         if "ctf/exp_group_id" not in table.fields:
-            raise InputError(f"{path}: --optics-group {group} needs the field ctf/exp_group_id, which is missing")
-        table = table.subset(np.flatnonzero(table.rows["ctf/exp_group_id"] == group))
+            raise UsageError(f"{path} has no field ctf/exp_group_id: drop --optics-group {group}")
+        groups = table.rows["ctf/exp_group_id"]
+        if len(groups) and not np.any(groups == group):
+            raise UsageError(no_such_group(path, group, groups))
+        table = table.subset(np.flatnonzero(groups == group))
     if len(table) == 0:
-        raise InputError(f"{path} lists no particles" + ("" if group is None else f" in exposure group {group}"))
+        raise InputError(f"{path} lists no particles")
     size = pixel_size if pixel_size is not None else cryosparc.common_pixel_size(table)
     if size is None:
         raise OptionNeededError(f"{path} has no pixel size: the field blob/psize_A is missing; pass --pixel-size in Å")
@@ -203,7 +206,7 @@ def write_particles(
     `class_number` (counted from 1), `half_set` (1 or 2), `extra_columns` by their names in the file.
     `images_path` is an MRC stack with the images of this set in its order; without it the table goes on
     naming the source's files. A set without a table (or from the other program) gets a full new one. Raises
-    OutputError.
+    UsageError for another ending and OutputError.
     """
     path = Path(path)
     names = _image_names(particles, path, None if images_path is None else Path(images_path))
@@ -215,7 +218,7 @@ def write_particles(
             updated_rows(particles, names, poses, class_number, half_set, extra_columns, drop_columns),
         )
     else:
-        raise OutputError(f"cannot write particles to {path}: the name must end in .star or .cs")
+        raise UsageError(f"cannot write particles to {path}: the name must end in .star or .cs")
 
 
 def _image_names(particles: ParticleSet, path: Path, images_path: Path | None) -> list[str]:

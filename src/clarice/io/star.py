@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from clarice.core.errors import InputError
 from clarice.io.atomic import writing
 from clarice.io.bounded import read_at_most
+from clarice.io.refusals import empty_file
 
 StarBlocks = dict[str, pd.DataFrame]
 _SINGLE_ROW = "single_row"
@@ -65,6 +66,8 @@ def _read_text(path: Path) -> str:
             raw = read_at_most(cast(BinaryIO, file), _MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    if not raw:
+        raise empty_file(path)
     if len(raw) > _MAX_BYTES:
         raise InputError(f"{path} is larger than 4 GiB: split it into several STAR files")
     if b"\0" in raw:
