@@ -3,6 +3,8 @@
 In polar coordinates an in-plane rotation is a shift along the angle axis, so all relative angles of all pairs come
 from one batched matrix product per angular frequency. Signals are real, (n, channels, T), with T equally spaced
 angles; complex polar Fourier rings of real images enter through their real Hartley form (`geometry.polar.hartley`).
+Axes in front of n (sets, attention heads) are groups that do not see each other: (G, n, C, T) has spectra
+(M, G, n, 2C) and scores (T, G, n, j).
 
     correlate  s(φ, i, j)   = Σ_c Σ_θ a_i(c, θ + φ) b_j(c, θ)
     assign     p(φ, j | i)  = softmax over (φ, j) of s
@@ -25,15 +27,16 @@ from torch import Tensor
 
 
 def to_spectrum(signals: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Angular spectrum of real signals (n, C, T), packed [Re | Im]: (T // 2 + 1, n, 2C) of `dtype`."""
-    spectrum = torch.fft.rfft(signals.float(), dim=-1, norm="ortho").permute(2, 0, 1)
+    """Angular spectrum of real signals (…, n, C, T), packed [Re | Im]: (T // 2 + 1, …, n, 2C) of `dtype`."""
+    spectrum = torch.fft.rfft(signals.float(), dim=-1, norm="ortho").movedim(-1, 0)
     return torch.cat([spectrum.real, spectrum.imag], dim=-1).to(dtype).contiguous()
 
 
 def from_spectrum(spectrum: Tensor, n_angles: int) -> Tensor:
-    """Inverse of `to_spectrum`: real float32 signals (n, C, T)."""
+    """Inverse of `to_spectrum`: real float32 signals (…, n, C, T)."""
     real, imaginary = spectrum.float().chunk(2, dim=-1)
-    return torch.fft.irfft(torch.complex(real, imaginary).permute(1, 2, 0), n=n_angles, dim=-1, norm="ortho")
+    signals: Tensor = torch.fft.irfft(torch.complex(real, imaginary).movedim(0, -1), n=n_angles, dim=-1, norm="ortho")
+    return signals
 
 
 def mirror_spectrum(spectrum: Tensor) -> Tensor:
@@ -44,7 +47,7 @@ def mirror_spectrum(spectrum: Tensor) -> Tensor:
 
 def with_mirrors(spectrum: Tensor) -> Tensor:
     """The references followed by their mirror images, along j."""
-    return torch.cat([spectrum, mirror_spectrum(spectrum)], dim=1)
+    return torch.cat([spectrum, mirror_spectrum(spectrum)], dim=-2)
 
 
 @lru_cache(maxsize=32)
@@ -61,22 +64,23 @@ def _fourier_matrix(n_angles: int, dtype: torch.dtype, device: torch.device) -> 
 
 
 def _conjugate_products(b: Tensor) -> tuple[Tensor, Tensor]:
-    """`b` (M, j, 2C) as right factors (M, 2C, j) that give the real and imaginary part of a · conj b."""
-    b_real = b.transpose(1, 2)
-    upper, lower = b_real.chunk(2, dim=1)
+    """`b` (M, …, j, 2C) as right factors (M, …, 2C, j) that give the real and imaginary part of a · conj b."""
+    b_real = b.transpose(-2, -1)
+    upper, lower = b_real.chunk(2, dim=-2)
     # a · conj b = (a_r b_r + a_i b_i) + i (a_i b_r − a_r b_i)
-    return b_real, torch.cat([-lower, upper], dim=1)
+    return b_real, torch.cat([-lower, upper], dim=-2)
 
 
 def correlate_spectra(a: Tensor, b: Tensor, n_angles: int) -> Tensor:
-    """Scores (T, n, j) from packed spectra `a` (M, n, 2C) and `b` (M, j, 2C) of one dtype; differentiable."""
+    """Scores (T, …, n, j) from packed spectra `a` (M, …, n, 2C) and `b` (M, …, j, 2C) of one dtype; differentiable."""
     b_real, b_imaginary = _conjugate_products(b)
     if a.dtype == torch.float32:
-        cross = torch.complex(torch.bmm(a, b_real), torch.bmm(a, b_imaginary))
-        return torch.fft.irfft(cross, n=n_angles, dim=0, norm="forward")
-    cross = torch.bmm(torch.cat([a, a]), torch.cat([b_real, b_imaginary]))  # (2M, n, j)
+        cross = torch.complex(a @ b_real, a @ b_imaginary)
+        exact: Tensor = torch.fft.irfft(cross, n=n_angles, dim=0, norm="forward")
+        return exact
+    cross = torch.cat([a, a]) @ torch.cat([b_real, b_imaginary])  # (2M, …, n, j)
     scores = _fourier_matrix(n_angles, a.dtype, a.device) @ cross.flatten(1)
-    return scores.view(n_angles, a.shape[1], b.shape[1])
+    return scores.view(n_angles, *cross.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -139,22 +143,27 @@ def correlate(
     )
 
 
-def assign(scores: Tensor) -> Tensor:
-    """Posterior (T, n, j): softmax of the scores jointly over angle and reference."""
-    n_angles, count, references = scores.shape
-    joint = scores.float().permute(1, 0, 2).reshape(count, -1)
-    return torch.softmax(joint, dim=-1).view(count, n_angles, references).permute(1, 0, 2)
+def assign(scores: Tensor, sink: Tensor | None = None) -> Tensor:
+    """Posterior (T, …, n, j): softmax of the scores jointly over angle and reference.
+
+    `sink` (…, n) is the score of matching nothing at all: what falls there is missing from the posterior's sum. It
+    also keeps a row finite whose references are all ruled out by scores of −∞.
+    """
+    scores = scores.float()
+    total = torch.logsumexp(scores, dim=(0, -1))
+    if sink is not None:
+        total = torch.logaddexp(total, sink.float())
+    return torch.exp(scores - total[None, ..., None])
 
 
 def posterior_spectrum(posterior: Tensor) -> tuple[Tensor, Tensor]:
-    """Real and imaginary angular spectrum (M, n, j) each of a posterior (T, n, j), unnormalised transform."""
+    """Real and imaginary angular spectrum (M, …, n, j) each of a posterior (T, …, n, j), unnormalised transform."""
     if posterior.dtype == torch.float32:
         spectrum = torch.fft.rfft(posterior, dim=0)
         return spectrum.real, spectrum.imag
-    n_angles, count, references = posterior.shape
-    matrix = _analysis_matrix(n_angles, posterior.dtype, posterior.device)
-    packed = (matrix @ posterior.flatten(1)).view(-1, count, references)
-    real, imaginary = packed.chunk(2)
+    matrix: Tensor = _analysis_matrix(posterior.shape[0], posterior.dtype, posterior.device)
+    packed = matrix @ posterior.flatten(1)
+    real, imaginary = packed.view(-1, *posterior.shape[1:]).chunk(2)
     return real, imaginary
 
 
@@ -167,11 +176,12 @@ def _analysis_matrix(n_angles: int, dtype: torch.dtype, device: torch.device) ->
 
 
 def average_spectra(posterior: Tensor, b: Tensor) -> Tensor:
-    """Packed spectrum (M, n, 2C) of `out_i = Σ p T_φ b_j` from a posterior (T, n, j) and spectrum `b` (M, j, 2C)."""
+    """Packed spectrum (M, …, n, 2C) of `out_i = Σ p T_φ b_j`: posterior (T, …, n, j), spectrum `b` (M, …, j, 2C)."""
     real, imaginary = posterior_spectrum(posterior)
     b_real, b_imaginary = b.chunk(2, dim=-1)
     turned = torch.cat([-b_imaginary, b_real], dim=-1)  # i · b
-    return torch.bmm(real.contiguous(), b) + torch.bmm(imaginary.contiguous(), turned)
+    averaged: Tensor = real.contiguous() @ b + imaginary.contiguous() @ turned
+    return averaged
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,125 @@
+"""The polar transformer: images of a set denoise one another, each turned and weighed as it fits.
+
+After Andén & Sagemüller (arXiv 2506.11283): polar resampling, a polar CNN before and after, and between them blocks of
+angular attention. Equivariant to the order of the images and to the rotation of each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from clarice.denoise.angular_attention import AngularAttention, AngularWeights, MeasuredRings
+from clarice.denoise.estimate import Estimate
+from clarice.denoise.polar_layers import AngularConv, ImageNorm, ResidualAngularConv
+from clarice.geometry.polar_frame import PolarFrame
+
+
+@dataclass(frozen=True)
+class PolarTransformerSize:
+    """How large the network is. `attention_blocks` 0 leaves the polar CNN, which sees each image alone."""
+
+    box: int = 64
+    n_angles: int = 64
+    real_rings: int = 28
+    fourier_rings: int = 20
+    channels: int = 128
+    heads: int = 4
+    kernel: int = 5
+    blocks_before: int = 2
+    attention_blocks: int = 4
+    blocks_after: int = 2
+
+    @property
+    def frame(self) -> PolarFrame:
+        return PolarFrame(self.box, self.n_angles, self.real_rings, self.fourier_rings)
+
+
+class PolarTransformer(nn.Module):
+    """Maps sets of whitened images (B, N, L, L) to CTF-free estimates; see `PolarTransformerSize`.
+
+    With a transfer W H, the input is the matched filter W H y, and the mean of (W H)² on each Fourier ring stands
+    beside it, so that images of different defocus can be weighed against each other.
+    """
+
+    def __init__(self, size: PolarTransformerSize) -> None:
+        super().__init__()
+        self.size = size
+        self.frame = size.frame
+        self.analysis: Tensor
+        self.synthesis: Tensor
+        self.register_buffer("analysis", self.frame.analysis(), persistent=False)
+        self.register_buffer("synthesis", self.frame.synthesis(), persistent=False)
+        self.enter = AngularConv(self.frame.count, size.channels, size.kernel)
+        self.enter_profile = nn.Linear(size.fourier_rings, size.channels)
+        self.before = nn.Sequential(*self._convs(size.blocks_before))
+        self.attention = nn.ModuleList(
+            AngularAttention(size.channels, self.frame.count, size.fourier_rings, size.heads)
+            for _ in range(size.attention_blocks)
+        )
+        self.between = nn.ModuleList(
+            ResidualAngularConv(size.channels, size.kernel) for _ in range(size.attention_blocks)
+        )
+        self.after = nn.Sequential(*self._convs(size.blocks_after))
+        self.norm = ImageNorm(size.channels)
+        self.leave = AngularConv(size.channels, self.frame.count, size.kernel)
+        self.output_gain = nn.Parameter(_typical_signal(size))
+        self.foretell = nn.Sequential(
+            nn.Linear(2 * size.channels, size.channels), nn.GELU(), nn.Linear(size.channels, size.box // 2 + 1)
+        )
+        self.leave.start_at_zero()
+
+    def _convs(self, count: int) -> list[ResidualAngularConv]:
+        return [ResidualAngularConv(self.size.channels, self.size.kernel) for _ in range(count)]
+
+    def forward(self, noisy: Tensor, transfer: Tensor | None = None, allowed: Tensor | None = None) -> Estimate:
+        """`noisy` (B, N, L, L), `transfer` (B, N, L, L // 2 + 1) or None, `allowed` (B, N, N) or None."""
+        return self.with_weights(noisy, transfer, allowed)[0]
+
+    def with_weights(
+        self, noisy: Tensor, transfer: Tensor | None = None, allowed: Tensor | None = None
+    ) -> tuple[Estimate, list[AngularWeights]]:
+        """The estimate, and the attention of every block."""
+        rings, pooled, weights = self.rings_of(self.measure(noisy, transfer), allowed)
+        with torch.autocast(noisy.device.type, enabled=False):
+            images = (rings.flatten(2) @ self.synthesis).view(noisy.shape)
+        return Estimate(images, self.foretell(pooled.detach()).float()), weights
+
+    def rings_of(
+        self, measured: MeasuredRings, allowed: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, list[AngularWeights]]:
+        """Rings (B, N, T, R) of the estimate, invariant features (B, N, 2C), and the attention of every block."""
+        features = self.enter(measured.rings) + self.enter_profile(measured.profile)[:, :, None]
+        features = self.before(features.float())
+        weights = []
+        for attention, conv in zip(self.attention, self.between, strict=True):
+            features, attended = attention(features, measured, allowed)
+            features = conv(features)
+            weights.append(attended)
+        features = self.norm(self.after(features))
+        rings = self.leave(features).float() * self.output_gain
+        pooled = torch.cat([features.mean(dim=2), features.float().square().mean(dim=2).to(features.dtype)], dim=-1)
+        return rings, pooled, weights
+
+    def measure(self, noisy: Tensor, transfer: Tensor | None) -> MeasuredRings:
+        """The (matched-filtered) images (B, N, L, L) on all rings, and the profile of (W H)² less 1."""
+        sets, count, box = noisy.shape[:3]
+        profile = noisy.new_zeros((sets, count, self.size.fourier_rings))
+        if transfer is not None:
+            spectra = torch.fft.rfft2(torch.fft.ifftshift(noisy, dim=(-2, -1))) * transfer
+            noisy = torch.fft.fftshift(torch.fft.irfft2(spectra, s=(box, box)), dim=(-2, -1))
+            squared = self.frame.fourier_transfer(transfer.flatten(0, 1).square())
+            profile = squared.mean(dim=1).view(profile.shape) - 1
+        with torch.autocast(noisy.device.type, enabled=False):
+            rings = noisy.flatten(2).float() @ self.analysis
+        return MeasuredRings.of(rings.view(sets, count, self.size.n_angles, -1), profile)
+
+
+def _typical_signal(size: PolarTransformerSize) -> Tensor:
+    """Root mean square of a particle on each ring at SNR 0.02, about: what the network's output of 1 stands for."""
+    radius = (torch.arange(size.real_rings) + 0.5) / size.box
+    real = 0.95 / (1 + (radius / 0.22) ** 4)
+    cycles = torch.arange(1, size.fourier_rings + 1)
+    return torch.cat([real, 3.0 / cycles**1.3])

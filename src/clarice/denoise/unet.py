@@ -1,0 +1,61 @@
+"""A U-Net (Ronneberger et al. 2015) as single-image denoiser: four levels, skip connections between equal sizes."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from clarice.denoise.estimate import Estimate
+from clarice.denoise.filtered_input import filtered_channels
+
+_GROUPS = 8
+
+
+@dataclass(frozen=True)
+class UNetSize:
+    """Channels of the finest level; every coarser one has twice as many."""
+
+    channels: int = 32
+    levels: int = 4
+
+
+class _TwoConvolutions(nn.Sequential):
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        layers: list[nn.Module] = []
+        for inward in (channels_in, channels_out):
+            layers += [nn.Conv2d(inward, channels_out, 3, padding=1), nn.GroupNorm(_GROUPS, channels_out), nn.SiLU()]
+        super().__init__(*layers)
+
+
+class UNet(nn.Module):
+    """Denoises each image of the sets (B, N, L, L) by itself; L a multiple of 2^(levels − 1)."""
+
+    def __init__(self, size: UNetSize) -> None:
+        super().__init__()
+        self.size = size
+        widths = [size.channels * 2**level for level in range(size.levels)]
+        self.down = nn.ModuleList(
+            _TwoConvolutions(inward, outward) for inward, outward in zip([2, *widths], widths, strict=False)
+        )
+        self.enlarge = nn.ModuleList(
+            nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in itertools.pairwise(widths)
+        )
+        self.up = nn.ModuleList(_TwoConvolutions(2 * width, width) for width in widths[:-1])
+        self.leave = nn.Conv2d(size.channels, 1, 1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+
+    def forward(self, noisy: Tensor, transfer: Tensor | None = None) -> Estimate:
+        """`noisy` (B, N, L, L), `transfer` (B, N, L, L // 2 + 1) or None."""
+        flat = noisy.flatten(0, 1)
+        features = filtered_channels(flat, None if transfer is None else transfer.flatten(0, 1))
+        kept: list[Tensor] = []
+        for level, block in enumerate(self.down):
+            features = block(features if level == 0 else nn.functional.avg_pool2d(features, 2))
+            kept.append(features)
+        for level in reversed(range(self.size.levels - 1)):
+            features = self.up[level](torch.cat([kept[level], self.enlarge[level](features)], dim=1))
+        return Estimate(self.leave(features).float()[:, 0].view(noisy.shape))

@@ -1,0 +1,156 @@
+"""The polar transformer is what it says: equivariant, blind to order, at home with any set size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from clarice.denoise.polar_transformer import PolarTransformer, PolarTransformerSize
+
+SMALL = PolarTransformerSize(
+    box=24, n_angles=32, real_rings=9, fourier_rings=7, channels=16, heads=2, blocks_before=1, attention_blocks=2,
+    blocks_after=1,
+)  # fmt: skip
+
+
+def network(size: PolarTransformerSize = SMALL) -> PolarTransformer:
+    """A network with random weights everywhere, the zeros of a fresh one included."""
+    torch.manual_seed(3)
+    made = PolarTransformer(size).eval()
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return made
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def quarter_turn(images: Tensor) -> Tensor:
+    """Turns images of an even box by 90° about their centre pixel, from +x towards +y; the first row and column go."""
+    turned = torch.zeros_like(images)
+    turned[..., 1:, 1:] = torch.rot90(images[..., 1:, 1:], -1, (-2, -1))
+    return turned
+
+
+def smooth_transfer(count: int, box: int) -> Tensor:
+    """A filter that is the same in every direction, another for each image, (1, count, L, L // 2 + 1)."""
+    fy, fx = torch.fft.fftfreq(box)[:, None], torch.fft.rfftfreq(box)
+    defocus = torch.linspace(20, 60, count)[:, None, None]
+    return torch.sin(0.3 + defocus * (fx**2 + fy**2))[None]
+
+
+@pytest.mark.parametrize("with_transfer", [False, True])
+def test_a_quarter_turn_of_one_image_turns_its_output_and_leaves_the_others(with_transfer: bool) -> None:
+    model = network()
+    images = noise(1, 5, 24, 24)
+    images[..., 0, :] = images[..., :, 0] = 0
+    turned = images.clone()
+    turned[0, 2] = quarter_turn(images[0, 2])
+    transfer = smooth_transfer(5, 24) if with_transfer else None
+    with torch.no_grad():
+        before, after = model(images, transfer).images, model(turned, transfer).images
+    scale = before.abs().max()
+    # Filtering fills the first row and column again, which no quarter turn moves to a pixel.
+    inner = (slice(None), slice(2, None), slice(2, None)) if with_transfer else (slice(None),)
+    expected = before[0].clone()
+    expected[2] = quarter_turn(before[0, 2])
+    tolerance = 2e-2 if with_transfer else 1e-5
+    assert (after[0] - expected)[inner].abs().max() < tolerance * scale
+
+
+def test_a_step_on_the_polar_grid_turns_one_output_and_leaves_the_others() -> None:
+    model = network()
+    measured = model.measure(noise(1, 4, 24, 24), None)
+    rings = measured.rings.clone()
+    rings[0, 1] = rings[0, 1].roll(7, 0)
+    turned = type(measured).of(rings, measured.profile)
+    with torch.no_grad():
+        before, after = model.rings_of(measured)[0], model.rings_of(turned)[0]
+    expected = before.clone()
+    expected[0, 1] = before[0, 1].roll(7, 0)
+    assert (after - expected).abs().max() < 1e-5 * before.abs().max()
+
+
+def test_permuting_the_set_permutes_the_output() -> None:
+    model = network()
+    images, order = noise(2, 6, 24, 24), torch.tensor([3, 1, 5, 0, 2, 4])
+    with torch.no_grad():
+        direct, permuted = model(images), model(images[:, order])
+    assert torch.allclose(direct.images[:, order], permuted.images, atol=1e-5 * float(direct.images.abs().max()))
+    assert direct.log_error is not None
+    assert permuted.log_error is not None
+    assert torch.allclose(direct.log_error[:, order], permuted.log_error, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_any_set_size_and_weights_that_sum_to_one(count: int) -> None:
+    model = network()
+    with torch.no_grad():
+        estimate, weights = model.with_weights(noise(2, count, 24, 24))
+    assert estimate.images.shape == (2, count, 24, 24)
+    assert torch.isfinite(estimate.images).all()
+    for attended in weights:
+        total = attended.to_source().sum(dim=-1) + attended.kept
+        assert torch.allclose(total, torch.ones_like(total), atol=1e-5)
+        assert (attended.kept >= -1e-6).all()
+        assert attended.to_source().diagonal(dim1=-2, dim2=-1).abs().max() == 0
+        if count == 1:
+            assert torch.allclose(attended.kept, torch.ones_like(attended.kept))
+
+
+def test_sets_of_a_batch_do_not_see_each_other() -> None:
+    model = network()
+    images = noise(3, 4, 24, 24)
+    with torch.no_grad():
+        together = model(images).images
+        alone = torch.cat([model(images[i : i + 1]).images for i in range(3)])
+    assert torch.allclose(together, alone, atol=1e-5 * float(alone.abs().max()))
+
+
+def test_images_that_may_not_attend_to_each_other_do_not_matter_to_each_other() -> None:
+    model = network()
+    images = noise(1, 6, 24, 24)
+    half = torch.tensor([0, 1, 0, 1, 1, 0])
+    allowed = (half[:, None] == half)[None]
+    with torch.no_grad():
+        apart = model(images, allowed=allowed).images
+        first = model(images[:, half == 0]).images
+    assert torch.allclose(apart[:, half == 0], first, atol=1e-5 * float(first.abs().max()))
+
+
+def test_the_transfer_of_a_perfect_microscope_changes_nothing() -> None:
+    model = network()
+    images = noise(1, 3, 24, 24)
+    with torch.no_grad():
+        plain, told = model(images).images, model(images, torch.ones(1, 3, 24, 13)).images
+    assert torch.allclose(plain, told, atol=1e-4 * float(plain.abs().max()))
+
+
+def test_attention_copies_the_one_twin_in_the_set_and_says_at_which_angle() -> None:
+    """With weights that pick the twin, an image and its turned copy attend to each other at the right angle."""
+    model = network()
+    images = 8 * noise(1, 6, 24, 24)
+    images[..., 0, :] = images[..., :, 0] = 0
+    images[0, 4] = quarter_turn(images[0, 1])
+    attention = model.attention[0]
+    with torch.no_grad():
+        channels = SMALL.channels
+        attention.project.weight[channels : 2 * channels] = attention.project.weight[:channels]  # type: ignore[union-attr]
+        attention.log_temperature.fill_(4.0)  # type: ignore[union-attr]
+        weights = model.with_weights(images)[1][0]
+    by_angle = weights.posterior[:, 0, :, 4, 1].mean(dim=1)  # image 4 is image 1 turned by 90°
+    assert int(by_angle.argmax()) == SMALL.n_angles // 4
+    assert float(weights.to_source()[0, :, 4, 1].min()) > 0.9
+
+
+def test_every_parameter_learns() -> None:
+    model = network()
+    estimate = model(noise(1, 5, 24, 24), smooth_transfer(5, 24))
+    assert estimate.log_error is not None
+    (estimate.images.square().mean() + estimate.log_error.square().mean()).backward()
+    idle = [name for name, p in model.named_parameters() if p.grad is None or float(p.grad.abs().max()) == 0]
+    assert idle == []
