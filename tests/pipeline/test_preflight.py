@@ -239,7 +239,7 @@ def test_repeated_rows_and_one_sided_halves_are_told(tmp_path: Path) -> None:
     path.write_text(path.read_text() + "7@i.mrcs 3.0 1\n")
     verdict = check_file(path)
     assert verdict.half_sets == (61, 0)
-    assert any("1 rows name an image" in warning for warning in verdict.warnings)
+    assert any("1 row repeats an image" in warning for warning in verdict.warnings)
     assert any("halves will be assigned anew" in warning for warning in verdict.warnings)
 
 

@@ -18,6 +18,7 @@ from clarice.cli.stack_options import (
     RootOption,
     StackArgument,
 )
+from clarice.core.counting import counted
 from clarice.pipeline.durable import write_json
 from clarice.pipeline.preflight import Verdict, check_file
 
@@ -39,7 +40,7 @@ def check_stack(
 ) -> None:
     """Report what a particle stack is and whether it can be processed.
 
-    Exit status 0: it can. 2: it can, once an option is passed. 3: it cannot.
+    Exit status 0: it can. 2: it can, once an option is passed or mended. 3: it cannot.
     """
     with showing_progress() as progress:
         verdict = check_file(stack, root, passthrough, pixel_size, optics_group, contrast, ctf_state, progress)
@@ -50,7 +51,7 @@ def check_stack(
 
 
 def show(verdict: Verdict) -> None:
-    """Prints the verdict as a table, then what stands in the way and what to know."""
+    """Prints the verdict as a table, what stands in the way besides the command's last sentence, and warnings."""
     if verdict.particles is not None:
         table = Table(show_header=False, box=None, pad_edge=False)
         table.add_column(style="bold", no_wrap=True)
@@ -58,17 +59,15 @@ def show(verdict: Verdict) -> None:
         for name, value in _rows(verdict):
             table.add_row(name, value)
         console.print(table)
-    for problem in verdict.problems:
-        console.print(f"problem: {problem}", markup=False)
-    for need in verdict.needs:
-        console.print(f"needed: {need}", markup=False)
+    for open_point in verdict.besides_the_summary:
+        console.print(f"also: {open_point}", markup=False)
     for warning in verdict.warnings:
         console.print(f"warning: {warning}", markup=False)
     console.print(f"verdict: {'usable' if verdict.usable else verdict.kind}", markup=False)
 
 
 def _rows(verdict: Verdict) -> list[tuple[str, str]]:
-    files = "images in memory" if verdict.image_files is None else f"{verdict.image_files} image files"
+    files = "images in memory" if verdict.image_files is None else counted(verdict.image_files, "image file")
     rows = [
         ("stack", f"{verdict.path} ({files})"),
         ("particles", f"{verdict.particles}"),
@@ -117,14 +116,16 @@ def _evidence_rows(verdict: Verdict) -> list[tuple[str, str]]:
         )
         ratio = "" if ctf.zero_to_peak_power is None else f", power at zeros / peaks {ctf.zero_to_peak_power:.2f}"
         flip = "" if ctf.flip_z is None else f", flipping gathers power z {ctf.flip_z:+.1f}"
-        rows.append(("CTF", f"{ctf.state} ({ctf.basis}){span}{ratio}{flip}"))
+        state = f"incomplete ({', '.join(ctf.missing)} missing)" if ctf.incomplete else f"{ctf.state} ({ctf.basis})"
+        rows.append(("CTF", f"{state}{span}{ratio}{flip}"))
     if verdict.images is not None:
         found = verdict.images
         rows.append(
             (
                 "background",
                 f"mean {found.background_mean:.3g}, σ {found.background_sigma:.3g} "
-                f"({'normalised' if found.normalised else 'not normalised'}; {found.sampled} images)",
+                f"({'normalised' if found.normalised else 'not normalised'}; "
+                f"{counted(found.sampled, 'image')})",
             )
         )
         rows.append(

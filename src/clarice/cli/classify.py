@@ -28,6 +28,7 @@ from clarice.cli.stack_options import (
     WorkingBoxOption,
     prepare_stack,
 )
+from clarice.core.counting import counted
 from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import FloatArray, ParticleSet
 from clarice.io.relion import RelionTable
@@ -91,7 +92,8 @@ def classify_stack(
     write_classes(classes, particles, output, sign=sign, settings=settings)
     _show_classes(classes)
     console.print(
-        f"{len(particles)} particles in {len(classes)} classes, {settings['seconds']} s: {output / MEMBERS}",
+        f"{counted(len(particles), 'particle')} in {counted(len(classes), 'class', 'classes')}, "
+        f"{settings['seconds']} s: {output / MEMBERS}",
         markup=False,
     )
 
@@ -154,7 +156,7 @@ def select(
         chosen = select_classes(wanted, int(number.max()), number.astype(np.int64), probability, min_probability)
     source = particles if stack is None else open_particles(stack, root, passthrough)
     if len(source) != len(particles):
-        raise InputError(f"{stack} has {len(source)} particles, but {members} has {len(particles)}")
+        raise InputError(f"{stack} has {counted(len(source), 'particle')}, but {members} has {len(particles)}")
     write_particles(source.subset(chosen.rows), output)
     if json_path is not None:
         write_json(json_path, chosen.as_record())

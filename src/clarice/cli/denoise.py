@@ -20,6 +20,7 @@ from clarice.cli.stack_options import (
     StackArgument,
     prepare_stack,
 )
+from clarice.core.counting import counted
 from clarice.denoise.registry import denoiser_names, get_denoiser
 from clarice.io.stack import open_particles
 from clarice.pipeline.denoised_files import write_denoised
@@ -93,6 +94,6 @@ def denoise(
         )
         seconds = write_denoised(particles, prepared, chosen, output, halves_apart=halves_apart, progress=progress)
     console.print(
-        f"{len(particles)} particles denoised by {method} in {seconds:.1f} s: {output / 'denoised.star'}",
+        f"{counted(len(particles), 'particle')} denoised by {method} in {seconds:.1f} s: {output / 'denoised.star'}",
         markup=False,
     )

@@ -21,6 +21,7 @@ from clarice.cli.evaluation import (
     tell,
 )
 from clarice.cli.matched_tables import matching_rows, read_pose_table
+from clarice.core.counting import counted
 from clarice.core.errors import InputError, UsageError
 from clarice.io.stack import open_particles
 from clarice.metrics.clusters import adjusted_rand_index, purity, view_spread
@@ -48,7 +49,7 @@ def evaluate_images(
     targets = open_particles(truth, root, pixel_size_angstrom=pixel_size)
     if len(images) != len(targets) or images.box != targets.box:
         raise InputError(
-            f"{stack} holds {len(images)} images of {images.box} px and {truth} {len(targets)} of "
+            f"{stack} holds {counted(len(images), 'image')} of {images.box} px and {truth} {len(targets)} of "
             f"{targets.box} px: they must agree row by row"
         )
     size = max(1, 8_000_000 // images.box**2)
@@ -155,7 +156,9 @@ def evaluate_classes(
     found_table, true_table = read_pose_table(members), read_pose_table(truth)
     matched, how = matching_rows(found_table, true_table)
     labels = found_table.needed_classes()
-    rows: Rows = [("particles", f"{len(labels)} in {len(np.unique(labels))} classes, matched {how}")]
+    rows: Rows = [
+        ("particles", f"{len(labels)} in {counted(len(np.unique(labels)), 'class', 'classes')}, matched {how}")
+    ]
     figures: dict[str, Any] = {"particles": len(labels), "classes": len(np.unique(labels)), "matched": how}
     if true_table.poses is None and true_table.class_number is None:
         raise InputError(f"{truth} has neither angles nor classes, so there is nothing to compare with")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clarice.core.counting import counted
 from clarice.core.errors import InputError
 from clarice.core.particles import Poses
 from clarice.io import cryosparc, relion
@@ -92,7 +93,7 @@ def matching_rows(found: PoseTable, truth: PoseTable) -> tuple[NDArray[np.int64]
         )
     if len(found.keys) != len(truth.keys):
         raise InputError(
-            f"{found.path} has {len(found.keys)} particles and {truth.path} {len(truth.keys)}, and their "
+            f"{found.path} has {counted(len(found.keys), 'particle')} and {truth.path} {len(truth.keys)}, and their "
             "image names do not match: evaluate against the truth of the same images"
         )
     return np.arange(len(found.keys)), "by order of rows"

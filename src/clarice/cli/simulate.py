@@ -14,6 +14,7 @@ import typer
 
 from clarice.cli.console import console, showing_progress
 from clarice.cli.output_folder import make_folder
+from clarice.core.counting import counted
 from clarice.core.errors import OutputError, ResourceError, UsageError
 from clarice.geometry.so3 import symmetry_rotations
 from clarice.io.mrc import read_mrc
@@ -164,7 +165,7 @@ def _simulate_into(
         write_simulation(simulated, output, specimen=source, contrast=contrast, progress=progress)
     size = simulated.particles.pixel_size_angstrom
     console.print(
-        f"{settings.particles} particles of {source}, {settings.box} px at {size:.3f} Å "
+        f"{counted(settings.particles, 'particle')} of {source}, {settings.box} px at {size:.3f} Å "
         f"(Nyquist {2 * size:.2f} Å), SNR {settings.snr:g}, noise {settings.noise}: "
         f"{output / 'particles.star'}"
     )

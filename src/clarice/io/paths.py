@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from clarice.core.counting import counted
 from clarice.core.errors import InputError
 from clarice.io.refusals import ImagesMissingError
 
@@ -50,7 +51,7 @@ def resolve_files(names: Iterable[str], table_path: Path, root: Path | None, par
         if existing is None:
             tried = ", ".join(str(place) for place in places)
             raise ImagesMissingError(
-                f"{table_path} lists {particles} particles, but the image file {name} was not found "
+                f"{table_path} lists {counted(particles, 'particle')}, but the image file {name} was not found "
                 f"(tried {tried}); pass --root "
                 "with its folder"
             )

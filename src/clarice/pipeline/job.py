@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from clarice.core.counting import counted
 from clarice.core.errors import ClariceError, InputError, UsageError
 from clarice.core.particles import ParticleSet
 from clarice.core.progress import Progress, silent
@@ -181,7 +182,7 @@ def _check_count(count: int, stack: StackInput, until: str | None) -> None:
     """A map needs particles from enough sides; two dimensions can do with fewer."""
     if count < FEWEST_PARTICLES and (until is None or STAGE_NAMES.index(until) > STAGE_NAMES.index("select")):
         raise InputError(
-            f"{stack.table} has {count} particles, too few for a map, which needs {FEWEST_PARTICLES}: "
+            f"{stack.table} has {counted(count, 'particle')}, too few for a map, which needs {FEWEST_PARTICLES}: "
             "pass --until select to stop after the 2D classes"
         )
 

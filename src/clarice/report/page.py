@@ -137,7 +137,7 @@ def _headline(record: dict[str, Any], total: int | None) -> tuple[str, ...]:
     assert isinstance(source, dict)
     made = record.get("created") or datetime.now(UTC).isoformat(timespec="minutes")
     return (
-        f"{count(total)} particles",
+        f"{count(total)} {'particle' if total == 1 else 'particles'}",
         f"box {count(number(source.get('box')))} px",
         f"{quantity(number(source.get('pixel_size_angstrom')), 'Å', 4)} per pixel",
         date(made),

@@ -98,8 +98,9 @@ def command_line(record: dict[str, Any]) -> str:
 def facts(record: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     """What identifies the run, as (name, value)."""
     source, hardware = _object(record.get("input")), _object(record.get("hardware"))
+    cores = hardware.get("cores")
     machine = (
-        f"{plain(hardware.get('cpu'))}, {plain(hardware.get('cores'))} cores, "
+        f"{plain(hardware.get('cpu'))}, {plain(cores)} {'core' if cores == 1 else 'cores'}, "
         f"{quantity(number(hardware.get('memory_gb')), 'GB')}, {plain(hardware.get('device'))}"
     )
     return (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clarice.core.counting import counted
 from clarice.core.errors import InputError
 from clarice.core.particles import ParticleSet
 from clarice.core.progress import Progress, silent
@@ -110,7 +111,7 @@ def check(
 
 
 def _summary(particles: ParticleSet, path: Path | str, problems: tuple[str, ...], needs: tuple[str, ...]) -> str:
-    size = f"{len(particles)} particles of {particles.box} px at {particles.pixel_size_angstrom:.4g} Å"
+    size = f"{counted(len(particles), 'particle')} of {particles.box} px at {particles.pixel_size_angstrom:.4g} Å"
     if problems:
         return f"{path} holds {size}, but cannot be processed: {problems[0]}"
     if needs:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
+from clarice.core.counting import counted
 from clarice.core.particles import ParticleSet
 from clarice.io.stack import files_behind
 from clarice.pipeline.preflight.evidence import CONTRAST_Z, missing_ctf
-from clarice.pipeline.preflight.verdict import Contrast, CtfEvidence, ImageFindings
-
-_CTF_COLUMNS = 6
+from clarice.pipeline.preflight.verdict import CTF_COLUMN_COUNT, Contrast, CtfEvidence, ImageFindings
 
 
 def image_problems(found: ImageFindings) -> list[str]:
@@ -18,18 +18,18 @@ def image_problems(found: ImageFindings) -> list[str]:
     if found.not_finite:
         rows = ", ".join(map(str, found.not_finite_rows[:5]))
         problems.append(
-            f"{found.not_finite} images hold NaN, infinite or absurdly large values (rows {rows}): remove them"
+            f"NaN, infinite or absurdly large values in {counted(found.not_finite, 'image')} (rows {rows}): remove them"
         )
     if found.constant:
         rows = ", ".join(map(str, found.constant_rows[:5]))
-        problems.append(f"{found.constant} images are constant (rows {rows}): remove them")
+        problems.append(f"no content but one constant in {counted(found.constant, 'image')} (rows {rows}): remove them")
     return problems
 
 
 def ctf_problems(particles: ParticleSet) -> list[str]:
     """CTF values that are incomplete or impossible."""
     missing = missing_ctf(particles)
-    if 0 < len(missing) < _CTF_COLUMNS:
+    if 0 < len(missing) < CTF_COLUMN_COUNT:
         return [f"the CTF columns are incomplete: {', '.join(missing)} missing; add them, or remove the others"]
     optics = particles.optics
     if optics is None:
@@ -83,6 +83,8 @@ def contrast_warnings(seen: Contrast) -> list[str]:
 def ctf_warnings(particles: ParticleSet, ctf: CtfEvidence) -> list[str]:
     """What is assumed about the CTF, and where file and images disagree."""
     warnings = []
+    if particles.optics is None and ctf.incomplete:
+        return warnings  # a problem, of which a warning would say the opposite
     if particles.optics is None:
         warnings.append("no CTF is known for these particles: they are taken as they are, without CTF correction")
         return warnings
@@ -107,7 +109,9 @@ def image_warnings(particles: ParticleSet, found: ImageFindings) -> list[str]:
     warnings = []
     if found.duplicates:
         first, again = found.duplicate_rows[0]
-        warnings.append(f"{found.duplicates} images are copies of others (row {again} of row {first}, for one)")
+        warnings.append(
+            f"{counted(found.duplicates, 'copy', 'copies')} of other images (row {again} of row {first}, for one)"
+        )
     if not found.normalised:
         warnings.append(
             f"backgrounds are not normalised (mean {found.background_mean:.3g}, σ "
@@ -149,10 +153,22 @@ def file_warnings(particles: ParticleSet) -> list[str]:
     keys = source.file_numbers[rows].astype(np.int64) << 40 | source.sections[rows]
     repeated = len(keys) - len(np.unique(keys))
     if repeated:
-        warnings.append(f"{repeated} rows name an image that another row names too")
+        warnings.append(
+            f"{counted(repeated, 'row repeats', 'rows repeat')} an image of another row: half sets that share an image "
+            f"agree by themselves, so remove the copies{_shared_by_halves(particles, keys)}"
+        )
     if particles.table is None and particles.pixel_size_angstrom == 1.0:
         warnings.append("the pixel size of 1 Å is what programs write when they do not know it: pass --pixel-size")
     return warnings
+
+
+def _shared_by_halves(particles: ParticleSet, keys: NDArray[np.int64]) -> str:
+    """How many images the file puts into both half sets, where it says."""
+    if particles.half_set is None:
+        return ""
+    first, second = (keys[particles.half_set == half] for half in (1, 2))
+    shared = len(np.intersect1d(first, second))
+    return f" ({counted(shared, 'image')} in both half sets of the file)" if shared else ""
 
 
 def half_sets(particles: ParticleSet) -> tuple[int, int] | None:

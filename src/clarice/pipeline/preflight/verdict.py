@@ -12,6 +12,8 @@ Kind = Literal["particles", "needs an option", "images missing", "not particles"
 ContrastSign = Literal["bright", "dark", "ambiguous"]
 CtfState = Literal["raw", "flipped", "multiplied", "none"]
 Basis = Literal["option", "images", "file", "assumed"]
+# What a CTF needs of a table: voltage, aberration, amplitude contrast, two defocus values and their angle.
+CTF_COLUMN_COUNT = 6
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class CtfEvidence:
     missing: tuple[str, ...]
     stated: CtfState | None
     defocus_range_angstrom: tuple[float, float] | None
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether the file describes a CTF, but not all of it."""
+        return 0 < len(self.missing) < CTF_COLUMN_COUNT
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,11 @@ class Verdict:
         if self.contrast is None or self.contrast.sign == "ambiguous":
             raise ValueError("the contrast is not known")
         return 1 if self.contrast.sign == "bright" else -1
+
+    @property
+    def besides_the_summary(self) -> tuple[str, ...]:
+        """The problems and needs that `summary` does not name: all but the first."""
+        return (*self.problems, *self.needs)[1:]
 
     def insist(self) -> None:
         """Raises UsageError when an option would make the stack usable, and InputError when nothing would."""
