@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tests.classify.blobs import PIXEL_ANGSTROM, make_blobs
 from typer.testing import CliRunner, Result
 
 from clarice.cli.classify import parse_class_numbers, register
-from clarice.core.errors import ClariceError, InputError, UsageError
+from clarice.core.errors import ClariceError, InputError, OutputError, UsageError
 from clarice.io.mrc import read_mrc, write_mrc
 from clarice.io.stack import open_particles, write_particles
 from clarice.io.star import read_star
@@ -73,6 +74,10 @@ def test_selection_by_number_names_the_raw_images(folder: Path, tmp_path: Path) 
     members = folder / "out" / "class_members.star"
     result = run("select", members, "--classes", "1,3", "-o", tmp_path / "good.star", "--json", tmp_path / "s.json")
     assert result.exit_code == 0, result.output
+    assert f"selection: {tmp_path / 's.json'}" in result.output
+    shown = result.output.splitlines()
+    assert [line.split()[0] for line in shown[:3]] == ["class", "1", "3"]  # the chosen ones only
+    assert re.fullmatch(r"4 other classes with \d+ particles left out: not chosen", shown[3])
     number = read_star(members)["particles"]["rlnClassNumber"].astype(int).to_numpy()
     rows = np.flatnonzero(np.isin(number, [1, 3]))
     chosen = open_particles(tmp_path / "good.star")
@@ -88,6 +93,16 @@ def test_automatic_selection_replayed_on_another_table(folder: Path, tmp_path: P
     result = run("select", members, "--auto", "-o", tmp_path / "good.cs", "--stack", folder / "raw.star")
     assert result.exit_code == 0, result.output
     assert len(open_particles(tmp_path / "good.cs")) > 0.9 * COUNT
+
+
+@pytest.mark.parametrize("option", ["-o", "--json"])
+def test_selection_makes_no_folder_for_a_file(folder: Path, tmp_path: Path, option: str) -> None:
+    places = {"-o": tmp_path / "good.star", "--json": tmp_path / "s.json"} | {option: tmp_path / "typo" / "x.star"}
+    words = [word for pair in places.items() for word in pair]
+    result = run("select", folder / "out" / "class_members.star", "--classes", "1", *words)
+    assert isinstance(result.exception, OutputError)
+    assert "there is no folder" in str(result.exception)
+    assert not list(tmp_path.iterdir())
 
 
 def test_selection_does_not_overwrite_what_it_reads(folder: Path) -> None:
@@ -108,6 +123,7 @@ def test_selection_does_not_overwrite_what_it_reads(folder: Path) -> None:
         (["select", "out/class_members.star", "-o", "x.star", "--classes", "1,x"], UsageError, "'1,x'"),
         (["select", "out/class_members.star", "-o", "x.star", "--classes", "99"], UsageError, "no class 99"),
         (["select", "raw.star", "-o", "x.star", "--auto"], InputError, "_rlnClassNumber"),
+        (["select", "none.star", "-o", "x.txt", "--auto"], UsageError, "x.txt must end in .star or .cs"),
         (["classify", "raw.star", "-o", "y", "--contrast", "dark", "--ctf-state", "raw", "-k", "300"],
          InputError, "240 particles cannot make 300"),
         (["classify", "raw.star", "-o", "y", "--contrast", "dark", "--ctf-state", "raw", "--diameter", "-3"],

@@ -12,8 +12,9 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from clarice.cli import evaluate_maps
 from clarice.cli.evaluate import register
-from clarice.core.errors import ClariceError, InputError, UsageError
+from clarice.core.errors import ClariceError, InputError, OutputError, UsageError
 from clarice.geometry.so3 import angle_between_deg, in_plane, matrix_to_euler, random_rotations
 from clarice.io.mrc import read_mrc, write_mrc
 from clarice.io.star import write_star
@@ -67,12 +68,14 @@ def test_map_finds_the_hand_and_the_resolution(tmp_path: Path, rotations: np.nda
     moved = apply_superposition(blurred, rotations[0], np.array([2.0, -1.0, 1.5]), mirrored=True)
     write_mrc(tmp_path / "map.mrc", moved, PIXEL, is_volume=True)
     write_mrc(tmp_path / "truth.mrc", truth, PIXEL, is_volume=True)
-    figures, registered = tmp_path / "out" / "map.json", tmp_path / "registered.mrc"
+    figures, registered = tmp_path / "map.json", tmp_path / "registered.mrc"
     output = run(
         *("map", tmp_path / "map.mrc", "--truth", tmp_path / "truth.mrc", "--diameter", 40),
         *("--json", figures, "--registered", registered),
     )
     assert "mirrored" in output
+    assert f"figures: {figures}" in output
+    assert f"registered map: {registered}" in output
     assert "Nyquist 4 Å" in output
     told = json.loads(figures.read_text())
     assert told["mirrored"] is True
@@ -168,6 +171,23 @@ def test_classes_tell_their_spread_and_purity(tmp_path: Path, rotations: np.ndar
     assert told["view_spread_deg"] < 5 < told["view_spread_of_one_class_deg"]
     assert [row["size"] for row in told["by_class"]] == [10, 20, 15, 15]
     assert "4 classes" in output
+
+
+def test_a_place_for_figures_is_tried_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr(evaluate_maps, "read_cube", never)
+    absent = tmp_path / "absent"
+    for option in ("--json", "--registered"):
+        arguments = ("map", tmp_path / "map.mrc", "--truth", tmp_path / "map.mrc", option)
+        with pytest.raises(OutputError, match=r"there is no folder .*absent; make it first"):
+            run(*arguments, absent / "figures.json")
+        with pytest.raises(OutputError, match="it is a folder"):
+            run(*arguments, tmp_path)
+        with pytest.raises(OutputError, match="takes no new files there"):
+            run(*arguments, "/proc/figures.json")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be_compared_is_one_sentence(tmp_path: Path, rotations: np.ndarray) -> None:

@@ -131,7 +131,7 @@ def test_refusals_name_what_to_mend(tmp_path: Path, arguments: list[str], error:
 
 def test_maps_that_are_not_cubes_and_folders_that_are_files_are_refused(tmp_path: Path) -> None:
     write_mrc(tmp_path / "flat.mrc", np.zeros((4, 16, 16), dtype=np.float32), 2.0)
-    with pytest.raises(UsageError, match="cube"):
+    with pytest.raises(InputError, match="cube"):
         run("-o", str(tmp_path / "out"), "--map", str(tmp_path / "flat.mrc"))
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"):

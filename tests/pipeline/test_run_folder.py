@@ -77,7 +77,7 @@ def test_unwritable_place_is_told_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file" / "run", tmp_path / "file", Path("/proc/clarice-run")):
         with (
-            pytest.raises(OutputError, match=r"cannot be written .* choose a folder of yours"),
+            pytest.raises(OutputError, match=r"cannot make the run folder .* choose another (name|place)"),
             open_run(folder, command="a", arguments={}),
         ):
             pass
@@ -86,7 +86,7 @@ def test_unwritable_place_is_told_in_words(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_folder_without_permission_is_told_in_words(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
-    with pytest.raises(OutputError, match="cannot be written"), open_run(tmp_path, command="a", arguments={}):
+    with pytest.raises(OutputError, match="the folder is not writable"), open_run(tmp_path, command="a", arguments={}):
         pass
 
 

@@ -23,6 +23,7 @@ EMPTY = "no members"
 NOISE = "noise: it explains almost nothing of its members"
 EDGE = "no particle in the disk: an edge, a gradient or a neighbour"
 NOT_CHOSEN = "not chosen"
+IMPROBABLE = "improbable in its class"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Selection:
         for fate in self.fates:
             lost = fate.members - fate.kept
             if lost:
-                reason = fate.reason if fate.reason != KEPT else "improbable in its class"
+                reason = fate.reason if fate.reason != KEPT else IMPROBABLE
                 reasons[reason] = reasons.get(reason, 0) + lost
         return {
             "kept": len(self.rows),

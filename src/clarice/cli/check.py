@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 from rich.table import Table
 
 from clarice.cli.console import console, showing_progress
+from clarice.cli.output_folder import JsonOption, said_written
 from clarice.cli.stack_options import (
     ContrastOption,
     CtfStateOption,
@@ -36,7 +34,7 @@ def check_stack(
     optics_group: OpticsGroupOption = None,
     contrast: ContrastOption = None,
     ctf_state: CtfStateOption = None,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the verdict to this JSON file.")] = None,
+    json_path: JsonOption = None,
 ) -> None:
     """Report what a particle stack is and whether it can be processed.
 
@@ -44,9 +42,10 @@ def check_stack(
     """
     with showing_progress() as progress:
         verdict = check_file(stack, root, passthrough, pixel_size, optics_group, contrast, ctf_state, progress)
+    show(verdict)
     if json_path is not None:
         write_json(json_path, verdict.as_json())
-    show(verdict)
+        said_written("everything found", json_path)
     verdict.insist()
 
 

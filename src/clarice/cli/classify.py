@@ -12,9 +12,9 @@ from rich.table import Table
 
 from clarice.classify.classes import Classes2D, classify
 from clarice.classify.files import MEMBERS, RECORD, quality_of, read_quality, write_classes
-from clarice.classify.select import KEPT, Selection, judge_classes, select_automatically, select_classes
+from clarice.classify.select import IMPROBABLE, KEPT, Selection, judge_classes, select_automatically, select_classes
 from clarice.cli.console import console, showing_progress
-from clarice.cli.output_folder import make_folder
+from clarice.cli.output_folder import JsonOption, make_folder, said_written, writable_table
 from clarice.cli.stack_options import (
     ContrastOption,
     CtfStateOption,
@@ -116,7 +116,10 @@ def _show_classes(classes: Classes2D) -> None:
 
 def select(
     members: Annotated[Path, typer.Argument(help="class_members.star, or any stack with class numbers.")],
-    output: Annotated[Path, _O("-o", "--output", help="Table to write, .star or .cs.")],
+    output: Annotated[
+        Path,
+        _O("-o", "--output", callback=writable_table, help="Table to write, .star or .cs, in a folder that is there."),
+    ],
     classes: Annotated[str | None, _O(help="Classes to keep, such as 1,3,5-8.")] = None,
     auto: Annotated[bool, _O("--auto", help="Leave out classes that are evident junk.")] = False,
     min_probability: Annotated[float, _O(help="Least probability of a particle in its class.")] = 0.0,
@@ -125,7 +128,7 @@ def select(
     ] = None,
     root: RootOption = None,
     passthrough: PassthroughOption = None,
-    json_path: Annotated[Path | None, _O("--json", help="Write the selection to this JSON file.")] = None,
+    json_path: JsonOption = None,
 ) -> None:
     """Write the particles of chosen classes as a table of the raw stack, every column kept."""
     if (classes is None) == (not auto):
@@ -160,7 +163,10 @@ def select(
     write_particles(source.subset(chosen.rows), output)
     if json_path is not None:
         write_json(json_path, chosen.as_record())
-    _show_selection(chosen, output)
+    _show_selection(chosen)
+    console.print(f"{len(chosen.rows)} of {counted(chosen.total, 'particle')} kept: {output}", markup=False)
+    if json_path is not None:
+        said_written("selection", json_path)
 
 
 def _probability(particles: ParticleSet) -> FloatArray | None:
@@ -179,13 +185,20 @@ def parse_class_numbers(text: str) -> list[int]:
     return sorted(numbers)
 
 
-def _show_selection(chosen: Selection, output: Path) -> None:
+def _show_selection(chosen: Selection) -> None:
+    """The classes that keep particles, one row each, and how many others there are and why."""
     table = Table(box=None, pad_edge=False)
-    for name in ("class", "particles", "kept", "reason"):
-        table.add_column(name, justify="left" if name == "reason" else "right")
+    for name in ("class", "particles", "kept"):
+        table.add_column(name, justify="right")
+    others: dict[str, list[int]] = {}
     for fate in chosen.fates:
-        table.add_row(str(fate.number), str(fate.members), str(fate.kept), fate.reason)
+        if fate.kept:
+            table.add_row(str(fate.number), str(fate.members), str(fate.kept))
+        else:
+            others.setdefault(IMPROBABLE if fate.reason == KEPT else fate.reason, []).append(fate.members)
     console.print(table)
+    for reason, members in others.items():
+        left = counted(len(members), "other class", "other classes")
+        console.print(f"{left} with {counted(sum(members), 'particle')} left out: {reason}", markup=False)
     for warning in chosen.warnings:
         console.print(f"warning: {warning}", markup=False)
-    console.print(f"{len(chosen.rows)} of {chosen.total} particles kept: {output}", markup=False)

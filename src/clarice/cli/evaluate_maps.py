@@ -9,7 +9,8 @@ import numpy as np
 import torch
 import typer
 
-from clarice.cli.evaluation import DiameterOption, JsonOption, MaskOption, SeedOption, TruthOption, listed, tell
+from clarice.cli.evaluation import DiameterOption, MaskOption, SeedOption, TruthOption, listed, tell
+from clarice.cli.output_folder import JsonOption, said_written, writable_file
 from clarice.core.errors import InputError
 from clarice.io.mrc import write_mrc
 from clarice.metrics.map_files import Cube, on_grid_of, read_cube, soft_mask
@@ -45,7 +46,8 @@ def evaluate_map(
     diameter: DiameterOption = None,
     mirror: Annotated[bool, _O("--mirror/--no-mirror", help="Try both hands, or only the map's own.")] = True,
     registered: Annotated[
-        Path | None, _O("--registered", help="Write the map in the truth's frame to this MRC file.")
+        Path | None,
+        _O("--registered", callback=writable_file, help="Write the map in the truth's frame to this MRC file."),
     ] = None,
     json_path: JsonOption = None,
 ) -> None:
@@ -88,6 +90,7 @@ def evaluate_map(
         figures |= {"masked_resolution_angstrom": _resolutions(masked, moving), "masked_fsc": listed(masked)}
     if registered is not None:
         write_mrc(registered, found.volume, moving.pixel_size_angstrom, is_volume=True)
+        said_written("registered map", registered)
     tell(rows, figures, json_path)
 
 

@@ -10,7 +10,6 @@ import typer
 
 from clarice.cli.console import showing_progress
 from clarice.cli.evaluation import (
-    JsonOption,
     PixelSizeOption,
     RootOption,
     Rows,
@@ -21,6 +20,7 @@ from clarice.cli.evaluation import (
     tell,
 )
 from clarice.cli.matched_tables import matching_rows, read_pose_table
+from clarice.cli.output_folder import JsonOption
 from clarice.core.counting import counted
 from clarice.core.errors import InputError, UsageError
 from clarice.io.stack import open_particles

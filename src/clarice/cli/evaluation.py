@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from clarice.cli.console import console
+from clarice.cli.output_folder import said_written
 from clarice.io.atomic import writing
 
 Rows = list[tuple[str, str]]
@@ -20,7 +21,6 @@ TruthOption = Annotated[Path, _O("--truth", help="The truth to compare with.")]
 MaskOption = Annotated[Path | None, _O("--mask", help="MRC mask, 0 to 1, in the frame of the truth or half maps.")]
 DiameterOption = Annotated[float | None, _O("--diameter", help="Diameter in Å of a soft spherical mask.")]
 PixelSizeOption = Annotated[float | None, _O("--pixel-size", help="Pixel size in Å, in place of the files'.")]
-JsonOption = Annotated[Path | None, _O("--json", help="Write every figure and curve to this JSON file.")]
 SymmetryOption = Annotated[str, _O("--symmetry", help="Point group of the structure: Cn, Dn, T, O or I.")]
 RootOption = Annotated[Path | None, _O("--root", help="Folder below which the image files lie.")]
 SeedOption = Annotated[int, _O("--seed", help="Seed of random phases, noise and drawn pairs.")]
@@ -37,6 +37,7 @@ def tell(rows: Rows, figures: dict[str, Any], json_path: Path | None) -> None:
     if json_path is not None:
         with writing(json_path) as temporary:
             temporary.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        said_written("figures", json_path)
 
 
 def listed(values: np.ndarray[Any, Any]) -> list[Any]:

@@ -15,7 +15,7 @@ import typer
 from clarice.cli.console import console, showing_progress
 from clarice.cli.output_folder import make_folder
 from clarice.core.counting import counted
-from clarice.core.errors import OutputError, ResourceError, UsageError
+from clarice.core.errors import InputError, OutputError, ResourceError, UsageError
 from clarice.geometry.so3 import symmetry_rotations
 from clarice.io.mrc import read_mrc
 from clarice.physics.atoms import atoms_from_npz, read_structure
@@ -57,7 +57,7 @@ def _specimen(
     if map_file is not None:
         volume, pixel_size = read_mrc(map_file)
         if len(set(volume.shape)) != 1 or volume.shape[0] < 8:
-            raise UsageError(f"{map_file} has the shape {volume.shape}: a map to simulate from must be a cube")
+            raise InputError(f"{map_file} has the shape {volume.shape}: a map to simulate from must be a cube")
         return MapPotential(torch.from_numpy(volume), pixel_size), f"map {map_file.name}"
     if npz is not None and entry is not None:
         return atoms_from_npz(npz, entry), f"entry {entry} of {npz.name}"

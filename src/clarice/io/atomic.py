@@ -13,18 +13,18 @@ from clarice.core.errors import OutputError
 
 # What the disk, not the program, may refuse while a file is written.
 _WRITE_FAILURES = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the file grew beyond what the file system allows",
-    errno.EROFS: "the file system is read-only",
-    errno.EIO: "the disk reported an error",
-    errno.EACCES: "the folder is not writable",
-    errno.EPERM: "the folder is not writable",
-    errno.ENOTDIR: "a part of the path is a file, not a folder",
-    errno.EEXIST: "a part of the path is a file, not a folder",
-    errno.ENAMETOOLONG: "the name is too long",
-    errno.ENOENT: "the folder vanished",
-    errno.EISDIR: "a folder has that name",
+    errno.ENOSPC: "the disk is full; make room or choose another place",
+    errno.EDQUOT: "the disk quota is used up; make room or choose another place",
+    errno.EFBIG: "the file grew beyond what the file system allows; choose another place",
+    errno.EROFS: "the file system is read-only; choose another place",
+    errno.EIO: "the disk reported an error; choose another place",
+    errno.EACCES: "the folder is not writable; choose another place",
+    errno.EPERM: "the folder is not writable; choose another place",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another name",
+    errno.EEXIST: "a part of the path is a file, not a folder; choose another name",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+    errno.ENOENT: "its file system takes no new files there, or the folder was removed; choose another place",
+    errno.EISDIR: "a folder has that name; choose another name",
 }
 
 
@@ -54,7 +54,7 @@ def writing(path: Path | str) -> Iterator[Path]:
 
 def _reserve(target: Path, temporary: Path) -> None:
     if target.is_dir():
-        raise OutputError(f"cannot write {target}: a folder has that name")
+        raise OutputError(f"cannot write {target}: {_WRITE_FAILURES[errno.EISDIR]}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary.open("xb").close()
@@ -81,6 +81,10 @@ def _concerns(error: OSError, temporary: Path) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
+def why_refused(error: OSError) -> str:
+    """Why the system refused to write, and what to do about it."""
+    return _WRITE_FAILURES.get(error.errno or 0, error.strerror or str(error))
+
+
 def _refusal(target: Path, error: OSError) -> OutputError:
-    reason = _WRITE_FAILURES.get(error.errno or 0, error.strerror or str(error))
-    return OutputError(f"cannot write {target}: {reason}")
+    return OutputError(f"cannot write {target}: {why_refused(error)}")

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from clarice.core.errors import OutputError
+from clarice.io.atomic import why_refused
 
 LOCK_NAME = ".lock"
 
@@ -58,9 +59,7 @@ def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise OutputError(
-            f"{path.parent} cannot be written ({error.strerror}): choose a folder of yours for the run"
-        ) from error
+        raise OutputError(f"cannot write into the run folder {path.parent}: {why_refused(error)}") from error
 
 
 def _is_open_at(descriptor: int, path: Path) -> bool:

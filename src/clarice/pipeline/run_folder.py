@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from clarice.core.errors import ClariceError, OutputError
+from clarice.io.atomic import why_refused
 from clarice.pipeline.fingerprint import fingerprint_file
 from clarice.pipeline.lock import locked
 from clarice.pipeline.resources import hardware
@@ -143,9 +144,7 @@ def _prepare(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         names = set(os.listdir(folder))
     except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written ({error.strerror}): choose a folder of yours for the run"
-        ) from error
+        raise OutputError(f"cannot make the run folder {folder}: {why_refused(error)}") from error
     visible = {name for name in names if not name.startswith(".")}
     if RECORD_NAME not in names and visible - {LOG_NAME}:
         raise OutputError(f"{folder} holds files that are not a run's: choose a new or empty folder")
