@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def run(*arguments: object) -> str:
     if isinstance(result.exception, ClariceError):
         raise result.exception
     assert result.exit_code == 0, result.output
-    return result.output
+    return re.sub(r" +\n +| {2,}", " ", result.output)  # lines that a narrow table folded, joined
 
 
 def blobs(box: int = 32, seed: int = 1) -> np.ndarray:
@@ -114,12 +115,35 @@ def test_halves_are_corrected_under_a_mask(tmp_path: Path) -> None:
     assert "FSC unmasked" in plain
     assert "corrected" not in plain
     output = run("halves", *halves, "--mask", tmp_path / "mask.mrc", "--null", "--json", tmp_path / "f.json")
+    assert re.search(r"the masked curve stays above pure noise \(95 % of trials\) down to \d+\.\d\d Å", output)
     assert "FSC corrected" in output
     told = json.loads((tmp_path / "f.json").read_text())
     assert set(told["curves"]) == {"unmasked", "masked", "phase_randomised", "corrected", "noise_95"}
     assert set(told["resolution_angstrom"]) == {"unmasked", "masked", "corrected"}
     assert all(len(curve) == 17 for curve in told["curves"].values())
     assert told["resolution_angstrom"]["corrected"]["0.143"] >= told["nyquist_angstrom"] == 4
+
+
+def test_a_curve_that_never_falls_states_no_resolution(tmp_path: Path) -> None:
+    """Strong agreement up to the corner: all that is known is that Nyquist is reached."""
+    random = np.random.default_rng(1)
+    signal = random.normal(size=(24, 24, 24))
+    for name in ("half1", "half2"):
+        noisy = signal + 0.1 * random.normal(size=signal.shape)
+        write_mrc(tmp_path / f"{name}.mrc", noisy.astype(np.float32), PIXEL, is_volume=True)
+    output = run("halves", tmp_path / "half1.mrc", tmp_path / "half2.mrc", "--null")
+    assert "at or beyond Nyquist (4.00 Å) at 0.5 (2.00 px), at or beyond Nyquist (4.00 Å) at 0.143" in output
+    assert "the unmasked curve stays above pure noise (95 % of trials) up to Nyquist (4.00 Å)" in output
+    write_mrc(tmp_path / "other.mrc", random.normal(size=signal.shape).astype(np.float32), PIXEL, is_volume=True)
+    output = run("halves", tmp_path / "half1.mrc", tmp_path / "other.mrc", "--null", "--diameter", 30)
+    assert "the masked curve does not rise above pure noise" in output
+
+
+def test_one_map_given_as_two_halves_is_refused(tmp_path: Path) -> None:
+    write_mrc(tmp_path / "half1.mrc", blobs(), PIXEL, is_volume=True)
+    write_mrc(tmp_path / "half2.mrc", 2 * blobs() + 1, PIXEL, is_volume=True)
+    with pytest.raises(InputError, match="hold the same map"):
+        run("halves", tmp_path / "half1.mrc", tmp_path / "half2.mrc")
 
 
 def test_images_are_compared_row_by_row(tmp_path: Path) -> None:
@@ -198,7 +222,8 @@ def test_what_cannot_be_compared_is_one_sentence(tmp_path: Path, rotations: np.n
     write_mrc(tmp_path / "map.mrc", blobs(), PIXEL, is_volume=True)
     write_mrc(tmp_path / "small.mrc", blobs(16), PIXEL, is_volume=True)
     write_mrc(tmp_path / "flat.mrcs", np.ones((3, 16, 32), dtype=np.float32), PIXEL, is_volume=True)
-    volume = tmp_path / "map.mrc"
+    write_mrc(tmp_path / "other.mrc", blobs(seed=2), PIXEL, is_volume=True)
+    volume, other = tmp_path / "map.mrc", tmp_path / "other.mrc"
     cases: list[tuple[type[ClariceError], str, tuple[object, ...]]] = [
         (InputError, "does not exist", ("poses", tmp_path / "absent.star", "--truth", truth)),
         (InputError, "image names do not match", ("poses", few, "--truth", truth)),
@@ -208,8 +233,8 @@ def test_what_cannot_be_compared_is_one_sentence(tmp_path: Path, rotations: np.n
         (UsageError, "symmetry", ("poses", truth, "--truth", truth, "--symmetry", "Q3")),
         (InputError, "share one grid", ("halves", volume, tmp_path / "small.mrc")),
         (InputError, "must be a cube", ("map", tmp_path / "flat.mrcs", "--truth", volume)),
-        (UsageError, "--diameter", ("halves", volume, volume, "--diameter", 999)),
-        (UsageError, "exclude", ("halves", volume, volume, "--diameter", 20, "--mask", volume)),
+        (UsageError, "--diameter", ("halves", volume, other, "--diameter", 999)),
+        (UsageError, "exclude", ("halves", volume, other, "--diameter", 20, "--mask", volume)),
         (UsageError, "--fit", ("images", volume, "--truth", volume, "--fit", "best")),
     ]
     for kind, says, arguments in cases:

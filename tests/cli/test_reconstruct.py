@@ -14,6 +14,7 @@ from clarice.cli import output_folder
 from clarice.cli import reconstruct as command
 from clarice.core.errors import InputError, OutputError, ResourceError, UsageError
 from clarice.io.mrc import read_mrc
+from clarice.io.stack import open_particles, write_particles
 from clarice.io.star import read_star
 from clarice.metrics.registration import resample
 from clarice.metrics.shells import fsc
@@ -47,6 +48,16 @@ def test_true_poses_give_the_true_map(stack: SmallStack, tmp_path: Path, box: in
     assert re.match(r"about \d+ s, \d+ MB of memory, \d+ MB of disk\n", said)
     curve = read_star(tmp_path / "out" / "fsc.star")["fsc"]["rlnFourierShellCorrelationCorrected"].astype(float)
     np.testing.assert_allclose(curve, record["curves"]["corrected"], atol=1e-4)
+
+
+def test_half_sets_of_the_same_images_are_warned_of(stack: SmallStack, tmp_path: Path) -> None:
+    particles = open_particles(stack.with_poses)
+    doubled, half = np.arange(2 * len(particles)) // 2, np.arange(2 * len(particles)) % 2 + 1
+    write_particles(particles.subset(doubled), tmp_path / "doubled.star", half_set=half)
+    said = run("reconstruct", tmp_path / "doubled.star", "-o", tmp_path / "out", "--contrast", "dark")
+    assert "rows repeat an image of another row" in said
+    assert "warning: the two half maps are the same map" in said
+    assert "at or beyond Nyquist" in said
 
 
 def test_refusals_are_one_sentence_and_leave_nothing(stack: SmallStack, tmp_path: Path) -> None:

@@ -12,10 +12,16 @@ from tests.report.fake_run import CLASSES, PARTICLES, replace_file
 from clarice.io.star import read_star, write_star
 from clarice.report.convergence import convergence, pose_summary
 from clarice.report.folder import RunFiles
+from clarice.report.page import write_report
 from clarice.report.particles import class_averages, particle_pairs
 from clarice.report.provenance import next_steps, stages
 from clarice.report.resolution import resolution
 from clarice.report.verdict import Findings, findings_warnings, verdict
+
+
+def document_text(folder: Path) -> str:
+    """The page, thin spaces made plain."""
+    return write_report(folder).read_text(encoding="utf-8").replace("\u202f", " ")
 
 
 def messages(folder: Path) -> str:
@@ -36,6 +42,12 @@ def test_a_resolution_at_nyquist_is_the_box_s_doing(copied_run) -> None:
     content["resolution_angstrom"]["0.143"] = content["nyquist_angstrom"]
     replace_file(folder / "fsc.json", json.dumps(content))
     assert "up to Nyquist" in messages(folder)
+    found = Findings(resolution(RunFiles(folder)), None, None, PARTICLES, 1100)
+    words = verdict(found, True, True, "wiener").replace("\u202f", " ")
+    assert "agree to Nyquist (8.40 Å) or beyond at the FSC threshold 0.143" in words
+    tiles = document_text(folder)
+    assert "≤ 8.40 Å" in tiles
+    assert "falls below 0.143 at Nyquist (8.40 Å) or beyond" in tiles
 
 
 def test_views_along_one_axis_are_warned_of(copied_run) -> None:

@@ -15,7 +15,7 @@ from clarice.abinitio import pose_assignment, projection_matching, refinement
 from clarice.abinitio.evidence import doubts, gain_by_start
 from clarice.abinitio.grey_scale import compared_radius, matched_scale
 from clarice.cli.console import console, showing_progress
-from clarice.cli.map_files import show_resolution, write_maps
+from clarice.cli.map_files import half_map_warnings, show_resolution, write_maps
 from clarice.cli.output_folder import make_folder
 from clarice.cli.stack_options import (
     ContrastOption,
@@ -182,7 +182,7 @@ def refine(
     ready.write_poses(output / "particles.star", refined.poses, refined.confidence, half_set=half_set)
     resolution = write_fsc(output, (half1, half2), mask, pixel, seed, int(refined.history[-1].radius_px))
     foreign = [FOREIGN_MAP] if gain <= 0 else []
-    for warning in [*foreign, *doubts(refined, settings, pixel)]:
+    for warning in [*half_map_warnings(half1, half2), *foreign, *doubts(refined, settings, pixel)]:
         console.print(f"warning: {warning}", markup=False)
     show_resolution(resolution, pixel, output)
 

@@ -16,6 +16,7 @@ from clarice.io.mrc import write_mrc
 from clarice.metrics.map_files import Cube, on_grid_of, read_cube, soft_mask
 from clarice.metrics.registration import register
 from clarice.metrics.shells import fsc, half_map_fsc, noise_null, resolution_at
+from clarice.pipeline.fsc_files import is_same_map, resolution_text
 
 _A = typer.Argument
 _O = typer.Option
@@ -29,9 +30,21 @@ def _resolutions(curve: np.ndarray[Any, Any], cube: Cube) -> dict[str, float]:
 
 
 def _resolution_text(curve: np.ndarray[Any, Any], cube: Cube) -> str:
-    found = _resolutions(curve, cube)
-    pixels = found["0.5"] / cube.pixel_size_angstrom
-    return f"{found['0.5']:.2f} Å at 0.5 ({pixels:.2f} px), {found['0.143']:.2f} Å at 0.143"
+    at_half, at_0143 = (
+        resolution_at(curve, threshold, cube.pixel_size_angstrom, cube.box) for threshold in (0.5, 0.143)
+    )
+    first, second = (resolution_text(value, cube.pixel_size_angstrom, digits=2) for value in (at_half, at_0143))
+    return f"{first} at 0.5 ({at_half / cube.pixel_size_angstrom:.2f} px), {second} at 0.143"
+
+
+def _null_text(curve: np.ndarray[Any, Any], null: np.ndarray[Any, Any], name: str, cube: Cube) -> str:
+    """How far the half maps agree better than noise would."""
+    above = resolution_at(curve - null, 0.0, cube.pixel_size_angstrom, cube.box)
+    if curve[1] < null[1]:
+        return f"the {name} curve does not rise above pure noise (95 % of trials) in the first shell: no agreement"
+    nyquist = 2 * cube.pixel_size_angstrom
+    end = f"down to {above:.2f} Å" if above > nyquist else f"up to Nyquist ({nyquist:.2f} Å)"
+    return f"the {name} curve stays above pure noise (95 % of trials) {end}"
 
 
 def _grid_text(cube: Cube) -> str:
@@ -99,7 +112,9 @@ def evaluate_halves(
     half2: Annotated[Path, _A(help="Second half map, MRC, on the same grid.")],
     mask: MaskOption = None,
     diameter: DiameterOption = None,
-    null: Annotated[bool, _O("--null", help="Add what pure noise stays below in 95 % of trials.")] = False,
+    null: Annotated[
+        bool, _O("--null", help="Tell how far the curve stays above what pure noise reaches; its curve goes to --json.")
+    ] = False,
     seed: SeedOption = 1,
     json_path: JsonOption = None,
 ) -> None:
@@ -107,6 +122,8 @@ def evaluate_halves(
     first, second = read_cube(half1), read_cube(half2)
     if first.values.shape != second.values.shape:
         raise InputError(f"{half1} has the box {first.box} and {half2} {second.box}: half maps share one grid")
+    if is_same_map(first.values, second.values):
+        raise InputError(f"{half1} and {half2} hold the same map, so their FSC says nothing: give two half maps")
     generator = torch.Generator().manual_seed(seed)
     weights = soft_mask(mask, diameter, first)
     curve = fsc(first.values, second.values)
@@ -122,7 +139,9 @@ def evaluate_halves(
         rows.append(("FSC masked", _resolution_text(found.masked, first)))
         rows.append(("FSC corrected", _resolution_text(found.corrected, first)))
     if null:
+        judged = "unmasked" if weights is None else "masked"
         curves["noise_95"] = noise_null(first.box, generator, weights)
+        rows.append(("noise", _null_text(curves[judged], curves["noise_95"], judged, first)))
     figures = {
         "box": first.box,
         "pixel_size_angstrom": first.pixel_size_angstrom,

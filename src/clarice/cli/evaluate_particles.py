@@ -28,6 +28,7 @@ from clarice.metrics.clusters import adjusted_rand_index, purity, view_spread
 from clarice.metrics.image import Fit, ImageScores, image_scores
 from clarice.metrics.orientation import common_line_share, orientation_errors
 from clarice.metrics.shells import frc, resolution_at
+from clarice.pipeline.fsc_files import resolution_text
 
 _A = typer.Argument
 _O = typer.Option
@@ -95,7 +96,7 @@ def _tell_images(
         ("PSNR", f"{figures['psnr_db']:.2f} dB"),
         ("SSIM", f"{figures['ssim']:.4f}"),
         ("correlation", f"{figures['correlation']:.4f}"),
-        ("FRC", f"{at_half:.2f} Å at 0.5, mean curve (Nyquist {nyquist:.4g} Å)"),
+        ("FRC", f"{resolution_text(at_half, pixel_size, digits=2)} at 0.5, mean curve (Nyquist {nyquist:.4g} Å)"),
     ]
     tell(rows, figures, json_path)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from clarice.cli.console import console
 from clarice.io.mrc import write_mrc
+from clarice.pipeline.fsc_files import ONE_MAP, is_same_map, resolution_text
 
 
 def write_maps(folder: Path, pixel_size_angstrom: float, volumes: Mapping[str, NDArray[np.float32]]) -> None:
@@ -18,9 +19,12 @@ def write_maps(folder: Path, pixel_size_angstrom: float, volumes: Mapping[str, N
         write_mrc(folder / f"{name}.mrc", np.ascontiguousarray(volume), pixel_size_angstrom, is_volume=True)
 
 
+def half_map_warnings(half1: NDArray[np.float32], half2: NDArray[np.float32]) -> list[str]:
+    """What makes the comparison of two half maps (L, L, L) worthless."""
+    return [ONE_MAP] if is_same_map(half1, half2) else []
+
+
 def show_resolution(resolution_angstrom: float, pixel_size_angstrom: float, folder: Path) -> None:
     """Prints the resolution of `map.mrc`, with its threshold and Nyquist."""
-    console.print(
-        f"{resolution_angstrom:.1f} Å at FSC 0.143 (Nyquist {2 * pixel_size_angstrom:.1f} Å): {folder / 'map.mrc'}",
-        markup=False,
-    )
+    words = resolution_text(resolution_angstrom, pixel_size_angstrom)
+    console.print(f"{words} at FSC 0.143 (Nyquist {2 * pixel_size_angstrom:.1f} Å): {folder / 'map.mrc'}", markup=False)

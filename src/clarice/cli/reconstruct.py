@@ -9,7 +9,7 @@ import typer
 
 from clarice.abinitio.from_poses import reconstruct_from_poses
 from clarice.cli.console import console, showing_progress
-from clarice.cli.map_files import show_resolution, write_maps
+from clarice.cli.map_files import half_map_warnings, show_resolution, write_maps
 from clarice.cli.output_folder import make_folder
 from clarice.cli.stack_options import (
     ContrastOption,
@@ -92,4 +92,7 @@ def reconstruct(
     volume, (half1, half2) = found.volume.numpy(), found.halves.numpy()
     mask = mask_from_map(volume)
     write_maps(output, pixel, {"map": volume, "half1": half1, "half2": half2, "mask": mask})
-    show_resolution(write_fsc(output, (half1, half2), mask, pixel, seed), pixel, output)
+    resolution = write_fsc(output, (half1, half2), mask, pixel, seed)
+    for warning in half_map_warnings(half1, half2):
+        console.print(f"warning: {warning}", markup=False)
+    show_resolution(resolution, pixel, output)

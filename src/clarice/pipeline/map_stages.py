@@ -19,7 +19,7 @@ from clarice.io.mrc import read_mrc, write_mrc
 from clarice.io.stack import write_particles
 from clarice.io.star import integers, read_star
 from clarice.metrics.masks import mask_from_map
-from clarice.pipeline.fsc_files import write_fsc
+from clarice.pipeline.fsc_files import ONE_MAP, is_same_map, resolution_text, write_fsc
 from clarice.pipeline.particle_stages import PREPARED, open_prepared
 from clarice.pipeline.stack_input import StackInput
 from clarice.pipeline.stages import stage
@@ -98,11 +98,11 @@ def refine(work: Work, *, diameter_px: float, symmetry: str, max_shift_px: float
     resolution = write_fsc(
         work.output("fsc.json").parent, halves, mask, pixel, seed, int(refined.history[-1].radius_px)
     )
-    for doubt in doubts(refined, settings, pixel):
+    for doubt in [*([ONE_MAP] if is_same_map(*halves) else []), *doubts(refined, settings, pixel)]:
         work.warn(doubt)
     _write_history(work, refined, noisy.box, pixel)
     _write_poses(work, rows, refined)
-    work.say(f"{resolution:.1f} Å at FSC 0.143 (Nyquist {2 * pixel:.1f} Å)")
+    work.say(f"{resolution_text(resolution, pixel)} at FSC 0.143 (Nyquist {2 * pixel:.1f} Å)")
 
 
 def _write_history(work: Work, refined: refinement.Refined, box: int, pixel_size_angstrom: float) -> None:

@@ -21,7 +21,7 @@ from clarice.report.particles import class_averages, particle_pairs
 from clarice.report.resolution import Resolution, resolution
 from clarice.report.surface import Surface, central_slices, projections, surface
 from clarice.report.verdict import Findings, findings_warnings, particle_counts, verdict
-from clarice.report.wording import angstrom, count, date, percent, plain, quantity
+from clarice.report.wording import angstrom, count, date, percent, plain, quantity, reached
 
 SECTIONS = (
     ("particles", "Particles"),
@@ -158,8 +158,8 @@ def _tiles(
     nyquist = None if result is None else result.nyquist_angstrom
     spread = None if poses is None else poses.coverage
     return (
-        ("Resolution", angstrom(at_0143), f"FSC 0.143, Nyquist {angstrom(nyquist)}"),
-        ("At FSC 0.5", angstrom(at_05), "between half maps"),
+        ("Resolution", _at_most(at_0143, nyquist), f"FSC 0.143, Nyquist {angstrom(nyquist)}"),
+        ("At FSC 0.5", _at_most(at_05, nyquist), "between half maps"),
         (
             "Particles kept",
             count(kept),
@@ -169,6 +169,11 @@ def _tiles(
         ("Time", "–" if stages is None else stages.total_time, "all stages"),
         ("Peak memory", "–" if stages is None else stages.peak_memory, ""),
     )
+
+
+def _at_most(value: float | None, nyquist: float | None) -> str:
+    """A resolution in the room of a tile: with ≤ where the curve never fell below its threshold."""
+    return angstrom(value) if reached(value, nyquist) == angstrom(value) else f"≤ {angstrom(nyquist)}"
 
 
 def _reasons(value: Any) -> tuple[tuple[str, str], ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from clarice.metrics.shells import resolution_at
 from clarice.report.charts import Axis, Chart, Level, Series, line_chart, round_ticks
 from clarice.report.folder import RunFiles, number, numbers
-from clarice.report.wording import angstrom
+from clarice.report.wording import angstrom, reached
 
 CURVES = (
     ("unmasked", "unmasked", "role-b"),
@@ -72,14 +72,14 @@ def _crossings(drawn: list[Series], box: float | None, pixel_size: float | None)
     return tuple(
         Crossing(
             one.label,
-            *(angstrom(resolution_at(one.y, level, pixel_size, int(box))) for level in (0.143, 0.5)),
+            *(reached(resolution_at(one.y, level, pixel_size, int(box)), 2 * pixel_size) for level in (0.143, 0.5)),
         )
         for one in drawn
         if one.label != "phase-randomised"
     )
 
 
-def _chart(drawn: list[Series], nyquist: float | None, reached: float | None) -> Chart:
+def _chart(drawn: list[Series], nyquist: float | None, at_0143: float | None) -> Chart:
     frequency = drawn[0].x
     limit = 1 / nyquist if nyquist else float(frequency.max())
     ticks = tuple(tick for tick in round_ticks(0, limit, 5) if tick > 0)
@@ -98,8 +98,8 @@ def _chart(drawn: list[Series], nyquist: float | None, reached: float | None) ->
         Level(limit, f"Nyquist {angstrom(nyquist)}", vertical=True),
     ]
     caption = "Correlation of the two independent half maps, shell by shell."
-    if reached is not None:
-        caption += f" It falls below 0.143 at {angstrom(reached)}; Nyquist is {angstrom(nyquist)}."
-        if reached > 1.05 / limit:
-            levels.append(Level(1 / reached, angstrom(reached), vertical=True))
+    if at_0143 is not None:
+        caption += f" It falls below 0.143 at {reached(at_0143, nyquist)}; Nyquist is {angstrom(nyquist)}."
+        if at_0143 > 1.05 / limit:
+            levels.append(Level(1 / at_0143, angstrom(at_0143), vertical=True))
     return line_chart("Fourier shell correlation", caption, drawn, x, y, levels, wide=True)

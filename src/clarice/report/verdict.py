@@ -9,7 +9,7 @@ from clarice.report.convergence import PoseSummary
 from clarice.report.folder import RunFiles, number, records
 from clarice.report.provenance import Stages
 from clarice.report.resolution import Resolution
-from clarice.report.wording import angstrom, count, percent
+from clarice.report.wording import angstrom, count, percent, reached
 
 # Below this share of the mean, a Fourier direction is so thinly sampled that the map is drawn out along it.
 THIN_SAMPLING = 0.3
@@ -87,11 +87,13 @@ def verdict(found: Findings, has_map: bool, has_mirror: bool, method: str | None
     result = found.resolution
     if result is not None and result.at_0143_angstrom is not None:
         sentences.append(
-            f"The two half maps, refined apart from each other, agree to {angstrom(result.at_0143_angstrom)} "
-            f"at the FSC threshold 0.143 (Nyquist: {angstrom(result.nyquist_angstrom)})."
+            "The two half maps, refined apart from each other, agree to "
+            f"{reached(result.at_0143_angstrom, result.nyquist_angstrom)} at the FSC threshold 0.143 "
+            f"(Nyquist: {angstrom(result.nyquist_angstrom)})."
         )
         if result.at_05_angstrom is not None:
-            sentences.append(f"At the stricter threshold 0.5 it is {angstrom(result.at_05_angstrom)}.")
+            stricter = reached(result.at_05_angstrom, result.nyquist_angstrom)
+            sentences.append(f"At the stricter threshold 0.5 it is {stricter}.")
         sentences.append(
             "This says how well the halves agree, not whether the shape is right: judge it by the slices, "
             "the class averages and the spread of views below."

@@ -31,6 +31,13 @@ def angstrom(value: float | None) -> str:
     return f"{value:.{2 if value < 10 else 1}f}{THIN_SPACE}Å"
 
 
+def reached(value: float | None, nyquist: float | None) -> str:
+    """A resolution in Å; where the curve never fell below its threshold, that it is Nyquist or better."""
+    if value is None or nyquist is None or value > nyquist * (1 + 1e-6):
+        return angstrom(value)
+    return f"Nyquist ({angstrom(nyquist)}) or beyond"
+
+
 def count(value: float | None) -> str:
     """A whole number with thousands set apart."""
     return f"{round(value):,}" if value is not None and _known(value) else MISSING
