@@ -111,12 +111,13 @@ def slice_spectra(spectra: Tensor, which: Tensor, rotations: Tensor, box: int | 
 
 
 def images_of(spectra: Tensor, box: int) -> Tensor:
-    """Images (..., box, box) of spectra (..., box, box // 2 + 1) whose origin is at index 0; the images' is at L // 2."""
-    return torch.fft.fftshift(torch.fft.irfft2(spectra, s=(box, box)), dim=(-2, -1))
+    """Images (..., L, L), origin at index L // 2, of spectra (..., L, L // 2 + 1) whose origin is at index 0."""
+    images: Tensor = torch.fft.fftshift(torch.fft.irfft2(spectra, s=(box, box)), dim=(-2, -1))
+    return images
 
 
 def shifted(spectra: Tensor, shifts_px: Tensor, box: int) -> Tensor:
-    """Spectra (n, L, L // 2 + 1) of images whose content has moved to `x_view − shift`; `shifts_px` (n, 2) as (x, y)."""
+    """Spectra (n, L, L // 2 + 1) of images whose content has moved to `x_view − shift`; `shifts_px` (n, 2): x, y."""
     fy = torch.fft.fftfreq(box, device=spectra.device)
     fx = torch.fft.rfftfreq(box, device=spectra.device)
     along_x = 2 * torch.pi * shifts_px[:, :1] * fx

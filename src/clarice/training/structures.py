@@ -1,0 +1,104 @@
+"""Training structures: a packed collection, sampled by cluster so that no family of proteins dominates."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clarice.core.errors import InputError
+from clarice.physics.atoms import Atoms
+
+_FILE = "train.npz"
+_ARRAYS = ("id", "offset", "xyz_hundredth_angstrom", "atomic_number", "b_factor", "chain", "polymer", "cluster")
+# Atoms below which a structure (about 28 kDa) or a chain (about 7 kDa) is too small to train on alone.
+LEAST_ATOMS, LEAST_CHAIN_ATOMS = 2000, 500
+
+
+def data_folder(given: Path | None) -> Path | None:
+    """The folder of real data: `given`, or what the environment's CLARICE_DATA names, or None."""
+    if given is not None:
+        return given
+    named = os.environ.get("CLARICE_DATA", "")
+    return Path(named) if named else None
+
+
+def training_structures(data: Path | None) -> TrainingStructures | None:
+    """The training structures below (or at) a folder of data, None without a folder.
+
+    Raises InputError when the folder holds none.
+    """
+    if data is None:
+        return None
+    for path in (data / "structures" / _FILE, data / _FILE):
+        if path.is_file():
+            return TrainingStructures(path)
+    raise InputError(
+        f"{data} holds no structures/{_FILE}: name the folder that does, or none to train on procedural molecules"
+    )
+
+
+class TrainingStructures:
+    """Entries of a packed collection (`.npz`), drawn by cluster: every cluster is as likely as any other.
+
+    Raises InputError when the file is no such collection.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in _ARRAYS}
+        except (ValueError, OSError, EOFError, KeyError, AttributeError) as error:
+            message = f"{path} cannot be read as a collection of structures: it needs arrays {', '.join(_ARRAYS)}"
+            raise InputError(message) from error
+        self.ids = [str(name) for name in arrays["id"]]
+        self.cluster: NDArray[np.int64] = arrays["cluster"].astype(np.int64)
+        self._arrays = arrays
+        atoms = np.diff(arrays["offset"])
+        self._whole = self._by_cluster(atoms >= LEAST_ATOMS)
+        self._chains = self._by_cluster(atoms >= LEAST_CHAIN_ATOMS)
+        if not self._whole or not self._chains:
+            raise InputError(f"{path} holds no structure of {LEAST_ATOMS} atoms: give a collection of larger ones")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def _by_cluster(self, fit: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+        return [np.flatnonzero(fit & (self.cluster == name)) for name in np.unique(self.cluster[fit])]
+
+    def draw_entry(self, rng: np.random.Generator) -> int:
+        """Index of an entry of at least `LEAST_ATOMS` atoms: a cluster first, then one of its entries."""
+        return _member(self._whole, rng)
+
+    def draw_chain(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Indices of an entry and of one of its polymer chains, drawn by cluster likewise."""
+        entry = _member(self._chains, rng)
+        chains = self._long_chains(entry)
+        return entry, int(rng.choice(chains)) if len(chains) else -1
+
+    def _rows(self, entry: int) -> slice:
+        offset = self._arrays["offset"]
+        return slice(int(offset[entry]), int(offset[entry + 1]))
+
+    def _long_chains(self, entry: int) -> NDArray[np.int64]:
+        rows = self._rows(entry)
+        chain = self._arrays["chain"][rows][self._arrays["polymer"][rows] > 0]
+        names, sizes = np.unique(chain, return_counts=True)
+        return names[sizes >= LEAST_CHAIN_ATOMS].astype(np.int64)
+
+    def atoms(self, entry: int, chain: int = -1) -> Atoms:
+        """Atoms of an entry, or of one of its chains."""
+        rows = self._rows(entry)
+        keep = np.ones(rows.stop - rows.start, dtype=bool) if chain < 0 else self._arrays["chain"][rows] == chain
+        return Atoms.of(
+            self._arrays["xyz_hundredth_angstrom"][rows][keep] / 100.0,
+            self._arrays["atomic_number"][rows][keep],
+            self._arrays["b_factor"][rows][keep],
+        )
+
+
+def _member(clusters: list[NDArray[np.int64]], rng: np.random.Generator) -> int:
+    return int(rng.choice(clusters[int(rng.integers(len(clusters)))]))
