@@ -21,6 +21,7 @@ from clarice.pipeline import job
 from clarice.pipeline.engine import execute
 from clarice.pipeline.frame import Frame
 from clarice.pipeline.job import STAGE_NAMES, JobSettings, default_class_count, run_job, stages
+from clarice.pipeline.job_settings import UNTIL_NAMES
 from clarice.pipeline.memory import INTERPRETER_MB, WORKSPACE_MB
 from clarice.pipeline.stack_input import StackInput
 from clarice.pipeline.stages import Stage, check_order
@@ -42,7 +43,17 @@ def plan(stack: StackInput, **settings: Any) -> list[Stage]:
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"method": "magic"}, "'magic'"),
     ({"symmetry": "C0"}, "'C0'"),
-    ({"until": "tea"}, "'tea' is no stage: choose one of check, prepare"),
+    (
+        {"until": "tea"},
+        "'tea' is no stage: choose one of check, prepare, denoise, classify, select, abinitio, refine or",
+    ),
+    ({"method": None}, "--method None must be a name"),
+    ({"classes": "three"}, "--classes 'three' must be a whole number"),
+    ({"seed": 1.5}, "--seed 1.5 must be a whole number"),
+    ({"starts": None}, "--starts None must be a whole number"),
+    ({"diameter_angstrom": "wide"}, "--diameter 'wide' must be a number"),
+    ({"contrast": "grey"}, "--contrast grey is not known: use bright or dark"),
+    ({"ctf_state": "none"}, "--ctf-state none is not known: use raw, flipped or multiplied"),
     ({"classes": 0}, "--classes 0"),
     ({"starts": 0}, "--starts 0"),
     ({"iterations": -1}, "--iterations -1"),
@@ -180,6 +191,17 @@ def test_until_stops_after_the_stage_it_names(stack: StackInput, tmp_path: Path)
     assert not (folder / "classes.star").exists()
     assert record["arguments"]["until"] == "prepare"
     assert record["input"]["particles"] == 120
+
+
+def test_stages_are_named_as_one_types_them() -> None:
+    assert JobSettings(until="abinitio").last_stage == JobSettings(until="ab initio").last_stage == "ab initio"
+    assert [JobSettings(until=name).last_stage for name in UNTIL_NAMES] == list(STAGE_NAMES)
+    assert all(name.isalpha() for name in UNTIL_NAMES)
+
+
+def test_numbers_of_numpy_are_taken(stack: StackInput, tmp_path: Path) -> None:
+    run_job(stack, tmp_path, JobSettings(until="check", seed=np.int64(3), diameter_angstrom=np.float32(40)))  # type: ignore[arg-type]
+    assert json.loads((tmp_path / "run.json").read_text())["seed"] == 3
 
 
 def test_the_whole_plan_is_given_to_the_engine(

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from clarice import api
+from clarice.api import run_and_report
 from clarice.cli.console import console, showing_progress
 from clarice.cli.stack_options import (
     ContrastOption,
@@ -25,6 +25,8 @@ from clarice.cli.stack_options import (
     SymmetryOption,
     WorkingBoxOption,
 )
+from clarice.pipeline.job_settings import UNTIL_WORDS, JobSettings
+from clarice.pipeline.stack_input import StackInput
 
 _O = typer.Option
 
@@ -54,34 +56,34 @@ def run(
     pixel_size: PixelSizeOption = None,
     optics_group: OpticsGroupOption = None,
     seed: SeedOption = 0,
-    until: Annotated[str | None, _O(help="Stop after this stage.")] = None,
+    until: Annotated[str | None, _O(metavar="STAGE", help=f"Stop after this stage: {UNTIL_WORDS}.")] = None,
 ) -> None:
     """Denoise, classify, reconstruct and refine a particle stack, and write a report.
 
     Steps whose inputs have not changed are skipped; a run that was killed goes on where it stopped.
     """
+    source = StackInput.of(stack, root, tuple(passthrough or ()), pixel_size, optics_group)
+    settings = JobSettings(
+        method=method,
+        diameter_angstrom=diameter,
+        symmetry=symmetry,
+        classes=classes,
+        iterations=iterations,
+        starts=starts,
+        max_shift_angstrom=max_shift,
+        contrast=contrast,
+        ctf_state=ctf_state,
+        working_box=working_box,
+        seed=seed,
+        until=until,
+    )
     with showing_progress() as progress:
-        folder = api.run(
-            stack,
+        folder = run_and_report(
+            source,
             output,
-            root=root,
-            passthrough=passthrough or (),
-            pixel_size_angstrom=pixel_size,
-            optics_group=optics_group,
+            settings,
             command=shlex.join(["clarice", *sys.argv[1:]]),
             progress=progress,
             tell=lambda message: console.print(message, markup=False),
-            method=method,
-            diameter_angstrom=diameter,
-            symmetry=symmetry,
-            classes=classes,
-            iterations=iterations,
-            starts=starts,
-            max_shift_angstrom=max_shift,
-            contrast=contrast,
-            ctf_state=ctf_state,
-            working_box=working_box,
-            seed=seed,
-            until=until,
         )
     console.print(f"report: {folder / 'report.html'}", markup=False)

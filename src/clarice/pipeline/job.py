@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from clarice.core.counting import counted
-from clarice.core.errors import ClariceError, InputError, UsageError
+from clarice.core.errors import ClariceError, InputError
 from clarice.core.particles import ParticleSet
 from clarice.core.progress import Progress, silent
-from clarice.denoise.registry import get_denoiser
 from clarice.geometry.so3 import symmetry_rotations
 from clarice.pipeline.class_stages import classify, select
 from clarice.pipeline.engine import execute
 from clarice.pipeline.frame import Frame
+from clarice.pipeline.job_settings import STAGE_NAMES, JobSettings, checked
 from clarice.pipeline.map_stages import abinitio, export, refine
 from clarice.pipeline.memory import first_map_mb, images_mb, on_images_mb, refinement_mb, volume_mb
 from clarice.pipeline.particle_stages import check, denoise, prepare
@@ -31,32 +31,6 @@ PARTICLES_PER_CLASS, MOST_CLASSES = 60, 50
 FEWEST_PARTICLES = 100
 # Maps in memory while rows left out are laid on the finished one; maps that refinement writes.
 MAPS_OF_EXPORT, MAPS_WRITTEN = 15, 5
-# Steps of the work draw from seeds made of this one, in 64 bits.
-LARGEST_SEED = 2**48
-STAGE_NAMES = ("check", "prepare", "denoise", "classify", "select", "ab initio", "refine", "export")
-
-
-@dataclass(frozen=True)
-class JobSettings:
-    """What a user may decide about the job; None leaves the choice to the data.
-
-    `diameter_angstrom` and `max_shift_angstrom` are the particle's diameter and the largest off-centre shift;
-    `contrast` ("bright" or "dark") and `ctf_state` ("raw", "flipped" or "multiplied") settle what the images leave
-    open; `classes` 2D classes; `starts` random starts of the first map; `until` names the last stage to run.
-    """
-
-    method: str = "covariance-wiener"
-    diameter_angstrom: float | None = None
-    symmetry: str = "C1"
-    classes: int | None = None
-    iterations: int = 20
-    starts: int = 4
-    max_shift_angstrom: float | None = None
-    contrast: str | None = None
-    ctf_state: str | None = None
-    working_box: int | None = None
-    seed: int = 0
-    until: str | None = None
 
 
 def nobody_at_the_end(folder: Path) -> None:
@@ -150,9 +124,9 @@ def run_job(
 
     Raises InputError, UsageError, OutputError or ResourceError, with what was finished kept for the next call.
     """
-    _check_settings(settings)
+    settings = checked(settings)
     particles = stack.open()
-    _check_count(len(particles), stack, settings.until)
+    _check_count(len(particles), stack, settings.last_stage)
     plan = stages(stack, particles, settings)
     arguments = {"stack": str(stack.table), "output": str(folder), "root": stack.root, **asdict(settings)}
     with open_run(folder, command=command, arguments=arguments, seed=settings.seed, tell=tell) as run:
@@ -164,7 +138,7 @@ def run_job(
             pixel_size_angstrom=particles.pixel_size_angstrom,
         )
         try:
-            execute(run, plan, progress=progress, until=settings.until)
+            execute(run, plan, progress=progress, until=settings.last_stage)
         except BaseException:
             with suppress(ClariceError):
                 at_the_end(folder)
@@ -178,24 +152,10 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_count(count: int, stack: StackInput, until: str | None) -> None:
+def _check_count(count: int, stack: StackInput, last_stage: str | None) -> None:
     """A map needs particles from enough sides; two dimensions can do with fewer."""
-    if count < FEWEST_PARTICLES and (until is None or STAGE_NAMES.index(until) > STAGE_NAMES.index("select")):
+    if count < FEWEST_PARTICLES and (last_stage is None or STAGE_NAMES.index(last_stage) > STAGE_NAMES.index("select")):
         raise InputError(
             f"{stack.table} has {counted(count, 'particle')}, too few for a map, which needs {FEWEST_PARTICLES}: "
             "pass --until select to stop after the 2D classes"
         )
-
-
-def _check_settings(settings: JobSettings) -> None:
-    """Refuses what no stack could be processed with, before anything is touched."""
-    get_denoiser(settings.method)
-    symmetry_rotations(settings.symmetry)
-    if settings.until is not None and settings.until not in STAGE_NAMES:
-        raise UsageError(f"--until {settings.until!r} is no stage: choose one of {', '.join(STAGE_NAMES)}")
-    if not 0 <= settings.seed < LARGEST_SEED:
-        raise UsageError(f"--seed {settings.seed} must lie between 0 and {LARGEST_SEED - 1}")
-    for name in ("classes", "starts", "iterations"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name} {value} must be at least 1")

@@ -82,9 +82,9 @@ def contrast_warnings(seen: Contrast) -> list[str]:
 
 def ctf_warnings(particles: ParticleSet, ctf: CtfEvidence) -> list[str]:
     """What is assumed about the CTF, and where file and images disagree."""
-    warnings = []
     if particles.optics is None and ctf.incomplete:
-        return warnings  # a problem, of which a warning would say the opposite
+        return []  # a problem, of which a warning would say the opposite
+    warnings = []
     if particles.optics is None:
         warnings.append("no CTF is known for these particles: they are taken as they are, without CTF correction")
         return warnings
