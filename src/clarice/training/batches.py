@@ -6,8 +6,10 @@ Batch number p depends on the settings and p alone: stopping and going on at p i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +40,25 @@ class SetBatch:
     angle_rad: Tensor  # (B, N): in-plane angle by which the view was turned
     snr: Tensor  # (B,): set mean of the signal's mean square with its CTF, over the noise's variance
     power: Tensor  # (B,): set mean of Σ clean² over the particles; for an empty set what they would have had
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that is there, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: tensor for name, tensor in values.items() if tensor is not None}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> SetBatch:
+        """The batch whose `tensors` they are."""
+        values: dict[str, Any] = {"transfer": None, **tensors}
+        return cls(**values)
+
+    def to(self, device: torch.device) -> SetBatch:
+        """The same sets on another device."""
+        return SetBatch.of({name: tensor.to(device) for name, tensor in self.tensors().items()})
+
+    def sets(self, rows: slice) -> SetBatch:
+        """Some of the sets."""
+        return SetBatch.of({name: tensor[rows] for name, tensor in self.tensors().items()})
 
 
 class EndlessSets:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,8 +99,9 @@ class SetDraws:
     def share(self, rank: int, world: int) -> SetDraws:
         """The sets rank, rank + world, …: one process's part."""
         mine = slice(rank, None, world)
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return SetDraws(**{name: None if values is None else values[mine] for name, values in parts.items()})
+        whole = {field.name: getattr(self, field.name) for field in fields(self)}
+        part: dict[str, Any] = {name: None if values is None else values[mine] for name, values in whole.items()}
+        return SetDraws(**part)
 
 
 def _stream(seed: int, position: int, name: str) -> torch.Generator:

@@ -16,7 +16,7 @@ from torch import Tensor
 from clarice.core.errors import UsageError
 from clarice.geometry.interpolated_slices import oversampled_spectrum
 from clarice.training.specimens import Specimen, SpecimenSettings, make_specimen
-from clarice.training.structures import TrainingStructures
+from clarice.training.structures import StructureCollection
 
 
 class SpecimenPool:
@@ -31,7 +31,7 @@ class SpecimenPool:
     def __init__(
         self,
         settings: SpecimenSettings,
-        structures: TrainingStructures | None = None,
+        structures: StructureCollection | None = None,
         *,
         slots: int = 48,
         replace_every: int = 4,

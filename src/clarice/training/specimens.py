@@ -18,7 +18,7 @@ from clarice.physics.atoms import Atoms
 from clarice.physics.molecules import make_molecule
 from clarice.physics.potential import atoms_to_volume
 from clarice.training.assemblies import pressed_together, symmetric_assembly
-from clarice.training.structures import TrainingStructures
+from clarice.training.structures import StructureCollection
 
 # How often each source is drawn where training structures are at hand.
 _SOURCE_ODDS = {"structure": 0.35, "complex": 0.4, "molecule": 0.25}
@@ -67,7 +67,7 @@ class Specimen:
     pixel_size_angstrom: float
 
 
-def draw_atoms(settings: SpecimenSettings, number: int, structures: TrainingStructures | None) -> tuple[Atoms, str]:
+def draw_atoms(settings: SpecimenSettings, number: int, structures: StructureCollection | None) -> tuple[Atoms, str]:
     """The atoms of specimen `number`, augmented, and where they come from; procedural without structures."""
     rng = np.random.default_rng(np.random.SeedSequence([settings.seed, number, 1]))
     source = str(rng.choice(list(_SOURCE_ODDS), p=list(_SOURCE_ODDS.values())))
@@ -85,7 +85,7 @@ def draw_atoms(settings: SpecimenSettings, number: int, structures: TrainingStru
     return blurred(turned, extra), origin
 
 
-def make_specimen(settings: SpecimenSettings, number: int, structures: TrainingStructures | None) -> Specimen:
+def make_specimen(settings: SpecimenSettings, number: int, structures: StructureCollection | None) -> Specimen:
     """Specimen `number`: the same for the same settings and structures, whatever was made before."""
     atoms, origin = draw_atoms(settings, number, structures)
     rng = np.random.default_rng(np.random.SeedSequence([settings.seed, number, 2]))
@@ -127,7 +127,7 @@ def _procedural(rng: np.random.Generator) -> tuple[Atoms, str]:
     return make_molecule(seed, mass_kda=mass, symmetry=group), f"molecule {seed} {group}"
 
 
-def _complex(structures: TrainingStructures, rng: np.random.Generator) -> tuple[Atoms, str]:
+def _complex(structures: StructureCollection, rng: np.random.Generator) -> tuple[Atoms, str]:
     """One to three chains, from different draws of a cluster, copied under a point group."""
     count = int(rng.choice(3, p=_CHAINS_ODDS)) + 1
     chosen = [structures.draw_chain(rng) for _ in range(count)]

@@ -25,7 +25,7 @@ def data_folder(given: Path | None) -> Path | None:
     return Path(named) if named else None
 
 
-def training_structures(data: Path | None) -> TrainingStructures | None:
+def training_structures(data: Path | None) -> StructureCollection | None:
     """The training structures below (or at) a folder of data, None without a folder.
 
     Raises InputError when the folder holds none.
@@ -34,13 +34,13 @@ def training_structures(data: Path | None) -> TrainingStructures | None:
         return None
     for path in (data / "structures" / _FILE, data / _FILE):
         if path.is_file():
-            return TrainingStructures(path)
+            return StructureCollection(path)
     raise InputError(
         f"{data} holds no structures/{_FILE}: name the folder that does, or none to train on procedural molecules"
     )
 
 
-class TrainingStructures:
+class StructureCollection:
     """Entries of a packed collection (`.npz`), drawn by cluster: every cluster is as likely as any other.
 
     Raises InputError when the file is no such collection.
@@ -78,6 +78,12 @@ class TrainingStructures:
         entry = _member(self._chains, rng)
         chains = self._long_chains(entry)
         return entry, int(rng.choice(chains)) if len(chains) else -1
+
+    def largest_of_clusters(self, least_atoms: int) -> list[int]:
+        """The largest entry of each cluster that has one of so many atoms, the largest first."""
+        atoms = np.diff(self._arrays["offset"])
+        best = [int(rows[np.argmax(atoms[rows])]) for rows in self._by_cluster(atoms >= least_atoms)]
+        return sorted(best, key=lambda entry: (-int(atoms[entry]), entry))
 
     def _rows(self, entry: int) -> slice:
         offset = self._arrays["offset"]

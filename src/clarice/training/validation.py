@@ -1,0 +1,238 @@
+"""Fixed sets that training is judged on: validation structures, imaged the exact way, kept on disk.
+
+The structures share no cluster with those trained on. Without a folder of data, procedural molecules that training
+never draws stand in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clarice.core.errors import InputError, UsageError
+from clarice.core.particles import Poses
+from clarice.core.progress import Progress, silent
+from clarice.geometry.so3 import in_plane, random_rotations
+from clarice.io.atomic import writing
+from clarice.physics.atoms import Atoms
+from clarice.physics.ctf import ctf_at, rfft_frequency_grid
+from clarice.physics.molecules import make_molecule
+from clarice.physics.simulate import SimulatedSet, SimulationSettings, default_pixel_size, simulate
+from clarice.training.batches import SetBatch
+from clarice.training.structures import StructureCollection
+
+# Changes when the sets of the same settings change.
+_FORMAT = 1
+_FILE = "validation.npz"
+# 40 kDa at 14.1 Da a non-hydrogen atom.
+_LEAST_ATOMS = 2840
+# Below this pixel size the CTF spreads particles over several boxes.
+LEAST_CTF_PIXEL_ANGSTROM = 2.5
+# Procedural stand-ins: seeds beyond those of training, kDa and symmetry.
+_STAND_INS = ((450.0, "C1"), (310.0, "D3"), (165.0, "C2"), (60.0, "C1"), (250.0, "C1"), (120.0, "C4"))
+_FIRST_SEED = 2**31
+
+
+@dataclass(frozen=True)
+class SetKind:
+    """`sets` sets a structure of `images` images each, from `views` views (0: every image its own) turned at random.
+
+    With `ctf`, structures whose pixel is small are left out. Of an `empty` set only the noise is there.
+    """
+
+    name: str
+    images: int
+    views: int
+    snr: float
+    sets: int = 1
+    ctf: bool = False
+    max_shift_px: float = 0.0
+    empty: bool = False
+
+    def __post_init__(self) -> None:
+        if self.images < 1 or self.sets < 1 or self.views < 0:
+            raise UsageError(f"validation set {self.name}: images and sets must be at least 1, and views at least 0")
+
+
+SMALL_KINDS = (
+    SetKind("single-snr0.05", images=1, views=0, snr=0.05, sets=16),
+    SetKind("directional-32-snr0.02", images=32, views=1, snr=0.02),
+    SetKind("general-128-snr0.02", images=128, views=8, snr=0.02),
+    SetKind("general-128-snr0.05", images=128, views=8, snr=0.05),
+    SetKind("all-different-128-snr0.05", images=128, views=0, snr=0.05),
+    SetKind("general-128-snr0.05-ctf", images=128, views=8, snr=0.05, ctf=True, max_shift_px=3.0),
+    SetKind("empty-128-snr0.02", images=128, views=8, snr=0.02, empty=True),
+)
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """What is validated on: the kinds of sets, for the largest structure of each of `structures` clusters."""
+
+    seed: int = 1
+    box: int = 64
+    structures: int = 3
+    kinds: Sequence[SetKind] = SMALL_KINDS
+
+    def __post_init__(self) -> None:
+        if self.structures < 1:
+            raise UsageError(f"validation structures {self.structures} must be at least 1")
+        if len({kind.name for kind in self.kinds}) < len(self.kinds):
+            raise UsageError("two kinds of validation sets have the same name: give each its own")
+
+
+@dataclass(frozen=True)
+class _Subject:
+    entry: str
+    atoms: Atoms
+
+
+def validation_sets(
+    settings: ValidationSettings, data: Path | None, cache: Path | None = None, progress: Progress = silent
+) -> dict[str, SetBatch]:
+    """The sets of each kind by name, B = structures × sets, on the CPU; the same for the same settings and data.
+
+    With a folder `cache` they are kept there and read back next time.
+
+    Raises InputError when the data folder has no validation structures, UsageError when a kind has no structure fit
+    for it, OutputError when the cache cannot be written.
+    """
+    collection = _collection(data)
+    path = None if cache is None else cache / f"validation-{_digest(settings, collection)}.pt"
+    kept = None if path is None else _read(path, settings)
+    if kept is not None:
+        return kept
+    subjects = _subjects(settings, collection)
+    made: dict[str, SetBatch] = {}
+    for number, kind in enumerate(settings.kinds, start=1):
+        parts = [
+            one
+            for subject in subjects
+            if not kind.ctf or default_pixel_size(subject.atoms, settings.box) >= LEAST_CTF_PIXEL_ANGSTROM
+            for one in _sets_of(subject, kind, settings)
+        ]
+        if not parts:
+            raise UsageError(f"validation set {kind.name}: no structure has pixels of 2.5 Å; take more structures")
+        made[kind.name] = _joined(parts)
+        progress("validation sets", number, len(settings.kinds))
+    if path is not None:
+        with writing(path) as temporary:
+            torch.save({name: batch.tensors() for name, batch in made.items()}, temporary)
+    return made
+
+
+def _collection(data: Path | None) -> Path | None:
+    if data is None:
+        return None
+    for path in (data / "structures" / _FILE, data / _FILE):
+        if path.is_file():
+            return path
+    raise InputError(f"{data} holds no structures/{_FILE}: name the folder that does, or none for procedural molecules")
+
+
+def _digest(settings: ValidationSettings, collection: Path | None) -> str:
+    content = b"" if collection is None else collection.read_bytes()
+    words = json.dumps([_FORMAT, asdict(settings), hashlib.sha256(content).hexdigest()], sort_keys=True)
+    return hashlib.sha256(words.encode()).hexdigest()[:16]
+
+
+def _subjects(settings: ValidationSettings, collection: Path | None) -> list[_Subject]:
+    if collection is None:
+        if settings.structures > len(_STAND_INS):
+            raise UsageError(f"there are {len(_STAND_INS)} molecules to validate on, not {settings.structures}")
+        seeds = range(_FIRST_SEED, _FIRST_SEED + settings.structures)
+        makes = zip(seeds, _STAND_INS, strict=False)
+        return [_Subject(f"molecule-{seed}", make_molecule(seed, mass_kda=kda, symmetry=s)) for seed, (kda, s) in makes]
+    entries = StructureCollection(collection)
+    largest = entries.largest_of_clusters(_LEAST_ATOMS)
+    if settings.structures > len(largest):
+        raise UsageError(f"{collection} holds {len(largest)} clusters of 40 kDa, not {settings.structures}")
+    return [_Subject(entries.ids[one], entries.atoms(one).centred()) for one in largest[: settings.structures]]
+
+
+def _sets_of(subject: _Subject, kind: SetKind, settings: ValidationSettings) -> list[SetBatch]:
+    """A structure's sets of one kind. Sets of one image are one simulation, whose SNR they have on average."""
+    stacks, particles = (1, kind.sets) if kind.images == 1 else (kind.sets, kind.images)
+    made = [_stack(subject, kind, settings, number, particles) for number in range(stacks)]
+    if kind.images > 1:
+        return made
+    return [_apart(stack) for stack in made]
+
+
+def _apart(stack: SetBatch) -> SetBatch:
+    """One set of n images as n sets of one."""
+    each = {name: values.transpose(0, 1) for name, values in stack.tensors().items() if name not in ("snr", "power")}
+    count = stack.view.shape[1]
+    each |= {"snr": stack.snr.expand(count), "power": stack.clean[0].square().sum(dim=(-2, -1))}
+    return SetBatch.of({name: values.contiguous() for name, values in each.items()})
+
+
+def _stack(subject: _Subject, kind: SetKind, settings: ValidationSettings, number: int, particles: int) -> SetBatch:
+    words = f"{settings.seed} {subject.entry} {kind.name} {number}"
+    seed = int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big")
+    generator = torch.Generator().manual_seed(seed)
+    view, angle, poses = _poses(kind, particles, generator)
+    simulation = SimulationSettings(
+        particles, settings.box, seed, snr=kind.snr, ctf=kind.ctf, max_shift_px=kind.max_shift_px
+    )
+    made = simulate(subject.atoms, simulation, poses=poses)
+    noisy, clean = torch.from_numpy(made.images)[None], torch.from_numpy(made.clean)[None]
+    power = clean.square().sum(dim=(-2, -1)).mean(dim=1)
+    if kind.empty:
+        noisy = torch.randn(noisy.shape, generator=generator)
+        clean, view = torch.zeros_like(clean), np.full_like(view, -1)
+    return SetBatch(
+        noisy,
+        clean,
+        _transfer(made)[None] if kind.ctf else None,
+        torch.from_numpy(view)[None],
+        torch.from_numpy(angle).float()[None],
+        torch.tensor([kind.snr]),
+        power,
+    )
+
+
+def _poses(
+    kind: SetKind, particles: int, generator: torch.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.float64], Poses]:
+    """The view of each image, the angle it was turned by, and the poses."""
+    if kind.views == 0 or kind.images == 1:
+        view = np.arange(particles)
+    else:
+        view = torch.randint(kind.views, (particles,), generator=generator).numpy()
+    of_view = random_rotations(max(kind.views, particles), generator)
+    uniform = torch.rand((particles, 3), generator=generator, dtype=torch.float64).numpy()
+    angle = 2 * np.pi * uniform[:, 0]
+    shifts = (2 * uniform[:, 1:] - 1) * kind.max_shift_px
+    return view, angle, Poses(in_plane(np.rad2deg(angle)) @ of_view[view], shifts)
+
+
+def _transfer(made: SimulatedSet) -> Tensor:
+    fy, fx = rfft_frequency_grid(made.settings.box)
+    pixel, optics = made.particles.pixel_size_angstrom, made.particles.optics
+    if optics is None:
+        raise ValueError("a simulated set carries its optics")
+    return ctf_at(optics, fx / pixel, fy / pixel)
+
+
+def _joined(parts: Sequence[SetBatch]) -> SetBatch:
+    each = [part.tensors() for part in parts]
+    return SetBatch.of({name: torch.cat([one[name] for one in each]) for name in each[0]})
+
+
+def _read(path: Path, settings: ValidationSettings) -> dict[str, SetBatch] | None:
+    """The kept sets, None where they are missing or damaged: they are then made again."""
+    try:
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+        return {kind.name: SetBatch.of(kept[kind.name]) for kind in settings.kinds}
+    except (OSError, RuntimeError, EOFError, UnpicklingError, KeyError, TypeError):
+        return None
