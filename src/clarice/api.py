@@ -87,7 +87,7 @@ def run(
         return run_and_report(source, folder, settings, command=command, progress=progress)
     if not progress:
         return run_and_report(source, folder, settings, command=command)
-    from clarice.cli.console import console, showing_progress  # here, for whoever wants none does not load it
+    from clarice.cli.console import showing_progress, told  # here, for whoever wants none does not load it
 
     with showing_progress() as shown:
         return run_and_report(
@@ -96,7 +96,7 @@ def run(
             settings,
             command=command,
             progress=shown,
-            tell=lambda said: console.print(said, markup=False),
+            tell=told,
         )
 
 

@@ -160,6 +160,13 @@ def test_a_map_of_something_else_is_told(stack: SmallStack, tmp_path: Path) -> N
     assert FOREIGN_MAP in said
 
 
+@pytest.mark.parametrize("command", ["first", "refined"])
+def test_time_memory_and_disk_are_foretold_in_the_words_of_a_run(command: str, request: pytest.FixtureRequest) -> None:
+    _, said = request.getfixturevalue(command)
+    task = {"first": "the first map", "refined": "the refinement"}[command]
+    assert re.match(rf"{task}: about \d+ s, \d+ MB of memory, \d+ MB of disk\n", said)
+
+
 def test_too_little_memory_is_told_before_the_work(
     stack: SmallStack, coarse_map: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

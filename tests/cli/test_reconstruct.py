@@ -45,7 +45,7 @@ def test_true_poses_give_the_true_map(stack: SmallStack, tmp_path: Path, box: in
     resolution = record["resolution_angstrom"]["0.143"]
     assert 2 * pixel <= resolution < 3.5 * pixel
     assert f"{resolution:.1f} Å at FSC 0.143" in said
-    assert re.match(r"about \d+ s, \d+ MB of memory, \d+ MB of disk\n", said)
+    assert re.match(r"the map: about \d+ s, \d+ MB of memory, \d+ MB of disk\n", said)
     curve = read_star(tmp_path / "out" / "fsc.star")["fsc"]["rlnFourierShellCorrelationCorrected"].astype(float)
     np.testing.assert_allclose(curve, record["curves"]["corrected"], atol=1e-4)
 

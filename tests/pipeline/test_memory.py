@@ -11,7 +11,15 @@ import pytest
 
 from clarice.abinitio.from_poses import SAMPLES_AT_ONCE
 from clarice.pipeline import memory
-from clarice.pipeline.memory import INTERPRETER_MB, reconstruction, refinement_mb, view_grid_mb, volume_mb
+from clarice.pipeline.memory import (
+    INTERPRETER_MB,
+    first_map,
+    reconstruction,
+    refinement,
+    refinement_mb,
+    view_grid_mb,
+    volume_mb,
+)
 
 # Prints the memory in MB before a map is made from noise, at the worst moment of making it, and as foretold.
 MAP_OF_NOISE = """
@@ -55,6 +63,16 @@ def test_a_reconstruction_grows_with_the_cube_of_its_box() -> None:
     assert large.memory_mb > 130 * volume_mb(512) > 60_000
     assert large.disk_mb == pytest.approx(8 * small.disk_mb)
     assert large.seconds > 7 * small.seconds
+
+
+def test_time_grows_with_starts_particles_iterations_and_the_box() -> None:
+    assert first_map(1000, 64, 64, 6).seconds == 3 * first_map(9000, 64, 64, 2).seconds  # it works on batches
+    base = refinement(1000, 64, 64, 1, 6)
+    assert refinement(2000, 64, 64, 1, 6).seconds > 1.9 * base.seconds
+    assert refinement(1000, 64, 64, 1, 12).seconds > 1.9 * base.seconds
+    assert refinement(1000, 128, 128, 1, 6).seconds > 3.8 * base.seconds
+    assert base.disk_mb == 5 * volume_mb(64)
+    assert base.memory_mb == refinement_mb(1000, 64, 64, 1)
 
 
 def test_a_reconstruction_holds_its_images_and_some_samples_at_a_time() -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from clarice.abinitio import pose_assignment, projection_matching, refinement
 from clarice.abinitio.evidence import doubts, gain_by_start
 from clarice.abinitio.grey_scale import compared_radius, matched_scale
-from clarice.cli.console import console, showing_progress
+from clarice.cli.console import console, showing_progress, told
 from clarice.cli.map_files import half_map_warnings, show_resolution, write_maps
 from clarice.cli.output_folder import make_folder
 from clarice.cli.stack_options import (
@@ -41,12 +41,13 @@ from clarice.metrics.masks import mask_from_map
 from clarice.metrics.registration import resample
 from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.durable import write_json
+from clarice.pipeline.foretelling import foretell
 from clarice.pipeline.frame import Frame
 from clarice.pipeline.fsc_files import write_fsc
 from clarice.pipeline.map_stages import all_half_sets, mirrored
-from clarice.pipeline.memory import first_map_mb, refinement_mb
+from clarice.pipeline.memory import first_map
+from clarice.pipeline.memory import refinement as refined_estimate
 from clarice.pipeline.prepare import Prepared
-from clarice.pipeline.resources import insist_on_memory, size_text
 
 _O = typer.Option
 FOREIGN_MAP = (
@@ -109,7 +110,7 @@ def abinitio(
     symmetry_rotations(symmetry)
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     frame = Frame.of(particles, working_box, diameter, max_shift)
-    _foretell("the first map", first_map_mb(len(particles), particles.box, frame.working_box))
+    foretell("the first map", first_map(len(particles), particles.box, frame.working_box, starts), output, told)
     make_folder(output)
     with showing_progress() as progress:
         prepared = prepare_stack(particles, stack, contrast, ctf_state, working_box, progress)
@@ -166,7 +167,8 @@ def refine(
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     frame = Frame.of(particles, working_box, diameter, max_shift)
     settings = _refine_settings(frame, _shared_radius_px(start_resolution, particles), iterations, symmetry, seed)
-    _foretell("the refinement", refinement_mb(len(particles), particles.box, frame.working_box, group_order))
+    size = (len(particles), particles.box, frame.working_box)
+    foretell("the refinement", refined_estimate(*size, group_order, iterations), output, told)
     make_folder(output)
     with showing_progress() as progress:
         prepared = prepare_stack(particles, stack, contrast, ctf_state, working_box, progress)
@@ -185,12 +187,6 @@ def refine(
     for warning in [*half_map_warnings(half1, half2), *foreign, *doubts(refined, settings, pixel)]:
         console.print(f"warning: {warning}", markup=False)
     show_resolution(resolution, pixel, output)
-
-
-def _foretell(task: str, memory_mb: float) -> None:
-    """Says how much memory `task` takes; raises ResourceError where there is less."""
-    console.print(f"about {size_text(memory_mb)} of memory")
-    insist_on_memory(task, memory_mb)
 
 
 def _read_start(path: Path) -> tuple[NDArray[np.float32], float]:

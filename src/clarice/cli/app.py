@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from clarice import __version__
+from clarice.cli.groups import insist_on_command
 from clarice.core.errors import ClariceError
 from clarice.core.parallel import run_operations_alone
 
@@ -32,7 +33,7 @@ COMMAND_MODULES = (
 app = typer.Typer(
     name="clarice",
     help="Joint denoising and ab initio reconstruction for single-particle cryo-EM.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -46,11 +47,13 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(
+    context: typer.Context,
+    version: bool = typer.Option(  # noqa: ARG001 (its callback answers and exits)
         False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
     ),
 ) -> None:
     """Joint denoising and ab initio reconstruction for single-particle cryo-EM."""
+    insist_on_command(context)
 
 
 for _name in COMMAND_MODULES:
@@ -63,7 +66,7 @@ def main() -> None:
     run_operations_alone()
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     try:
-        app()
+        app(prog_name="clarice")
     except ClariceError as error:
         errors.print(f"clarice: {error}")
         sys.exit(error.exit_code)

@@ -21,6 +21,7 @@ from clarice.benchmark.protocol import StackSettings
 from clarice.benchmark.records import Results, Row
 from clarice.benchmark.structures import TEST_ENTRIES, chosen_entries, load_subject, seeds_of, structures_folder, words
 from clarice.cli.console import console, showing_progress
+from clarice.cli.groups import command_group
 from clarice.core.errors import OutputError, UsageError
 from clarice.core.progress import Progress
 
@@ -60,12 +61,10 @@ class Protocol(typing.Protocol):
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to `app`."""
-    protocols = typer.Typer(
-        name="benchmark", help="The published protocols, each printing its table.", no_args_is_help=True
-    )
+    protocols = command_group("The published protocols, each printing its table.")
     protocols.command("main-job")(command(main_job))
     protocols.command("peers")(command(peers, seeds="1", timeout=180.0))
-    app.add_typer(protocols)
+    app.add_typer(protocols, name="benchmark")
 
 
 def main_job() -> Protocol:

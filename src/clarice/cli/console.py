@@ -15,6 +15,11 @@ from clarice.core.progress import Progress
 console = Console(highlight=False, soft_wrap=True)
 
 
+def told(message: str) -> None:
+    """Prints a message as it is."""
+    console.print(message, markup=False)
+
+
 @contextmanager
 def showing_progress() -> Iterator[Progress]:
     """A `Progress` that draws one bar a label on a terminal, or a line with ETA at most every ten seconds."""

@@ -6,14 +6,12 @@ import typer
 
 from clarice.cli.evaluate_maps import evaluate_halves, evaluate_map
 from clarice.cli.evaluate_particles import evaluate_classes, evaluate_images, evaluate_poses
+from clarice.cli.groups import command_group
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command and its parts to `app`."""
-    parts = typer.Typer(
-        help="Compare maps, images, poses or classes with the truth, or half maps with each other.",
-        no_args_is_help=True,
-    )
+    parts = command_group("Compare maps, images, poses or classes with the truth, or half maps with each other.")
     parts.command("map")(evaluate_map)
     parts.command("halves")(evaluate_halves)
     parts.command("images")(evaluate_images)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from clarice.abinitio.from_poses import reconstruct_from_poses
-from clarice.cli.console import console, showing_progress
+from clarice.cli.console import console, showing_progress, told
 from clarice.cli.map_files import half_map_warnings, show_resolution, write_maps
 from clarice.cli.output_folder import make_folder
 from clarice.cli.stack_options import (
@@ -28,11 +28,11 @@ from clarice.core.errors import InputError
 from clarice.geometry.so3 import symmetry_rotations
 from clarice.io.stack import open_particles
 from clarice.metrics.masks import mask_from_map
+from clarice.pipeline.foretelling import foretell
 from clarice.pipeline.frame import Frame
 from clarice.pipeline.fsc_files import write_fsc
 from clarice.pipeline.map_stages import all_half_sets
 from clarice.pipeline.memory import reconstruction
-from clarice.pipeline.resources import duration_text, insist_on_disk, insist_on_memory, size_text
 
 _O = typer.Option
 
@@ -69,12 +69,7 @@ def reconstruct(
     box = particles.box if working_box is None else working_box
     frame = Frame.of(particles, box, diameter)
     expected = reconstruction(len(particles), particles.box, box, group_order)
-    console.print(
-        f"about {duration_text(expected.seconds)}, {size_text(expected.memory_mb)} of memory, "
-        f"{size_text(expected.disk_mb)} of disk"
-    )
-    insist_on_memory("the map", expected.memory_mb)
-    insist_on_disk("the map", expected.disk_mb, output)
+    foretell("the map", expected, output, told)
     make_folder(output)
     with showing_progress() as progress:
         prepared = prepare_stack(particles, stack, contrast, ctf_state, box, progress)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from clarice.api import run_and_report
-from clarice.cli.console import console, showing_progress
+from clarice.cli.console import showing_progress, told
 from clarice.cli.stack_options import (
     ContrastOption,
     CtfStateOption,
@@ -84,6 +84,6 @@ def run(
             settings,
             command=shlex.join(["clarice", *sys.argv[1:]]),
             progress=progress,
-            tell=lambda message: console.print(message, markup=False),
+            tell=told,
         )
-    console.print(f"report: {folder / 'report.html'}", markup=False)
+    told(f"report: {folder / 'report.html'}")

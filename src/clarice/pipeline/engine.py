@@ -18,6 +18,7 @@ from clarice.core.errors import OutputError, ResourceError
 from clarice.core.progress import Progress, silent
 from clarice.pipeline.durable import sync
 from clarice.pipeline.fingerprint import fingerprint_source, fingerprint_value
+from clarice.pipeline.foretelling import estimate_text
 from clarice.pipeline.resources import PeakMemory, duration_text, insist_on_disk, insist_on_memory, size_text
 from clarice.pipeline.run_folder import RunFolder
 from clarice.pipeline.run_record import StageRecord, timestamp
@@ -106,10 +107,7 @@ def _check_resources(run: RunFolder, stages: Sequence[Stage], pending: Sequence[
     hungriest = max(estimates, key=lambda name: estimates[name].memory_mb)
     memory_mb, disk_mb = estimates[hungriest].memory_mb, sum(e.disk_mb for e in estimates.values())
     if any(stage.estimate for stage in pending):
-        run.say(
-            f"{len(pending)} of {len(stages)} steps to do: about {duration_text(seconds)}, "
-            f"{size_text(memory_mb)} of memory, {size_text(disk_mb)} of disk"
-        )
+        run.say(f"{len(pending)} of {len(stages)} steps to do: {estimate_text(Estimate(seconds, memory_mb, disk_mb))}")
     insist_on_memory(hungriest, memory_mb)
     insist_on_disk("the run", disk_mb, run.folder)
 

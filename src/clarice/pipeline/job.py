@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from clarice.abinitio.refinement import Settings as RefinementSettings
 from clarice.core.counting import counted
 from clarice.core.errors import ClariceError, InputError
 from clarice.core.particles import ParticleSet
@@ -21,7 +22,7 @@ from clarice.pipeline.engine import execute
 from clarice.pipeline.frame import Frame
 from clarice.pipeline.job_settings import STAGE_NAMES, JobSettings, checked
 from clarice.pipeline.map_stages import abinitio, export, refine
-from clarice.pipeline.memory import first_map_mb, images_mb, on_images_mb, refinement_mb, volume_mb
+from clarice.pipeline.memory import first_map, grown, images_mb, on_images_mb, refinement, volume_mb
 from clarice.pipeline.particle_stages import check, denoise, prepare
 from clarice.pipeline.run_folder import nobody, open_run
 from clarice.pipeline.stack_input import StackInput
@@ -29,8 +30,8 @@ from clarice.pipeline.stages import Estimate, Stage
 
 PARTICLES_PER_CLASS, MOST_CLASSES = 60, 50
 FEWEST_PARTICLES = 100
-# Maps in memory while rows left out are laid on the finished one; maps that refinement writes.
-MAPS_OF_EXPORT, MAPS_WRITTEN = 15, 5
+# Maps in memory while rows left out are laid on the finished one.
+MAPS_OF_EXPORT = 15
 
 
 def nobody_at_the_end(folder: Path) -> None:
@@ -48,7 +49,8 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
     sizes, seed = Frame.of(particles, *lengths), settings.seed
     frame: dict[str, Any] = {"diameter_px": sizes.diameter_px, "max_shift_px": sizes.max_shift_px}
     group_order = len(symmetry_rotations(settings.symmetry))
-    estimate = _Estimator(len(particles), particles.box, sizes.working_box, group_order)
+    size = (len(particles), particles.box, sizes.working_box)
+    estimate = _Estimator(*size)
     return [
         check(stack, contrast=settings.contrast, ctf_state=settings.ctf_state).expecting(estimate(1)),
         prepare(stack, working_box=sizes.working_box).expecting(estimate(2, disk_images=1)),
@@ -62,9 +64,11 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
         ).expecting(estimate(20, images_held=8)),
         select(stack).expecting(estimate(1)),
         abinitio(**frame, symmetry=settings.symmetry, starts=settings.starts, seed=seed).expecting(
-            estimate.first_map(settings.starts)
+            first_map(*size, settings.starts)
         ),
-        refine(**frame, symmetry=settings.symmetry, seed=seed).expecting(estimate.refinement(45)),
+        refine(**frame, symmetry=settings.symmetry, seed=seed).expecting(
+            refinement(*size, group_order, RefinementSettings.iterations)
+        ),
         export(stack, **frame, symmetry=settings.symmetry, seed=seed).expecting(estimate(1, maps_held=MAPS_OF_EXPORT)),
     ]
 
@@ -76,7 +80,6 @@ class _Estimator:
     particles: int
     box: int
     working_box: int
-    group_order: int
 
     def __call__(
         self,
@@ -89,23 +92,12 @@ class _Estimator:
     ) -> Estimate:
         working_mb, raw_mb = (images_mb(self.particles, box) for box in (self.working_box, self.box))
         return Estimate(
-            seconds=self._grown(seconds),
+            seconds=grown(seconds, self.particles, self.working_box),
             memory_mb=on_images_mb(self.particles, self.box)
             + images_held * working_mb
             + maps_held * volume_mb(self.working_box),
             disk_mb=disk_images * working_mb + disk_raw_images * raw_mb,
         )
-
-    def first_map(self, starts: int) -> Estimate:
-        """Works on batches in small boxes, whatever the stack holds; only its map comes back to the working box."""
-        return Estimate(12.0 * starts, first_map_mb(self.particles, self.box, self.working_box))
-
-    def refinement(self, seconds: float) -> Estimate:
-        memory_mb = refinement_mb(self.particles, self.box, self.working_box, self.group_order)
-        return Estimate(self._grown(seconds), memory_mb, MAPS_WRITTEN * volume_mb(self.working_box))
-
-    def _grown(self, seconds: float) -> float:
-        return seconds * self.particles / 1000 * (self.working_box / 64) ** 2 + 1
 
 
 def run_job(

@@ -1,4 +1,4 @@
-"""How much memory the work takes, by the sizes of what it holds; constants fit measured peaks of the process.
+"""What the work takes: memory by the sizes of what it holds, time by measured growth; constants fit measured peaks.
 
 Boxes of 64 to 160 px, 120 to 2,500 particles, one and two workers: within a fifth of what a reconstruction took, 0.9 to
 1.7 times what a refinement took, whose last resolution is not known beforehand. Boxes above 200 px, whose maps are
@@ -37,6 +37,10 @@ VIEW_GRIDS = 5
 RING_COPIES = 4
 # Measured speed of one core: seconds for a map of 2²⁰ bytes, each insertion on its grid, and a million samples.
 SECONDS_PER_MAP_MB, SECONDS_PER_INSERTION, SECONDS_PER_MILLION_SAMPLES = 3.5, 0.7, 1.0
+# Two cores: seconds for a random start, and for an iteration on 1,000 particles in a box of 64 px.
+SECONDS_PER_START, SECONDS_PER_ITERATION = 12.0, 7.5
+# Maps written: a first map in both hands; a refined one in both hands, its halves and their mask.
+FIRST_MAPS_WRITTEN, REFINED_MAPS_WRITTEN = 2, 5
 
 
 def volume_mb(box: int) -> float:
@@ -92,6 +96,24 @@ def refinement_mb(count: int, input_box: int, box: int, group_order: int) -> flo
         + RING_COPIES * stack
         + images_mb(count, box)
     )
+
+
+def grown(seconds: float, count: int, box: int) -> float:
+    """Time of work that takes `seconds` on 1,000 particles in a box of 64 px, and one second at least."""
+    return seconds * count / 1000 * (box / 64) ** 2 + 1
+
+
+def first_map(count: int, input_box: int, box: int, starts: int) -> Estimate:
+    """What a first map takes: batches in small boxes, whatever the stack holds, then maps in the working box."""
+    memory_mb = first_map_mb(count, input_box, box)
+    return Estimate(SECONDS_PER_START * starts, memory_mb, FIRST_MAPS_WRITTEN * volume_mb(box))
+
+
+def refinement(count: int, input_box: int, box: int, group_order: int, iterations: int) -> Estimate:
+    """What a refinement of `count` particles takes in the working box `box`."""
+    memory_mb = refinement_mb(count, input_box, box, group_order)
+    seconds = grown(SECONDS_PER_ITERATION * iterations, count, box)
+    return Estimate(seconds, memory_mb, REFINED_MAPS_WRITTEN * volume_mb(box))
 
 
 def reconstruction(count: int, input_box: int, box: int, group_order: int) -> Estimate:
