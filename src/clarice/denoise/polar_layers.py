@@ -14,20 +14,23 @@ class AngularConv(nn.Module):
         if width % 2 == 0:
             raise ValueError(f"an angular kernel of {width} samples has no centre")
         self.reach = width // 2
-        self.convolve = nn.Conv2d(channels_in, channels_out, (1, width))
+        # A matrix, as optimisers that act on matrices take it: (C_out, C_in · width).
+        self.weight = nn.Parameter(torch.empty(channels_out, channels_in * width))
+        self.bias = nn.Parameter(torch.zeros(channels_out))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 
     def start_at_zero(self) -> None:
         """Makes the output zero until it is trained."""
-        for parameter in self.convolve.parameters():
-            nn.init.zeros_(parameter)
+        nn.init.zeros_(self.weight)
 
     def forward(self, signals: Tensor) -> Tensor:
         flat = signals.flatten(0, -3)
         if self.reach:
             flat = torch.cat([flat[:, -self.reach :], flat, flat[:, : self.reach]], dim=1)
         # Channels lie innermost: for a two-dimensional convolution of height 1 this is the fast memory format.
-        convolved: Tensor = self.convolve(flat.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
-        return convolved.reshape(*signals.shape[:-1], -1)
+        kernel = self.weight.view(len(self.weight), -1, 1, 2 * self.reach + 1)
+        convolved = nn.functional.conv2d(flat.transpose(1, 2).unsqueeze(2), kernel, self.bias)
+        return convolved.squeeze(2).transpose(1, 2).reshape(*signals.shape[:-1], -1)
 
 
 class ImageNorm(nn.Module):

@@ -51,6 +51,8 @@ class PolarTransformer(nn.Module):
         self.analysis: Tensor
         self.synthesis: Tensor
         self.register_buffer("analysis", self.frame.analysis(), persistent=False)
+        self.ring_area: Tensor
+        self.register_buffer("ring_area", self.frame.fourier_area(), persistent=False)
         self.register_buffer("synthesis", self.frame.synthesis(), persistent=False)
         self.enter = AngularConv(self.frame.count, size.channels, size.kernel)
         self.enter_profile = nn.Linear(size.fourier_rings, size.channels)

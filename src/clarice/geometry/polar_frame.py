@@ -62,6 +62,10 @@ class PolarFrame:
         """
         return _matrices(self)[1]
 
+    def fourier_area(self) -> Tensor:
+        """Weights (K,) with which Σ over Fourier rings and angles of squares is an image's Σ x², mean and rim aside."""
+        return _matrices(self)[2]
+
     def fourier_transfer(self, transfer: Tensor) -> Tensor:
         """A real, centrosymmetric filter (n, L, L // 2 + 1), on the grid of rfft2, at the Fourier rings: (n, T, K).
 
@@ -95,7 +99,8 @@ def _coarse(fine: Tensor, n_angles: int) -> Tensor:
 
 
 @lru_cache(maxsize=4)
-def _matrices(frame: PolarFrame) -> tuple[Tensor, Tensor]:
+def _matrices(frame: PolarFrame) -> tuple[Tensor, Tensor, Tensor]:
+    """Analysis, synthesis, and the area that each sample of a Fourier ring stands for."""
     forward, backward = [], []
     if frame.real_rings:
         there, back = _real_space(frame)
@@ -110,7 +115,9 @@ def _matrices(frame: PolarFrame) -> tuple[Tensor, Tensor]:
     analysis, synthesis = analysis / noise, synthesis * noise
     pixels = frame.box**2
     flat = analysis.transpose(1, 2).reshape(pixels, -1).contiguous()
-    return flat, synthesis.transpose(1, 2).reshape(pixels, -1).T.contiguous()
+    rings = FourierRings(frame.box, tuple(range(1, frame.fourier_rings + 1)) or (1.0,), frame.n_angles)
+    area = rings.area_weights()[: frame.fourier_rings] * noise[frame.real_rings :, 0].square()
+    return flat, synthesis.transpose(1, 2).reshape(pixels, -1).T.contiguous(), area
 
 
 def _real_space(frame: PolarFrame) -> tuple[Tensor, Tensor]:

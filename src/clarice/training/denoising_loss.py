@@ -1,0 +1,38 @@
+"""What denoising networks are trained to lower: the relative error of the images, and how wrongly they foretell it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clarice.geometry.fourier import radius_grid
+
+
+def disk(box: int, device: torch.device) -> Tensor:
+    """1 within box / 2 pixels of index box // 2, else 0: where errors count, (box, box)."""
+    return (radius_grid(box, 2, device) <= box / 2).float()
+
+
+def relative_error(images: Tensor, clean: Tensor, power: Tensor) -> Tensor:
+    """Mean over images of Σ‖x̂ − x‖² inside the disk, over `power` (B,), for images (B, N, L, L): (B,)."""
+    squared = (images - clean).square() * disk(images.shape[-1], images.device)
+    return squared.sum(dim=(-2, -1)).mean(dim=1) / power
+
+
+def shell_error(images: Tensor, clean: Tensor) -> Tensor:
+    """Mean squared error per coefficient of the orthonormal transform, by Fourier shell: (B, N, L // 2 + 1).
+
+    The last shell holds everything from Nyquist on.
+    """
+    box = images.shape[-1]
+    squared = torch.fft.fft2((images - clean).float(), norm="ortho").abs().square().flatten(2)
+    cycles = torch.fft.fftfreq(box, device=images.device) * box
+    shell = torch.sqrt(cycles[:, None] ** 2 + cycles**2).round().long().clamp(max=box // 2).flatten()
+    members = torch.bincount(shell, minlength=box // 2 + 1)
+    sums = torch.zeros((*squared.shape[:2], box // 2 + 1), device=images.device)
+    return sums.index_add(2, shell, squared) / members
+
+
+def foretelling_loss(log_error: Tensor, actual: Tensor) -> Tensor:
+    """Mean of e² / v + log v over images and shells: least where v is the expected value of e² (exp of `log_error`)."""
+    return (actual.clamp_min(1e-8) * torch.exp(-log_error) + log_error).mean()

@@ -1,0 +1,177 @@
+"""The task `denoiser`: a network learns to denoise sets of simulated particles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from torch import Tensor, nn
+
+from clarice.core.errors import UsageError
+from clarice.denoise.angular_attention import AngularWeights
+from clarice.denoise.networks import network_kind
+from clarice.denoise.polar_transformer import PolarTransformer
+from clarice.training.attention_guide import divergence, guide
+from clarice.training.batches import EndlessSets, SetBatch
+from clarice.training.denoising_loss import foretelling_loss, relative_error, shell_error
+from clarice.training.set_draws import SetSettings
+from clarice.training.specimen_pool import SpecimenPool
+from clarice.training.specimens import SpecimenSettings
+from clarice.training.structures import data_folder, training_structures
+from clarice.training.task import task
+from clarice.training.validation import SMALL_KINDS, SetKind, ValidationSettings, validation_sets
+
+# Images of validation sets that go through a network at once.
+_IMAGES_AT_ONCE = 256
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NetworkSettings(BaseModel):
+    """Which network, and how its size differs from the usual one."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    name: str
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The keys beside the name."""
+        return dict(self.model_extra or {})
+
+
+class LossSettings(_Part):
+    """Weights, beside the images' relative error, of the foretold error and of the guidance of attention.
+
+    Guidance acts on the last `guided_blocks` blocks.
+    """
+
+    foretelling: float = Field(default=0.01, ge=0)
+    guidance: float = Field(default=0.01, ge=0)
+    guided_blocks: int = Field(default=2, ge=1)
+
+
+class PoolSettings(_Part):
+    """Specimens held at a time, how many batches pass before one is replaced, and the share of the box they fill."""
+
+    slots: int = Field(default=48, ge=1)
+    replace_every: int = Field(default=4, ge=1)
+    workers: int = Field(default=1, ge=1)
+    least_fill: float = 0.5
+    largest_fill: float = 0.75
+
+
+def _kinds(value: Any) -> Any:
+    return [SetKind(**one) if isinstance(one, dict) else one for one in value] if isinstance(value, list) else value
+
+
+class JudgedOn(_Part):
+    """The fixed sets that training is judged on."""
+
+    structures: int = Field(default=3, ge=1)
+    kinds: Annotated[Sequence[SetKind], BeforeValidator(_kinds)] = SMALL_KINDS
+
+
+class DenoiserSettings(_Part):
+    """The keys of a recipe for a denoiser. `data`: folder of structures, the environment's CLARICE_DATA if None."""
+
+    network: NetworkSettings
+    sets: dict[str, Any] = Field(default_factory=dict)
+    specimens: PoolSettings = PoolSettings()
+    loss: LossSettings = LossSettings()
+    validation: JudgedOn = JudgedOn()
+    data: Path | None = None
+    cache: Path | None = None
+
+
+class DenoisingTask:
+    """Simulated sets in, their noise-free projections as the target."""
+
+    def __init__(self, settings: DenoiserSettings, seed: int) -> None:
+        self.settings = settings
+        self.kind = network_kind(settings.network.name)
+        self.box = int(settings.network.changes.get("box", 64))
+        try:
+            self.sets = SetSettings(seed=seed, **settings.sets)
+        except TypeError as error:
+            raise UsageError(f"sets: {error}") from error
+        self.images_per_batch = self.sets.images_per_batch
+        self._data = data_folder(settings.data)
+        self._endless: EndlessSets | None = None
+        self._fixed: dict[str, SetBatch] | None = None
+        self.kind.build(settings.network.changes)  # a size that cannot be is refused before anything is simulated
+
+    def model(self) -> nn.Module:
+        """A new network of the recipe's size."""
+        return self.kind.build(self.settings.network.changes)
+
+    def batch(self, position: int, rank: int, world: int, device: torch.device) -> SetBatch:
+        """Share `rank` of `world` of batch `position`, simulated on `device`."""
+        if self._endless is None:
+            pool = self.settings.specimens
+            specimens = SpecimenSettings(self.sets.seed, self.box, pool.least_fill, pool.largest_fill)
+            self._endless = EndlessSets(
+                self.sets,
+                SpecimenPool(
+                    specimens,
+                    training_structures(self._data),
+                    slots=pool.slots,
+                    replace_every=pool.replace_every,
+                    workers=pool.workers,
+                ),
+                device,
+            )
+        return self._endless.batch(position, rank, world)
+
+    def loss(self, model: nn.Module, batch: SetBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Relative error of the images, and the weighted rest; named parts beside it."""
+        weights = self.settings.loss
+        guidance: Tensor | None = None
+        if weights.guidance > 0 and batch.noisy.shape[1] > 1 and isinstance(model, PolarTransformer):
+            estimate, attended = model.with_weights(batch.noisy, batch.transfer)
+            if attended:
+                guidance = _divergence(model, attended[-weights.guided_blocks :], batch.clean)
+        else:
+            estimate = model(batch.noisy, batch.transfer)
+        error = relative_error(estimate.images, batch.clean, batch.power).mean()
+        parts, total = {"relative_mse": error}, error
+        if estimate.log_error is not None and weights.foretelling > 0:
+            actual = shell_error(estimate.images.detach(), batch.clean)
+            parts["foretelling"] = foretelling_loss(estimate.log_error, actual)
+            total = total + weights.foretelling * parts["foretelling"]
+        parts["divergence"] = error.new_zeros(()) if guidance is None else guidance
+        total = total + weights.guidance * parts["divergence"]
+        return total, parts
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Relative error on each kind of sets; "error" is the mean over those with particles in them."""
+        if self._fixed is None:
+            judged = self.settings.validation
+            settings = ValidationSettings(box=self.box, structures=judged.structures, kinds=judged.kinds)
+            self._fixed = validation_sets(settings, self._data, self.settings.cache)
+        figures: dict[str, float] = {}
+        for name, stack in self._fixed.items():
+            at_once = max(1, _IMAGES_AT_ONCE // stack.noisy.shape[1])
+            errors = []
+            for start in range(0, len(stack.noisy), at_once):
+                part = stack.sets(slice(start, start + at_once)).to(device)
+                errors.append(relative_error(model(part.noisy, part.transfer).images, part.clean, part.power).cpu())
+            figures[name] = float(torch.cat(errors).mean())
+        shown = [figures[name] for name, stack in self._fixed.items() if bool((stack.view >= 0).any())]
+        return {"error": sum(shown) / len(shown), **figures}
+
+
+def _divergence(model: PolarTransformer, attended: Sequence[AngularWeights], clean: Tensor) -> Tensor:
+    with torch.autocast(clean.device.type, enabled=False):
+        return divergence(attended, guide(model, clean), clean)
+
+
+@task("denoiser", DenoiserSettings)
+def denoising_task(settings: DenoiserSettings, seed: int) -> DenoisingTask:
+    """The task of a recipe's settings and seed."""
+    return DenoisingTask(settings, seed)
