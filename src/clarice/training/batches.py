@@ -160,12 +160,13 @@ def _with_noise(draws: SetDraws, clean: Tensor, signal: Tensor, transfer: Tensor
     signal = signal * (scale[:, None] * present)[..., None, None]
     deviation = (1 + scale * mean).sqrt()  # of the noise
     noisy = torch.empty_like(signal)
+    generator = torch.Generator(device)
     for row, seed in enumerate(draws.noise_seed):
-        generator = torch.Generator(device).manual_seed(int(seed))
+        generator.manual_seed(int(seed))
         if draws.poisson[row]:
             noisy[row] = (torch.poisson((1 + signal[row]).clamp(min=0), generator=generator) - 1) / deviation[row]
         else:
-            noisy[row] = signal[row] + torch.randn(signal.shape[1:], generator=generator, device=device)
+            noisy[row].normal_(generator=generator).add_(signal[row])
     clean = clean * (scale / deviation)[:, None, None, None]
     power = (clean.square().sum(dim=(-2, -1)) * counted).sum(dim=1)
     clean = clean * present[..., None, None]

@@ -58,18 +58,21 @@ class SetSettings:
         shares = ("one_view", "own_views", "ctf", "shift", "poisson", "empty_set", "some_empty")
         checks = [
             (self.seed >= 0, f"the seed {self.seed} must not be negative"),
-            (len(self.sizes) > 0 and min(self.sizes) >= 1, "sizes must be whole numbers of at least 1"),
+            (min(self.sizes, default=0) >= 1, "sizes must be whole numbers of at least 1"),
             (len(self.sizes) == len(self.size_weights), "size_weights must be as many as sizes"),
-            (min(self.size_weights) >= 0 and sum(self.size_weights) > 0, "size_weights must not be negative or all 0"),
+            (min(self.size_weights, default=0) >= 0, "size_weights must not be negative"),
+            (sum(self.size_weights) > 0, "size_weights must not all be 0"),
             (0 < self.least_snr <= self.largest_snr, "the SNR must be above 0, and its least below its largest"),
             (self.max_shift_px >= 0, f"max_shift_px {self.max_shift_px:g} must not be negative"),
             (self.least_ctf_pixel_angstrom >= 0, "least_ctf_pixel_angstrom must not be negative"),
             (self.one_view_share + self.own_views_share <= 1, "one_view_share and own_views_share exceed 1"),
+            (self.empty_set_share + self.some_empty_share <= 1, "empty_set_share and some_empty_share exceed 1"),
         ]
         checks += [(0 <= getattr(self, f"{n}_share") <= 1, f"{n}_share must lie between 0 and 1") for n in shares]
         checks += [
             (self.images_per_batch % size == 0, f"images_per_batch {self.images_per_batch} is no multiple of {size}")
             for size in self.sizes
+            if size > 0
         ]
         for holds, message in checks:
             if not holds:
