@@ -27,6 +27,7 @@ COMMAND_MODULES = (
     "reconstruct",
     "evaluate",
     "report",
+    "train",
     "benchmark",
 )
 

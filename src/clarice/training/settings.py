@@ -1,0 +1,37 @@
+"""How the loop trains: the keys under `training` in a recipe."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# What may change between two starts of one run, for the weights' course does not depend on it. A new number of images
+# is looked at by itself, since the learning rate's decay depends on it.
+CHANGEABLE = ("images", "accumulate", "log_images", "validate_images", "checkpoint_minutes")
+
+
+class TrainingSettings(BaseModel):
+    """All lengths are in images, so that a recipe means the same for any number of images a batch.
+
+    The learning rate rises over `warmup_images`, stays, and falls to zero over the last `decay_share` of `images`;
+    without a total number it never falls. The average of the weights reaches back `average_images`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    images: int | None = Field(default=None, gt=0)
+    optimiser: Literal["adamw"] = "adamw"
+    learning_rate: float = Field(default=1e-3, gt=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = Field(default=0.01, ge=0)
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    warmup_images: int = Field(default=10_000, ge=0)
+    decay_share: float = Field(default=0.25, ge=0, le=1)
+    decay: Literal["linear", "cosine"] = "linear"
+    average_images: int = Field(default=50_000, ge=0)
+    accumulate: int = Field(default=1, ge=1)
+    precision: Literal["32", "bf16-mixed"] = "32"
+    log_images: int = Field(default=5_000, gt=0)
+    validate_images: int = Field(default=50_000, gt=0)
+    checkpoint_minutes: float = Field(default=10.0, ge=0)
