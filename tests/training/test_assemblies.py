@@ -30,13 +30,20 @@ def test_complexes_have_their_symmetry(body: Atoms, symmetry: str) -> None:
         assert gaps(whole @ operator.T, whole).max() < 1e-6
 
 
-@pytest.mark.parametrize("symmetry", ["C2", "C5", "D3"])
-def test_copies_touch_and_hardly_overlap(body: Atoms, symmetry: str) -> None:
+@pytest.mark.parametrize("symmetry", ["C2", "C5", "D2", "D3", "T", "O"])
+def test_copies_hang_together_and_hardly_overlap(body: Atoms, symmetry: str) -> None:
     whole = symmetric_assembly(body, symmetry, np.random.default_rng(1)).positions_angstrom
-    first, others = whole[: len(body)], whole[len(body) :]
-    near = gaps(others, first)
-    assert np.mean(near < CONTACT_ANGSTROM) < 0.1 * len(symmetry_rotations(symmetry))
-    assert near.min() < 2 * CONTACT_ANGSTROM
+    size = len(body)
+    copies = [whole[start : start + size] for start in range(0, len(whole), size)]
+    reached, border = {0}, [0]
+    while border:
+        here = border.pop()
+        near = [n for n, copy in enumerate(copies) if gaps(copies[here], copy).min() < 2 * CONTACT_ANGSTROM]
+        border += [n for n in near if n not in reached]
+        reached |= set(near)
+    assert len(reached) == len(copies)
+    others = np.concatenate(copies[1:])
+    assert np.mean(gaps(others, copies[0]) < CONTACT_ANGSTROM) < 0.25
 
 
 def test_chains_pressed_together_touch(body: Atoms) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from clarice.geometry.so3 import symmetry_rotations
+from clarice.geometry.so3 import in_plane, symmetry_rotations
 from clarice.physics.atoms import Atoms
 
 FloatArray = NDArray[np.float64]
@@ -17,7 +17,7 @@ FloatArray = NDArray[np.float64]
 # How near two bodies come: so many of the one's atoms may stand closer than that, Å, to the other. Rigid bodies meet in
 # a point, where real interfaces are broad.
 CONTACT_ANGSTROM, _CLASHING_SHARE = 3.0, 0.03
-# Atoms a body keeps while it is being placed; contacts are then found to about an atom's width.
+# Atoms of a body that are measured against another's while it is being placed.
 _PLACING_ATOMS = 800
 
 
@@ -61,7 +61,7 @@ def pressed_together(bodies: Sequence[Atoms], rng: np.random.Generator) -> Atoms
     for body in bodies[1:]:
         turned = body.centred().rotated(_random_turn(rng))
         way = _unit(rng)
-        fixed, free = _thinned(placed.positions_angstrom), _thinned(turned.positions_angstrom)
+        fixed, free = placed.positions_angstrom, _thinned(turned.positions_angstrom)
         tree = cKDTree(fixed)
         far = float(np.linalg.norm(fixed, axis=1).max() + np.linalg.norm(free, axis=1).max()) + 10.0
         # A step never exceeds the distance left, so nothing is passed through.
@@ -75,32 +75,38 @@ def pressed_together(bodies: Sequence[Atoms], rng: np.random.Generator) -> Atoms
 
 
 def symmetric_assembly(body: Atoms, symmetry: str, rng: np.random.Generator) -> Atoms:
-    """Copies of a body under a point group (see `symmetry_rotations`), as close to its axes as they can stand."""
+    """Copies of a body under a point group (see `symmetry_rotations`), as close to its axes as they can stand.
+
+    A ring about z first; where the group has other axes, rings are then moved out along z until they touch, so that
+    the whole hangs together.
+    """
     operators = symmetry_rotations(symmetry)
-    turned = body.centred().rotated(_random_turn(rng))
-    if len(operators) == 1:
-        return turned
-    cyclic = bool(np.allclose(operators[:, 2, 2], 1.0))
-    outward = np.array([1.0, 0.0, 0.0]) if cyclic else _general_direction(rng)
-    shift = _least_radius(_thinned(turned.positions_angstrom), operators, outward) * outward
-    return joined([moved(turned, operator, operator @ shift) for operator in operators]).centred()
+    unit = body.centred().rotated(_random_turn(rng))
+    keeps_z = np.isclose(operators[:, 2, 2], 1.0)
+    about_z = operators[keeps_z]
+    turns = np.trace(about_z, axis1=1, axis2=2) < 2.99  # all but the identity
+    if np.any(turns):
+        radius = _least_distance(unit.positions_angstrom, about_z[turns], np.array([1.0, 0.0, 0.0]))
+        unit = moved(unit, np.eye(3), np.array([radius, 0.0, 0.0]))
+    if not np.all(keeps_z):
+        unit = unit.rotated(in_plane(rng.uniform(0, 360)))
+        ring = joined([unit.rotated(operator) for operator in about_z])
+        elsewhere = operators[~keeps_z]
+        _, first = np.unique(np.round(elsewhere[:, :, 2], 6), axis=0, return_index=True)
+        height = _least_distance(ring.positions_angstrom, elsewhere[first], np.array([0.0, 0.0, 1.0]))
+        unit = moved(unit, np.eye(3), np.array([0.0, 0.0, height]))
+    return joined([unit.rotated(operator) for operator in operators]).centred()
 
 
-def _general_direction(rng: np.random.Generator) -> FloatArray:
-    """A direction clear of the symmetry axes."""
-    tilt, azimuth = np.deg2rad(rng.uniform(25, 65)), rng.uniform(0, 2 * np.pi)
-    return np.array([np.sin(tilt) * np.cos(azimuth), np.sin(tilt) * np.sin(azimuth), np.cos(tilt)])
+def _least_distance(points: FloatArray, operators: FloatArray, outward: FloatArray) -> float:
+    """The smallest shift along `outward` at which no copy by `operators` comes closer than a contact; by bisection."""
+    tree = cKDTree(points)
+    copies = [_thinned(points) @ turn.T for turn in operators]
+    ways = operators @ outward - outward  # how a copy moves against the first as both move out
 
-
-def _least_radius(points: FloatArray, operators: FloatArray, outward: FloatArray) -> float:
-    """The smallest shift along `outward` at which no copy comes closer than a contact to the first; by bisection."""
-    identity = int(np.argmax(np.trace(operators, axis1=1, axis2=2)))
-    others = np.delete(operators, identity, axis=0)
-
-    def apart(radius: float) -> bool:
-        here = points + radius * outward
-        tree = cKDTree(here)
-        return all(_distance(tree, here @ turn.T) > CONTACT_ANGSTROM for turn in others)
+    def apart(distance: float) -> bool:
+        placed = zip(copies, ways, strict=True)
+        return all(_distance(tree, copy + distance * way) > CONTACT_ANGSTROM for copy, way in placed)
 
     low, high = 0.0, float(np.linalg.norm(points, axis=1).max()) + CONTACT_ANGSTROM
     while not apart(high):
