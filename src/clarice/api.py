@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from clarice.core.errors import UsageError
 from clarice.core.progress import Progress, silent
 from clarice.pipeline.job import run_job
-from clarice.pipeline.job_settings import JobSettings, real_number, whole_number
+from clarice.pipeline.job_settings import JobSettings, checked, real_number, whole_number
 from clarice.pipeline.run_folder import nobody
 from clarice.pipeline.stack_input import StackInput
 from clarice.report.page import write_report
@@ -69,35 +69,33 @@ def run(
         progress: True shows what `clarice run` shows, False nothing; a function `(label, done, total)` is told instead.
 
     Raises:
-        ClariceError: in one sentence; `UsageError` for a parameter, `InputError` for the stack, `OutputError` for the
-            folder, `ResourceError` for memory and disk. What was finished is kept for the next call.
+        ClariceError: in one sentence; a `UsageError` for a parameter, an `InputError` for the stack, an `OutputError`
+            for the folder, a `ResourceError` for memory and disk. What was finished is kept for the next call.
     """
-    given = dict(locals())
-    settings = JobSettings(**{field.name: given[field.name] for field in fields(JobSettings)})
+    return _run(dict(locals()), progress)
+
+
+def _run(given: dict[str, Any], progress: bool | Progress) -> Path:
+    """Does what `run` was `given`, once its values are known to be right."""
+    settings = checked(JobSettings(**{field.name: given[field.name] for field in fields(JobSettings)}))
+    root, passthrough = given["root"], given["passthrough"]
     files = [passthrough] if isinstance(passthrough, (str, os.PathLike)) else list(passthrough)
     source = StackInput.of(
-        _path(stack, "stack"),
+        _path(given["stack"], "stack"),
         None if root is None else _path(root, "root"),
         tuple(_path(file, "passthrough") for file in files),
-        real_number(pixel_size_angstrom, "--pixel-size"),
-        whole_number(optics_group, "--optics-group"),
+        real_number(given["pixel_size_angstrom"], "--pixel-size"),
+        whole_number(given["optics_group"], "--optics-group"),
     )
-    folder, command = _path(output, "output"), _call_text(given)
+    work = (source, _path(given["output"], "output"), settings)
     if not isinstance(progress, bool):
-        return run_and_report(source, folder, settings, command=command, progress=progress)
+        return run_and_report(*work, command=_call_text(given), progress=progress)
     if not progress:
-        return run_and_report(source, folder, settings, command=command)
+        return run_and_report(*work, command=_call_text(given))
     from clarice.cli.console import showing_progress, told  # here, for whoever wants none does not load it
 
     with showing_progress() as shown:
-        return run_and_report(
-            source,
-            folder,
-            settings,
-            command=command,
-            progress=shown,
-            tell=told,
-        )
+        return run_and_report(*work, command=_call_text(given), progress=shown, tell=told)
 
 
 def run_and_report(

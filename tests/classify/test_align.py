@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tests.classify.blobs import Blobs, make_blobs
 
 from clarice.classify.align import align_to_classes
-from clarice.core.errors import InputError, UsageError
+from clarice.core.errors import UsageError
 from clarice.core.particles import ArraySource
 from clarice.metrics.clusters import purity
 from clarice.physics.noisy_set import NoisySet, white_set
@@ -95,7 +95,7 @@ def test_hands_are_never_mixed() -> None:
     ("settings", "error", "named"),
     [
         ({"n_classes": 0}, UsageError, "--classes 0"),
-        ({"n_classes": 241}, InputError, "240 particles cannot make 241"),
+        ({"n_classes": 241}, UsageError, "240 particles cannot make 241"),
         ({"n_classes": 4, "iterations": 2}, UsageError, "--iterations 2"),
         ({"n_classes": 4, "diameter_px": 40.0}, UsageError, "mask diameter of 40 px"),
     ],

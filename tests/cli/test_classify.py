@@ -125,7 +125,7 @@ def test_selection_does_not_overwrite_what_it_reads(folder: Path) -> None:
         (["select", "raw.star", "-o", "x.star", "--auto"], InputError, "_rlnClassNumber"),
         (["select", "none.star", "-o", "x.txt", "--auto"], UsageError, "x.txt must end in .star or .cs"),
         (["classify", "raw.star", "-o", "y", "--contrast", "dark", "--ctf-state", "raw", "-k", "300"],
-         InputError, "240 particles cannot make 300"),
+         UsageError, "240 particles cannot make 300"),
         (["classify", "raw.star", "-o", "y", "--contrast", "dark", "--ctf-state", "raw", "--diameter", "-3"],
          UsageError, "--diameter"),
         (["classify", "none.star", "-o", "y"], InputError, "none.star does not exist"),

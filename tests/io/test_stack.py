@@ -122,7 +122,7 @@ def test_groups_of_different_pixel_size_need_a_choice(tmp_path: Path, make_stack
     chosen = open_particles(tmp_path / "p.star", optics_group=4)
     assert chosen.pixel_size_angstrom == pytest.approx(2.1)
     np.testing.assert_array_equal(chosen.read(), b[[2, 1]])
-    with pytest.raises(UsageError, match=r"--optics-group 9: no particle of .* belongs to it; its groups are 1, 4"):
+    with pytest.raises(UsageError, match=r"--optics-group 9: no particle of .* belongs to it, only to 1, 4"):
         open_particles(tmp_path / "p.star", optics_group=9)
 
 

@@ -55,6 +55,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"contrast": "grey"}, "--contrast grey is not known: use bright or dark"),
     ({"ctf_state": "none"}, "--ctf-state none is not known: use raw, flipped or multiplied"),
     ({"classes": 0}, "--classes 0"),
+    ({"classes": 121}, "120 particles cannot make 121 classes: pass fewer --classes"),
     ({"starts": 0}, "--starts 0"),
     ({"iterations": -1}, "--iterations -1"),
     ({"seed": -1}, "--seed -1"),

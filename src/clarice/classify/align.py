@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clarice.classify.initial import expected_score, mean_signal_power, seed_references, split_references
 from clarice.classify.references import ClassSums, centred, masked, soft_disk, spectral_prior, turn, wiener
-from clarice.core.errors import InputError, UsageError
+from clarice.core.errors import UsageError
 from clarice.core.progress import Progress, silent
 from clarice.geometry.angular import fast_dtype
 from clarice.geometry.expectation import Expectation, RingStack, expectation, shift_grid
@@ -164,7 +164,7 @@ def _checked(observed: NoisySet, n_classes: int, iterations: int, diameter_px: f
     if iterations < 3:
         raise UsageError(f"--iterations {iterations} must be at least 3")
     if count < n_classes:
-        raise InputError(f"{count} particles cannot make {n_classes} classes: pass fewer --classes")
+        raise UsageError(f"{count} particles cannot make {n_classes} classes: pass fewer --classes")
     if not 0 < diameter_px <= box:
         raise UsageError(f"the mask diameter of {diameter_px:.0f} px must lie between 0 and the box of {box} px")
 
@@ -181,8 +181,8 @@ def align_to_classes(
     """Sorts whitened particles into `n_classes` and aligns each to its class.
 
     `diameter_px` is that of the disk classes are masked to (default: 0.8 of the box). Large sets are seen by
-    samples, and whole in the last iteration of each stage. Raises InputError when there are fewer particles
-    than classes, UsageError for unfit settings.
+    samples, and whole in the last iteration of each stage. Raises UsageError for unfit settings, such
+    as fewer particles than classes.
     """
     diameter = 0.8 * observed.particles.box if diameter_px is None else diameter_px
     _checked(observed, n_classes, iterations, diameter)

@@ -16,7 +16,7 @@ from clarice.abinitio.evidence import doubts, gain_by_start
 from clarice.abinitio.grey_scale import compared_radius, matched_scale
 from clarice.cli.console import console, showing_progress, told
 from clarice.cli.map_files import half_map_warnings, show_resolution, write_maps
-from clarice.cli.output_folder import make_folder
+from clarice.cli.output_folder import insist_on_place, make_folder
 from clarice.cli.stack_options import (
     ContrastOption,
     CtfStateOption,
@@ -110,6 +110,7 @@ def abinitio(
     symmetry_rotations(symmetry)
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     frame = Frame.of(particles, working_box, diameter, max_shift)
+    insist_on_place(output)
     foretell("the first map", first_map(len(particles), particles.box, frame.working_box, starts), output, told)
     make_folder(output)
     with showing_progress() as progress:
@@ -168,6 +169,7 @@ def refine(
     frame = Frame.of(particles, working_box, diameter, max_shift)
     settings = _refine_settings(frame, _shared_radius_px(start_resolution, particles), iterations, symmetry, seed)
     size = (len(particles), particles.box, frame.working_box)
+    insist_on_place(output)
     foretell("the refinement", refined_estimate(*size, group_order, iterations), output, told)
     make_folder(output)
     with showing_progress() as progress:

@@ -26,6 +26,16 @@ def make_folder(output: Path) -> None:
         raise OutputError(f"cannot write into the folder {output}: permission denied")
 
 
+def insist_on_place(output: Path) -> None:
+    """Raises OutputError where the folder `output` could not be made, without making it."""
+    there = next(path for path in (output.absolute(), *output.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryDirectory(dir=there, prefix=".tried-"):
+            pass
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {output}: {why_refused(error)}") from error
+
+
 def writable_file(path: Path | None) -> Path | None:
     """`path`, unless no file can be written there; its folder has to be there. Raises OutputError."""
     if path is None:

@@ -10,7 +10,7 @@ import typer
 from clarice.abinitio.from_poses import reconstruct_from_poses
 from clarice.cli.console import console, showing_progress, told
 from clarice.cli.map_files import half_map_warnings, show_resolution, write_maps
-from clarice.cli.output_folder import make_folder
+from clarice.cli.output_folder import insist_on_place, make_folder
 from clarice.cli.stack_options import (
     ContrastOption,
     CtfStateOption,
@@ -69,6 +69,7 @@ def reconstruct(
     box = particles.box if working_box is None else working_box
     frame = Frame.of(particles, box, diameter)
     expected = reconstruction(len(particles), particles.box, box, group_order)
+    insist_on_place(output)
     foretell("the map", expected, output, told)
     make_folder(output)
     with showing_progress() as progress:

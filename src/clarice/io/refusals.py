@@ -28,7 +28,7 @@ def no_such_group(path: Path, group: int, groups: NDArray[np.integer]) -> str:
     """Why `--optics-group` names a group that no particle belongs to, and which there are."""
     known = np.unique(groups)
     listed = ", ".join(map(str, known[:8])) + (", …" if len(known) > 8 else "")
-    return f"--optics-group {group}: no particle of {path} belongs to it; its groups are {listed}"
+    return f"--optics-group {group}: no particle of {path} belongs to it, only to {listed}"
 
 
 def empty_file(path: Path) -> InputError:

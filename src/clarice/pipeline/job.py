@@ -13,7 +13,7 @@ import numpy as np
 
 from clarice.abinitio.refinement import Settings as RefinementSettings
 from clarice.core.counting import counted
-from clarice.core.errors import ClariceError, InputError
+from clarice.core.errors import ClariceError, InputError, UsageError
 from clarice.core.particles import ParticleSet
 from clarice.core.progress import Progress, silent
 from clarice.geometry.so3 import symmetry_rotations
@@ -119,6 +119,10 @@ def run_job(
     settings = checked(settings)
     particles = stack.open()
     _check_count(len(particles), stack, settings.last_stage)
+    if settings.classes is not None and settings.classes > len(particles):
+        raise UsageError(
+            f"{counted(len(particles), 'particle')} cannot make {settings.classes} classes: pass fewer --classes"
+        )
     plan = stages(stack, particles, settings)
     arguments = {"stack": str(stack.table), "output": str(folder), "root": stack.root, **asdict(settings)}
     with open_run(folder, command=command, arguments=arguments, seed=settings.seed, tell=tell) as run:

@@ -19,7 +19,7 @@ UNTIL_NAMES = tuple(name.replace(" ", "") for name in STAGE_NAMES)
 UNTIL_WORDS = f"{', '.join(UNTIL_NAMES[:-1])} or {UNTIL_NAMES[-1]}"
 CHOICES = {"contrast": ("bright", "dark"), "ctf_state": ("raw", "flipped", "multiplied")}
 # Settings that count something, with the least that makes sense.
-COUNTS = {"classes": 1, "iterations": 1, "starts": 1, "working_box": None, "seed": 0}
+COUNTS = {"classes": 1, "iterations": 3, "starts": 1, "working_box": None, "seed": 0}
 LENGTHS = ("diameter_angstrom", "max_shift_angstrom")
 
 
