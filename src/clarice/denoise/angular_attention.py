@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from clarice.denoise.polar_layers import ImageNorm
-from clarice.geometry.angular import assign, average_spectra, correlate_spectra, to_spectrum
+from clarice.geometry.angular import RULED_OUT, assign, average_spectra, correlate_spectra, to_spectrum
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ class AngularAttention(nn.Module):
 
 
 def _closed(features: Tensor, allowed: Tensor | None) -> Tensor:
-    """−∞ where an image may not attend, itself included, else 0: (1 or B, 1, n, n)."""
+    """`RULED_OUT` where an image may not attend, itself included, else 0: (1 or B, 1, n, n)."""
     count = features.shape[1]
     itself = torch.eye(count, dtype=torch.bool, device=features.device)[None]
     closed = itself if allowed is None else itself | ~allowed
-    return torch.zeros(closed.shape, device=features.device).masked_fill(closed, -math.inf)[:, None]
+    return torch.zeros(closed.shape, device=features.device).masked_fill(closed, RULED_OUT)[:, None]

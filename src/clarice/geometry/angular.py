@@ -25,6 +25,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+# A score that no softmax lets through, finite so that gradients are.
+RULED_OUT = -1e5
+
 
 def to_spectrum(signals: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Angular spectrum of real signals (…, n, C, T), packed [Re | Im]: (T // 2 + 1, …, n, 2C) of `dtype`."""
@@ -146,8 +149,8 @@ def correlate(
 def assign(scores: Tensor, sink: Tensor | None = None) -> Tensor:
     """Posterior (T, …, n, j): softmax of the scores jointly over angle and reference.
 
-    `sink` (…, n) is the score of matching nothing at all: what falls there is missing from the posterior's sum. It
-    also keeps a row finite whose references are all ruled out by scores of −∞.
+    `sink` (…, n) is the score of matching nothing at all: what falls there is missing from the posterior's sum. With
+    it, all references of a row may have the score `RULED_OUT`.
     """
     scores = scores.float()
     total = torch.logsumexp(scores, dim=(0, -1))

@@ -8,7 +8,6 @@ weight: networks then find matches many times sooner than from the images' error
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from clarice.denoise.angular_attention import AngularWeights
 from clarice.denoise.polar_transformer import PolarTransformer
-from clarice.geometry.angular import assign, correlate_spectra, to_spectrum
+from clarice.geometry.angular import RULED_OUT, assign, correlate_spectra, to_spectrum
 
 # τ, and the score of no match, in units of the noise variance: about what halves an average's worth.
 TEMPERATURE = 4.0
@@ -34,7 +33,7 @@ def guide(network: PolarTransformer, clean: Tensor) -> Tensor:
     power = fourier.square().sum(dim=(-2, -1))
     distance = power[:, :, None] + power[:, None] - 2 * correlate_spectra(spectrum, spectrum, frame.n_angles)
     itself = torch.eye(clean.shape[1], dtype=torch.bool, device=clean.device)
-    scores = (-distance.clamp_min(0) / TEMPERATURE).masked_fill(itself, -math.inf)
+    scores = (-distance.clamp_min(0) / TEMPERATURE).masked_fill(itself, RULED_OUT)
     return assign(scores, torch.full_like(power, KEPT_SCORE))
 
 

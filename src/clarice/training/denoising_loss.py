@@ -19,6 +19,18 @@ def relative_error(images: Tensor, clean: Tensor, power: Tensor) -> Tensor:
     return squared.sum(dim=(-2, -1)).mean(dim=1) / power
 
 
+def seen_error(images: Tensor, clean: Tensor, transfer: Tensor, snr: Tensor) -> Tensor:
+    """Mean over images of Σ|W H (x̂ − x)|² over what the detector saw, Σ|W H x|² = `snr` (B,) · L²: (B,).
+
+    Against the CTF-free projection nearly all power, and so nearly all of the relative error, lies at the lowest
+    frequencies, which H almost removes; this part counts the others as they count in the data.
+    """
+    box = images.shape[-1]
+    spectra = torch.fft.rfft2((images - clean).float(), norm="ortho") * transfer
+    seen = torch.fft.irfft2(spectra, s=(box, box), norm="ortho").square().sum(dim=(-2, -1))
+    return seen.mean(dim=1) / (snr * box**2)
+
+
 def shell_error(images: Tensor, clean: Tensor) -> Tensor:
     """Mean squared error per coefficient of the orthonormal transform, by Fourier shell: (B, N, L // 2 + 1).
 

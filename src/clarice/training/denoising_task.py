@@ -16,7 +16,7 @@ from clarice.denoise.networks import network_kind
 from clarice.denoise.polar_transformer import PolarTransformer
 from clarice.training.attention_guide import divergence, guide
 from clarice.training.batches import EndlessSets, SetBatch
-from clarice.training.denoising_loss import foretelling_loss, relative_error, shell_error
+from clarice.training.denoising_loss import foretelling_loss, relative_error, seen_error, shell_error
 from clarice.training.set_draws import SetSettings
 from clarice.training.specimen_pool import SpecimenPool
 from clarice.training.specimens import SpecimenSettings
@@ -139,6 +139,9 @@ class DenoisingTask:
             estimate = model(batch.noisy, batch.transfer)
         error = relative_error(estimate.images, batch.clean, batch.power).mean()
         parts, total = {"relative_mse": error}, error
+        if batch.transfer is not None:
+            seen = seen_error(estimate.images, batch.clean, batch.transfer, batch.snr).mean()
+            total = (error + seen) / 2
         if estimate.log_error is not None and weights.foretelling > 0:
             actual = shell_error(estimate.images.detach(), batch.clean)
             parts["foretelling"] = foretelling_loss(estimate.log_error, actual)

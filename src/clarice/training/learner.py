@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from clarice.core.errors import InputError
+from clarice.training.optimisers import Optimisers
 from clarice.training.processes import Processes
-from clarice.training.schedule import learning_rate, newcomer_share
+from clarice.training.schedule import newcomer_share, share_of_rate
 from clarice.training.settings import TrainingSettings
 from clarice.training.task import Task
 from clarice.training.weight_average import WeightAverage
@@ -36,21 +37,7 @@ class Learner:
         self.model = task.model().to(processes.device).train()
         self.average = WeightAverage(self.model)
         self._parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        self.optimiser = self._optimiser()
-
-    def _optimiser(self) -> torch.optim.Optimizer:
-        matrices = [p for p in self._parameters.values() if p.ndim >= 2]
-        vectors = [p for p in self._parameters.values() if p.ndim < 2]  # offsets and gains are not pulled to zero
-        groups = [
-            {"params": matrices, "weight_decay": self.settings.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(
-            groups,
-            lr=self.settings.learning_rate,
-            betas=self.settings.betas,
-            fused=self.processes.device.type == "cuda",
-        )
+        self.optimisers = Optimisers(self._parameters, settings, processes.device)
 
     def gradients(self, position: int, shares: Sequence[Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Gradients of batch number `position`, of which `shares` are this process's equal parts; weights stay.
@@ -60,7 +47,7 @@ class Learner:
         # A background thread that chose one thread for itself chose it for matrix products everywhere.
         torch.set_num_threads(torch.get_num_threads())
         self._seed_step(position)
-        self._clear_gradients()
+        self.optimisers.clear_gradients()
         parts = [self._descend(share, len(shares)) for share in shares]
         loss = torch.stack([part[0] for part in parts]).mean()
         return loss, {name: torch.stack([part[1][name].detach() for part in parts]).mean() for name in parts[0][1]}
@@ -72,9 +59,7 @@ class Learner:
             self._average_over_processes()
         limit = math.inf if self.settings.clip_norm is None else self.settings.clip_norm
         norm = nn.utils.clip_grad_norm_(list(self._parameters.values()), limit)
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(images, batch, self.settings)
-        self.optimiser.step()
+        self.optimisers.step(share_of_rate(images, batch, self.settings))
         self.average.update(self.model, newcomer_share(images, batch, self.settings))
         return norm
 
@@ -88,13 +73,6 @@ class Learner:
         """Dropout and the like draw from (seed, position, rank): going on at a position needs no generator's state."""
         words = np.random.SeedSequence([self.seed, position, self.processes.rank]).generate_state(1, np.uint64)
         torch.manual_seed(int(words[0] >> np.uint64(1)))
-
-    def _clear_gradients(self) -> None:
-        """Zeros rather than nothing: a parameter unused in one share may be used in another process's."""
-        for parameter in self._parameters.values():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        self.optimiser.zero_grad(set_to_none=False)
 
     @torch.no_grad()
     def _average_over_processes(self) -> None:
@@ -119,10 +97,7 @@ class Learner:
         """Network, average and optimiser by name; the rest of the state is the position."""
         tensors = {f"{_MODEL}.{name}": t for name, t in self.model.state_dict().items()}
         tensors |= {f"{_AVERAGE}.{name}": t for name, t in self.weights().items()}
-        for name, parameter in self._parameters.items():
-            for key, value in self.optimiser.state[parameter].items():
-                tensors[f"{_OPTIMISER}.{key}.{name}"] = value
-        return tensors
+        return tensors | {f"{_OPTIMISER}.{name}": t for name, t in self.optimisers.state().items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Takes over what `state` gave. Raises InputError when it belongs to another network."""
@@ -133,15 +108,7 @@ class Learner:
             raise InputError(
                 "the checkpoint holds another network than the recipe makes: choose another run folder"
             ) from error
-        content = self.optimiser.state_dict()
-        of_parameter: dict[str, dict[str, Tensor]] = {}
-        for key_and_name, value in _part(tensors, _OPTIMISER).items():
-            key, _, name = key_and_name.partition(".")
-            of_parameter.setdefault(name, {})[key] = value
-        names = {id(parameter): name for name, parameter in self._parameters.items()}
-        order = [names[id(p)] for group in self.optimiser.param_groups for p in group["params"]]
-        content["state"] = {i: of_parameter[name] for i, name in enumerate(order) if name in of_parameter}
-        self.optimiser.load_state_dict(content)
+        self.optimisers.restore(_part(tensors, _OPTIMISER))
 
 
 def _part(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:

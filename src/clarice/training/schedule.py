@@ -17,10 +17,15 @@ def decay_start(settings: TrainingSettings) -> float:
     return settings.images * (1 - settings.decay_share)
 
 
-def learning_rate(images: int, batch: int, settings: TrainingSettings) -> float:
-    """The rate of the step from `images` to `images + batch`: warm-up, constant, and a final decay."""
+def share_of_rate(images: int, batch: int, settings: TrainingSettings) -> float:
+    """Share of the full rate at the step from `images` to `images + batch`: warm-up, constant, and a final decay."""
     rising = min(1.0, (images + batch) / settings.warmup_images) if settings.warmup_images else 1.0
-    return settings.learning_rate * rising * _falling(images, settings)
+    return rising * _falling(images, settings)
+
+
+def learning_rate(images: int, batch: int, settings: TrainingSettings) -> float:
+    """The rate itself, as the log shows it."""
+    return settings.learning_rate * share_of_rate(images, batch, settings)
 
 
 def _falling(images: int, settings: TrainingSettings) -> float:

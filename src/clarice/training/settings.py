@@ -15,14 +15,17 @@ class TrainingSettings(BaseModel):
     """All lengths are in images, so that a recipe means the same for any number of images a batch.
 
     The learning rate rises over `warmup_images`, stays, and falls to zero over the last `decay_share` of `images`;
-    without a total number it never falls. The average of the weights reaches back `average_images`.
+    without a total number it never falls. The optimiser Muon (Jordan et al. 2024: a matrix steps along its
+    orthogonalised momentum) moves matrices of at least 32 rows and columns at `matrix_learning_rate`, AdamW the rest.
+    The average of the weights reaches back `average_images`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     images: int | None = Field(default=None, gt=0)
-    optimiser: Literal["adamw"] = "adamw"
+    optimiser: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = Field(default=1e-3, gt=0)
+    matrix_learning_rate: float = Field(default=2e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = Field(default=0.01, ge=0)
     clip_norm: float | None = Field(default=1.0, gt=0)

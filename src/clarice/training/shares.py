@@ -34,8 +34,8 @@ class Shares:
         self._tell(estimate.sentence(self.task.images_per_batch // (self.processes.world * self.parts)))
         if estimate.parts == 0:
             raise ResourceError(
-                f"the weights and their companions take {estimate.weights_mb:,.0f} MB and {estimate.free_mb:,.0f} MB are "
-                "free: make the network smaller, or use a device with more memory"
+                f"the weights and their companions take {estimate.weights_mb:,.0f} MB, and {estimate.free_mb:,.0f} MB "
+                "are free: make the network smaller, or use a device with more memory"
             )
         if estimate.parts > 1:
             self.split_finer(position, estimate.parts * self.parts)
