@@ -19,7 +19,7 @@ from clarice.physics.noisy_set import NoisySet
 DenoisedRows = Iterator[tuple[RowIndex, NDArray[np.float32]]]
 
 # Each module registers its methods when it is imported.
-METHOD_MODULES = ("wiener", "covariance_wiener")
+METHOD_MODULES = ("wiener", "covariance_wiener", "learned")
 
 
 class DenoiserFunction(Protocol):

@@ -28,7 +28,8 @@ def seen_error(images: Tensor, clean: Tensor, transfer: Tensor, snr: Tensor) -> 
     box = images.shape[-1]
     spectra = torch.fft.rfft2((images - clean).float(), norm="ortho") * transfer
     seen = torch.fft.irfft2(spectra, s=(box, box), norm="ortho").square().sum(dim=(-2, -1))
-    return seen.mean(dim=1) / (snr * box**2)
+    per_set: Tensor = seen.mean(dim=1) / (snr * box**2)
+    return per_set
 
 
 def shell_error(images: Tensor, clean: Tensor) -> Tensor:

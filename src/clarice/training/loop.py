@@ -151,8 +151,6 @@ class _Loop:
             except torch.OutOfMemoryError:
                 if len(shares) >= self.shares.parts:
                     self.shares.split_finer(self.position, 2 * self.shares.parts)
-            del shares
-            torch.cuda.empty_cache()
             shares = self.shares.of(self.position)
         norm = self.learner.apply(self.position)
         journal.count({"loss": loss, **scalars, "gradient_norm": norm})

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from clarice.core.errors import ResourceError, UsageError
 from clarice.training.learner import Learner
-from clarice.training.memory import estimate_memory
+from clarice.training.memory import MemoryEstimate, estimate_memory
 from clarice.training.processes import Processes
 from clarice.training.task import Task
 
@@ -30,7 +33,7 @@ class Shares:
 
     def fit_into_memory(self, learner: Learner, position: int) -> None:
         """Says what training takes, and splits the shares as far as that does not fit. Raises ResourceError."""
-        estimate = estimate_memory(learner, self._part(position, 0, self.parts))
+        estimate = self._estimate(learner, position)
         self._tell(estimate.sentence(self.task.images_per_batch // (self.processes.world * self.parts)))
         if estimate.parts == 0:
             raise ResourceError(
@@ -39,6 +42,12 @@ class Shares:
             )
         if estimate.parts > 1:
             self.split_finer(position, estimate.parts * self.parts)
+
+    def _estimate(self, learner: Learner, position: int) -> MemoryEstimate:
+        while True:
+            with suppress(torch.OutOfMemoryError):
+                return estimate_memory(learner, self._part(position, 0, self.parts))
+            self.split_finer(position, 2 * self.parts)
 
     def split_finer(self, position: int, parts: int) -> None:
         """Splits every share into `parts`. Raises ResourceError when a batch does not go into so many."""
@@ -50,4 +59,5 @@ class Shares:
                 f"does not go into {parts}: make the batch, its sets or the network of {self._recipe} smaller"
             ) from error
         self.parts = parts
+        torch.cuda.empty_cache()
         self._tell(f"batches do not fit into memory at once: each goes in {parts} parts (training.accumulate)")

@@ -29,9 +29,10 @@ def write_tensors(
 ) -> None:
     """Writes files of at most `shard_mb` MiB beside `index`, then `index` itself, then removes those it replaces.
 
-    `tag` tells this version's files from the last one's. A kill at any moment leaves the old state or the new one.
+    `tag` tells in the files' names what they hold. A kill at any moment leaves the old state or the new one.
     """
-    before = _named_files(index)
+    if any(name.startswith(f"{index.stem}-{tag}-") for name in _named_files(index)):
+        tag += "b"
     shards = list(_shards(tensors, int(shard_mb * MEBIBYTE)))
     files = []
     for number, shard in enumerate(shards, start=1):
@@ -43,8 +44,9 @@ def write_tensors(
     content = {"format": FORMAT, "files": files, "tensors": shapes, "facts": facts}
     with writing(index) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    for name in before - {file["name"] for file in files}:
-        index.with_name(str(name)).unlink(missing_ok=True)
+    for path in index.parent.glob(f"{index.stem}-*.safetensors"):
+        if path.name not in {file["name"] for file in files}:
+            path.unlink(missing_ok=True)
 
 
 def read_tensors(index: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -15,18 +15,16 @@ from pickle import UnpicklingError
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from clarice.core.errors import InputError, UsageError
-from clarice.core.particles import Poses
 from clarice.core.progress import Progress, silent
-from clarice.geometry.so3 import in_plane, random_rotations
 from clarice.io.atomic import writing
 from clarice.physics.atoms import Atoms
 from clarice.physics.ctf import ctf_at, rfft_frequency_grid
 from clarice.physics.molecules import make_molecule
 from clarice.physics.simulate import SimulatedSet, SimulationSettings, default_pixel_size, simulate
+from clarice.physics.turned_views import turned_views
 from clarice.training.batches import SetBatch
 from clarice.training.structures import StructureCollection
 
@@ -180,11 +178,12 @@ def _stack(subject: _Subject, kind: SetKind, settings: ValidationSettings, numbe
     words = f"{settings.seed} {subject.entry} {kind.name} {number}"
     seed = int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big")
     generator = torch.Generator().manual_seed(seed)
-    view, angle, poses = _poses(kind, particles, generator)
+    shown = turned_views(particles, 0 if kind.images == 1 else kind.views, kind.max_shift_px, generator)
+    view = shown.view
     simulation = SimulationSettings(
         particles, settings.box, seed, snr=kind.snr, ctf=kind.ctf, max_shift_px=kind.max_shift_px
     )
-    made = simulate(subject.atoms, simulation, poses=poses)
+    made = simulate(subject.atoms, simulation, poses=shown.poses)
     noisy, clean = torch.from_numpy(made.images)[None], torch.from_numpy(made.clean)[None]
     power = clean.square().sum(dim=(-2, -1)).mean(dim=1)
     if kind.empty:
@@ -195,25 +194,10 @@ def _stack(subject: _Subject, kind: SetKind, settings: ValidationSettings, numbe
         clean,
         _transfer(made)[None] if kind.ctf else None,
         torch.from_numpy(view)[None],
-        torch.from_numpy(angle).float()[None],
+        torch.from_numpy(shown.angle_rad).float()[None],
         torch.tensor([kind.snr]),
         power,
     )
-
-
-def _poses(
-    kind: SetKind, particles: int, generator: torch.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.float64], Poses]:
-    """The view of each image, the angle it was turned by, and the poses."""
-    if kind.views == 0 or kind.images == 1:
-        view = np.arange(particles)
-    else:
-        view = torch.randint(kind.views, (particles,), generator=generator).numpy()
-    of_view = random_rotations(max(kind.views, particles), generator)
-    uniform = torch.rand((particles, 3), generator=generator, dtype=torch.float64).numpy()
-    angle = 2 * np.pi * uniform[:, 0]
-    shifts = (2 * uniform[:, 1:] - 1) * kind.max_shift_px
-    return view, angle, Poses(in_plane(np.rad2deg(angle)) @ of_view[view], shifts)
 
 
 def _transfer(made: SimulatedSet) -> Tensor:

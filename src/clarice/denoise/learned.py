@@ -1,0 +1,152 @@
+"""The trained networks as denoising methods: single images in batches, joint ones in neighbourhoods."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clarice.core.parallel import ordered_map
+from clarice.core.particles import RowIndex
+from clarice.core.progress import Progress, silent
+from clarice.denoise.neighbourhoods import invariants, neighbourhoods
+from clarice.denoise.network_input import from_network, network_input
+from clarice.denoise.polar_transformer import PolarTransformer
+from clarice.denoise.registry import DenoisedRows, DenoiserFunction, as_array, denoiser
+from clarice.denoise.trained import TrainedNetwork, best_device, trained_names, trained_network
+from clarice.geometry.angular import fast_dtype
+from clarice.physics.noisy_set import NoisySet
+
+# Images that a single-image network takes at once.
+BATCH = 128
+# Images of a set that attend to one another: more help one another more, at a cost in time that grows as they do.
+NEIGHBOURHOOD = 256
+# Results above this wait on the disk for their turn.
+_IN_MEMORY_BYTES = 1 << 30
+
+_SUMMARIES = {
+    "polar-transformer": "a network that aligns, clusters and averages: particles denoise one another",
+    "polar-cnn": "the same network without attention: each particle alone, in polar coordinates",
+    "unet": "U-Net: each particle alone",
+    "dncnn": "DnCNN: each particle alone",
+}
+
+
+def denoise_alone(noisy: NoisySet, trained: TrainedNetwork, progress: Progress = silent) -> DenoisedRows:
+    """Each image by itself, streamed in row order."""
+    runner = _Runner(trained)
+
+    def work(start: int) -> tuple[RowIndex, NDArray[np.float32]]:
+        rows = np.arange(start, min(start + BATCH, len(noisy)))
+        images, transfer = network_input(noisy, rows, trained.box)
+        with runner.precision():
+            estimate = runner.network(*runner.sets(images[:, None], None if transfer is None else transfer[:, None]))
+        return rows, as_array(from_network(estimate.images[:, 0].float(), noisy.box))
+
+    for rows, images in ordered_map(work, range(0, len(noisy), BATCH)):
+        progress("denoising", int(rows[-1]) + 1, len(noisy))
+        yield rows, images
+
+
+def denoise_jointly(
+    noisy: NoisySet, trained: TrainedNetwork, progress: Progress = silent, size: int = NEIGHBOURHOOD
+) -> DenoisedRows:
+    """Images that denoise one another, in neighbourhoods of at most `size`, in row order.
+
+    A stack of more than `size` images is gone through twice: in sets as they come, which yields features that do not
+    depend on in-plane angles, and then in sets of those that look alike. Time grows linearly with the stack.
+    """
+    runner = _Runner(trained)
+    count = len(noisy)
+    if count <= size:
+        yield np.arange(count), as_array(from_network(runner.joint(noisy, np.arange(count))[0], noisy.box))
+        return
+    features = _features(noisy, runner, size, progress)
+    groups = neighbourhoods(features, size)
+    yield from _in_row_order(noisy, runner, groups, progress)
+
+
+def _features(noisy: NoisySet, runner: _Runner, size: int, progress: Progress) -> NDArray[np.float32]:
+    parts = np.array_split(np.arange(len(noisy)), -(-len(noisy) // size))
+
+    def work(rows: RowIndex) -> tuple[RowIndex, NDArray[np.float32]]:
+        return rows, as_array(runner.joint(noisy, rows)[1])
+
+    found: list[NDArray[np.float32]] = []
+    for rows, part in ordered_map(work, parts):
+        found.append(part)
+        progress("finding neighbours", int(rows[-1]) + 1, len(noisy))
+    return np.concatenate(found)
+
+
+def _in_row_order(
+    noisy: NoisySet, runner: _Runner, groups: Sequence[RowIndex], progress: Progress
+) -> Iterator[tuple[RowIndex, NDArray[np.float32]]]:
+    """Denoises group after group and hands out the images in row order once all are there."""
+
+    def work(rows: RowIndex) -> tuple[RowIndex, NDArray[np.float32]]:
+        return rows, as_array(from_network(runner.joint(noisy, rows)[0], noisy.box))
+
+    shape = (len(noisy), noisy.box, noisy.box)
+    with tempfile.TemporaryDirectory(prefix="clarice-") as folder:
+        waiting: NDArray[np.float32]
+        if 4 * int(np.prod(shape)) > _IN_MEMORY_BYTES:
+            waiting = np.memmap(Path(folder) / "denoised", mode="w+", dtype=np.float32, shape=shape)
+        else:
+            waiting = np.empty(shape, dtype=np.float32)
+        done = 0
+        for rows, images in ordered_map(work, groups):
+            waiting[rows] = images
+            done += len(rows)
+            progress("denoising", done, len(noisy))
+        for start in range(0, len(noisy), noisy.rows_per_chunk):
+            rows = np.arange(start, min(start + noisy.rows_per_chunk, len(noisy)))
+            yield rows, np.array(waiting[rows])
+
+
+class _Runner:
+    """A network on the best device there is, in the fastest precision that device multiplies natively."""
+
+    def __init__(self, trained: TrainedNetwork) -> None:
+        self.box = trained.box
+        self.device = best_device()
+        self.network = trained.network.to(self.device)
+        self._dtype = fast_dtype(self.device)
+
+    def precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32)
+
+    def sets(self, images: Tensor, transfer: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return images.to(self.device), None if transfer is None else transfer.to(self.device)
+
+    @torch.no_grad()
+    def joint(self, noisy: NoisySet, rows: RowIndex) -> tuple[Tensor, Tensor]:
+        """Estimates (k, box, box) of `rows` as one set, and their rotation-invariant features."""
+        network = self.network
+        if not isinstance(network, PolarTransformer):
+            raise TypeError("only a polar transformer denoises jointly")
+        images, transfer = network_input(noisy, rows, self.box)
+        with self.precision():
+            measured = network.measure(*self.sets(images[None], None if transfer is None else transfer[None]))
+            rings = network.rings_of(measured)[0]
+        estimate = (rings.flatten(2) @ network.synthesis).view(-1, self.box, self.box)
+        fourier = rings[0, ..., network.frame.real_rings :]
+        return estimate.cpu(), invariants(fourier, network.ring_area).cpu()
+
+
+def _method(name: str) -> DenoiserFunction:
+    def function(noisy: NoisySet, *, progress: Progress = silent) -> DenoisedRows:
+        trained = trained_network(name)
+        run = denoise_jointly if trained.kind.joint else denoise_alone
+        return run(noisy, trained, progress)
+
+    return function
+
+
+for _name in trained_names():
+    denoiser(_name, _SUMMARIES[_name])(_method(_name))

@@ -1,0 +1,78 @@
+"""Networks with their trained weights: those shipped with the package, or in the folder that CLARICE_WEIGHTS names."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from clarice.core.errors import InputError, UsageError
+from clarice.denoise.networks import NETWORKS, NetworkKind, network_kind
+from clarice.io.weights import read_weights
+
+_SHIPPED = Path(__file__).parents[1] / "weights"
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network ready to be used, what kind it is, and the card of its weights."""
+
+    kind: NetworkKind
+    network: nn.Module
+    card: dict[str, Any]
+
+    @property
+    def box(self) -> int:
+        """Edge of the images it was trained on, pixels."""
+        return int(self.card["recipe"]["network"].get("box", 64))
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were trained."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+
+def weights_path(name: str) -> Path:
+    """Where the weights of the network `name` are, or would be."""
+    return Path(os.environ.get("CLARICE_WEIGHTS", "") or _SHIPPED) / f"{name}.safetensors"
+
+
+def trained_names() -> list[str]:
+    """The networks whose weights are there."""
+    return [name for name in NETWORKS if weights_path(name).is_file()]
+
+
+def load_trained(path: Path) -> TrainedNetwork:
+    """The network of a weights file, ready for use. Raises InputError when the file does not say or fit its network."""
+    stored = read_weights(path)
+    try:
+        settings = dict(stored.card["recipe"]["network"])
+        kind = network_kind(str(settings.pop("name")))
+        network = kind.build(settings)
+        network.load_state_dict(stored.tensors)
+    except (KeyError, TypeError, UsageError, RuntimeError) as error:
+        raise InputError(f"{path} does not hold the weights of a denoiser: choose a file that training made") from error
+    return TrainedNetwork(kind, network.eval().requires_grad_(False), stored.card)
+
+
+@lru_cache(maxsize=4)
+def _loaded(path: Path, changed: float) -> TrainedNetwork:  # noqa: ARG001 (a file that changed is read anew)
+    return load_trained(path)
+
+
+def trained_network(name: str) -> TrainedNetwork:
+    """The network `name` with its weights. Raises InputError when they are not there."""
+    path = weights_path(name)
+    if not path.is_file():
+        raise InputError(f"there are no weights {path}: train some, or let CLARICE_WEIGHTS name the folder they are in")
+    return _loaded(path, path.stat().st_mtime)
+
+
+def best_device() -> torch.device:
+    """A GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
