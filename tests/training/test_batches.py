@@ -134,7 +134,7 @@ def one_set(box: int, ctf: bool) -> tuple[SetDraws, Tensor, float, Poses, Optics
         snr=torch.tensor([1e6]),
         poisson=np.zeros(1, dtype=bool),
         noise_seed=np.ones(1, dtype=np.uint64),
-        defocus=defocus[None] if ctf else None,
+        defocus_rows=defocus[None] if ctf else None,
         microscope=microscope if ctf else None,
     )
     whole = [np.full(6, value) for value in microscope[0]]

@@ -39,7 +39,7 @@ def test_shares_are_kept() -> None:
     empty = torch.cat([one.view for one in draws]) < 0
     assert float(empty.all(dim=1).float().mean()) == pytest.approx(0.08, abs=0.04)
     assert float((empty.any(dim=1) & ~empty.all(dim=1)).float().mean()) == pytest.approx(0.07, abs=0.04)
-    assert np.mean([one.defocus is not None for one in draws]) == pytest.approx(0.5, abs=0.2)
+    assert np.mean([one.defocus_rows is not None for one in draws]) == pytest.approx(0.5, abs=0.2)
     assert np.mean(np.concatenate([one.poisson for one in draws])) == pytest.approx(0.15, abs=0.06)
     shifted = torch.cat([one.shifts_px for one in draws]).abs().amax(dim=(1, 2))
     assert float((shifted > 0).float().mean()) == pytest.approx(0.5, abs=0.12)
@@ -63,20 +63,20 @@ def test_specimens_of_a_batch_differ_while_they_last() -> None:
 def test_optics_in_pixels_give_the_ctf_of_optics_in_angstrom() -> None:
     settings = SetSettings(seed=3, images_per_batch=8, sizes=(4,), size_weights=(1.0,), ctf_share=1.0)
     draws = draw_sets(settings, 0, slots=2)
-    assert draws.defocus is not None
+    assert draws.defocus_rows is not None
     assert draws.microscope is not None
     fy, fx = rfft_frequency_grid(16)
     found = ctf_at(optics_in_pixels(draws, np.array([2.0, 3.5])), fx, fy).reshape(2, 4, *fx.shape)
     for row, pixel in enumerate((2.0, 3.5)):
         kv, mm, contrast = (np.full(4, value) for value in draws.microscope[row])
-        optics = Optics(kv, mm, contrast, *draws.defocus[row].T, np.zeros(4), np.zeros(4))
+        optics = Optics(kv, mm, contrast, *draws.defocus_rows[row].T, np.zeros(4), np.zeros(4))
         assert torch.allclose(found[row], ctf_at(optics, fx / pixel, fy / pixel), atol=2e-4)
 
 
 def test_a_table_of_defocus_is_drawn_from() -> None:
     table = np.array([[12000.0, 11000.0, 10.0], [21000.0, 20000.0, 80.0]])
     settings = SetSettings(seed=3, images_per_batch=8, sizes=(4,), size_weights=(1.0,), ctf_share=1.0)
-    defocus = draw_sets(settings, 0, 2, table).defocus
+    defocus = draw_sets(settings, 0, 2, table).defocus_rows
     assert defocus is not None
     assert {tuple(row) for row in defocus.reshape(-1, 3)} == {tuple(row) for row in table}
 

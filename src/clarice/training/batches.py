@@ -124,7 +124,7 @@ def form_sets(
     projections = shifted(slice_spectra(spectra, which, rotations), draws.shifts_px.flatten(0, 1).to(device), box)
     clean = images_of(projections, box)
     signal, transfer = clean, None
-    if draws.defocus is not None:
+    if draws.defocus_rows is not None:
         pixels = np.maximum(pixel_size_angstrom, least_ctf_pixel_angstrom)
         signal, transfer = _through_ctf(clean, draws, pixels)
         transfer = transfer.reshape(sets, size, box, box // 2 + 1)

@@ -84,7 +84,7 @@ class SetDraws:
     """B sets of N images: which specimen and view each image shows, and how it was turned, shifted and seen.
 
     `slot` (B,) into the pool; `view` (B, N), −1 for empty images; `rotations` (B, N, 3, 3) with the turn of
-    `angle_rad` (B, N) in them; `shifts_px` (B, N, 2); `snr`, `poisson`, `noise_seed` (B,). `defocus` (B, N, 3) as
+    `angle_rad` (B, N) in them; `shifts_px` (B, N, 2); `snr`, `poisson`, `noise_seed` (B,). `defocus_rows` (B, N, 3) as
     U, V in Å and the angle in degrees and `microscope` (B, 3) as kV, mm and amplitude contrast, or None without CTF.
     """
 
@@ -96,7 +96,7 @@ class SetDraws:
     snr: Tensor
     poisson: NDArray[np.bool_]
     noise_seed: NDArray[np.uint64]
-    defocus: FloatArray | None
+    defocus_rows: FloatArray | None
     microscope: FloatArray | None
 
     def share(self, rank: int, world: int) -> SetDraws:
@@ -148,7 +148,7 @@ def draw_sets(settings: SetSettings, position: int, slots: int, table: FloatArra
             sets, np.uint64
         )
         >> np.uint64(1),
-        defocus=defocus,
+        defocus_rows=defocus,
         microscope=microscope,
     )
 
@@ -198,10 +198,10 @@ def optics_in_pixels(draws: SetDraws, pixel_size_angstrom: FloatArray) -> Optics
 
     Raises ValueError for draws without CTF.
     """
-    if draws.defocus is None or draws.microscope is None:
+    if draws.defocus_rows is None or draws.microscope is None:
         raise ValueError("these sets were drawn without a CTF")
-    sets, size, _ = draws.defocus.shape
+    sets, size, _ = draws.defocus_rows.shape
     pixel = np.repeat(pixel_size_angstrom, size)
-    rows = draws.defocus.reshape(-1, 3) / np.stack([pixel**2, pixel**2, np.ones_like(pixel)], axis=1)
+    rows = draws.defocus_rows.reshape(-1, 3) / np.stack([pixel**2, pixel**2, np.ones_like(pixel)], axis=1)
     kv, mm, contrast = np.repeat(draws.microscope, size, axis=0).T
     return Optics(kv, mm / pixel**4, contrast, rows[:, 0], rows[:, 1], rows[:, 2], *np.zeros((2, sets * size)))
