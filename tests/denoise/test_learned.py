@@ -14,6 +14,7 @@ from clarice.core.particles import ArraySource, ParticleSet
 from clarice.denoise.learned import denoise_alone, denoise_jointly
 from clarice.denoise.neighbourhoods import invariants, neighbourhoods
 from clarice.denoise.network_input import from_network, network_input, resized_transfer
+from clarice.denoise.notes import Notebook, Notes
 from clarice.denoise.polar_transformer import PolarTransformer, PolarTransformerSize
 from clarice.denoise.registry import Denoiser, denoise_all
 from clarice.denoise.trained import TrainedNetwork, load_trained, trained_network, weights_path
@@ -72,6 +73,53 @@ def test_a_large_stack_comes_in_row_order_each_row_once() -> None:
     noisy = noisy_set(70)
     rows = [row for part, _ in denoise_jointly(noisy, joint(), size=16) for row in part]
     assert rows == list(range(70))
+
+
+def telling(given: NoisySet, notes: Notes, *, progress: object = None) -> object:
+    return denoise_jointly(given, joint(), size=16, notes=notes)
+
+
+@pytest.mark.usefixtures("weights_folder")
+@pytest.mark.parametrize("halves_apart", [False, True])
+def test_every_image_names_its_sources_and_its_error(halves_apart: bool) -> None:
+    half = np.random.default_rng(3).integers(1, 3, 40)
+    noisy, notes = noisy_set(40, half_set=half), Notebook(40, sources_wanted=16)
+    method = Denoiser("joint", "", None, telling)  # type: ignore[arg-type]
+    denoise_all(method(noisy, halves_apart=halves_apart, notes=notes), 40, 24)
+    found = notes.found
+    assert notes.has_sources
+    there = found.row >= 0
+    assert np.allclose(found.weight.sum(axis=1) + found.kept, 1, atol=1e-3)  # no set here has more than 16 sources
+    assert (found.weight[~there] == 0).all()
+    assert (found.row != np.arange(40)[:, None]).all()
+    assert (np.diff(found.weight, axis=1) <= 1e-7).all()
+    assert np.abs(found.angle_deg).max() <= 180
+    if halves_apart:
+        assert (half[found.row] == half[:, None])[there].all()
+    assert notes.error_by_shell is not None
+    assert notes.error_by_shell.shape == (40, 13)
+    assert (notes.error_by_shell > 0).all()
+
+
+@pytest.mark.usefixtures("weights_folder")
+def test_a_turned_copy_is_named_with_its_angle() -> None:
+    """Attention that looks for the same content finds the copy, and says how far it is turned."""
+    trained = joint()
+    images = 8 * np.random.default_rng(4).normal(size=(6, 24, 24)).astype(np.float32)
+    images[:, 0] = images[:, :, 0] = 0
+    images[4, 1:, 1:] = np.rot90(images[1, 1:, 1:], -1)  # from +x towards +y, by 90°
+    network = trained.network
+    assert isinstance(network, PolarTransformer)
+    with torch.no_grad():
+        for attention in network.attention:
+            attention.project.weight[16:32] = attention.project.weight[:16]  # type: ignore[union-attr, index]
+            attention.log_temperature.fill_(4.0)  # type: ignore[union-attr, operator]
+    notes = Notebook(6, sources_wanted=1)
+    list(denoise_jointly(white_set(ParticleSet(ArraySource(images), 3.0)), trained, notes=notes))
+    assert notes.found.row[4, 0] == 1
+    assert notes.found.row[1, 0] == 4
+    assert notes.found.angle_deg[4, 0] == pytest.approx(90, abs=6)
+    assert notes.found.angle_deg[1, 0] == pytest.approx(-90, abs=6)
 
 
 @pytest.mark.usefixtures("weights_folder")

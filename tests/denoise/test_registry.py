@@ -33,7 +33,7 @@ def numbered(count: int) -> NoisySet:
 def test_merging_keeps_every_row_in_order(labels: list[int]) -> None:
     noisy = numbered(len(labels))
     parts = [np.flatnonzero(np.array(labels) == label) for label in sorted(set(labels))]
-    stream = list(merged([(rows, noisy.subset(rows)) for rows in parts], by_threes, silent))
+    stream = list(merged([(rows, by_threes(noisy.subset(rows))) for rows in parts]))
     rows = np.concatenate([part for part, _ in stream])
     values = np.concatenate([images[:, 0, 0] for _, images in stream])
     sizes = np.array([labels.count(label) for label in labels])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,13 @@ from torch import Tensor
 from clarice.core.parallel import ordered_map
 from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
+from clarice.denoise.attention_sources import sources_of
 from clarice.denoise.neighbourhoods import invariants, neighbourhoods
 from clarice.denoise.network_input import from_network, network_input
+from clarice.denoise.networks import NETWORKS
+from clarice.denoise.notes import Notes
 from clarice.denoise.polar_transformer import PolarTransformer
-from clarice.denoise.registry import DenoisedRows, DenoiserFunction, as_array, denoiser
+from clarice.denoise.registry import DenoisedRows, DenoiserFunction, TellingFunction, as_array, denoiser
 from clarice.denoise.trained import TrainedNetwork, best_device, trained_names, trained_network
 from clarice.geometry.angular import fast_dtype
 from clarice.physics.noisy_set import NoisySet
@@ -54,28 +58,34 @@ def denoise_alone(noisy: NoisySet, trained: TrainedNetwork, progress: Progress =
 
 
 def denoise_jointly(
-    noisy: NoisySet, trained: TrainedNetwork, progress: Progress = silent, size: int = NEIGHBOURHOOD
+    noisy: NoisySet,
+    trained: TrainedNetwork,
+    progress: Progress = silent,
+    size: int = NEIGHBOURHOOD,
+    notes: Notes | None = None,
 ) -> DenoisedRows:
     """Images that denoise one another, in neighbourhoods of at most `size`, in row order.
 
     A stack of more than `size` images is gone through twice: in sets as they come, which yields features that do not
-    depend on in-plane angles, and then in sets of those that look alike. Time grows linearly with the stack.
+    depend on in-plane angles, and then in sets of those that look alike. Time grows linearly with the stack. `notes`
+    hears where each image came from and how wrong it is expected to be.
     """
     runner = _Runner(trained)
     count = len(noisy)
     if count <= size:
-        yield np.arange(count), as_array(from_network(runner.joint(noisy, np.arange(count))[0], noisy.box))
+        joint = runner.joint(noisy, np.arange(count), notes)
+        yield np.arange(count), as_array(from_network(joint.images, noisy.box))
         return
     features = _features(noisy, runner, size, progress)
     groups = neighbourhoods(features, size)
-    yield from _in_row_order(noisy, runner, groups, progress)
+    yield from _in_row_order(noisy, runner, groups, progress, notes)
 
 
 def _features(noisy: NoisySet, runner: _Runner, size: int, progress: Progress) -> NDArray[np.float32]:
     parts = np.array_split(np.arange(len(noisy)), -(-len(noisy) // size))
 
     def work(rows: RowIndex) -> tuple[RowIndex, NDArray[np.float32]]:
-        return rows, as_array(runner.joint(noisy, rows)[1])
+        return rows, as_array(runner.joint(noisy, rows).features)
 
     found: list[NDArray[np.float32]] = []
     for rows, part in ordered_map(work, parts):
@@ -85,12 +95,12 @@ def _features(noisy: NoisySet, runner: _Runner, size: int, progress: Progress) -
 
 
 def _in_row_order(
-    noisy: NoisySet, runner: _Runner, groups: Sequence[RowIndex], progress: Progress
+    noisy: NoisySet, runner: _Runner, groups: Sequence[RowIndex], progress: Progress, notes: Notes | None
 ) -> Iterator[tuple[RowIndex, NDArray[np.float32]]]:
     """Denoises group after group and hands out the images in row order once all are there."""
 
     def work(rows: RowIndex) -> tuple[RowIndex, NDArray[np.float32]]:
-        return rows, as_array(from_network(runner.joint(noisy, rows)[0], noisy.box))
+        return rows, as_array(from_network(runner.joint(noisy, rows, notes).images, noisy.box))
 
     shape = (len(noisy), noisy.box, noisy.box)
     with tempfile.TemporaryDirectory(prefix="clarice-") as folder:
@@ -109,6 +119,14 @@ def _in_row_order(
             yield rows, np.array(waiting[rows])
 
 
+@dataclass(frozen=True)
+class _JointResult:
+    """Estimates (k, box, box) and rotation-invariant features (k, F) of one set."""
+
+    images: Tensor
+    features: Tensor
+
+
 class _Runner:
     """A network on the best device there is, in the fastest precision that device multiplies natively."""
 
@@ -125,28 +143,44 @@ class _Runner:
         return images.to(self.device), None if transfer is None else transfer.to(self.device)
 
     @torch.no_grad()
-    def joint(self, noisy: NoisySet, rows: RowIndex) -> tuple[Tensor, Tensor]:
-        """Estimates (k, box, box) of `rows` as one set, and their rotation-invariant features."""
+    def joint(self, noisy: NoisySet, rows: RowIndex, notes: Notes | None = None) -> _JointResult:
+        """Denoises `rows` as one set, and tells `notes` of it."""
         network = self.network
         if not isinstance(network, PolarTransformer):
             raise TypeError("only a polar transformer denoises jointly")
         images, transfer = network_input(noisy, rows, self.box)
         with self.precision():
             measured = network.measure(*self.sets(images[None], None if transfer is None else transfer[None]))
-            rings = network.rings_of(measured)[0]
-        estimate = (rings.flatten(2) @ network.synthesis).view(-1, self.box, self.box)
+            rings, pooled, attended = network.rings_of(measured)
+            log_error = network.foretell(pooled).float()
+        images = (rings.flatten(2) @ network.synthesis).view(-1, self.box, self.box)
+        if notes is not None:
+            notes.sources(rows, sources_of(attended, rows, notes.sources_wanted))
+            notes.expected_error(rows, log_error[0].exp().double().cpu().numpy())
         fourier = rings[0, ..., network.frame.real_rings :]
-        return estimate.cpu(), invariants(fourier, network.ring_area).cpu()
+        return _JointResult(images.cpu(), invariants(fourier, network.ring_area).cpu())
 
 
-def _method(name: str) -> DenoiserFunction:
+def _alone(name: str) -> DenoiserFunction:
     def function(noisy: NoisySet, *, progress: Progress = silent) -> DenoisedRows:
-        trained = trained_network(name)
-        run = denoise_jointly if trained.kind.joint else denoise_alone
-        return run(noisy, trained, progress)
+        return denoise_alone(noisy, trained_network(name), progress)
 
     return function
 
 
+def _jointly(name: str) -> tuple[DenoiserFunction, TellingFunction]:
+    def function(noisy: NoisySet, *, progress: Progress = silent) -> DenoisedRows:
+        return denoise_jointly(noisy, trained_network(name), progress)
+
+    def telling(noisy: NoisySet, notes: Notes, *, progress: Progress = silent) -> DenoisedRows:
+        return denoise_jointly(noisy, trained_network(name), progress, notes=notes)
+
+    return function, telling
+
+
 for _name in trained_names():
-    denoiser(_name, _SUMMARIES[_name])(_method(_name))
+    if NETWORKS[_name].joint:
+        _function, _telling = _jointly(_name)
+        denoiser(_name, _SUMMARIES[_name], _telling)(_function)
+    else:
+        denoiser(_name, _SUMMARIES[_name])(_alone(_name))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
+from clarice.denoise.notes import Notes, Renumbered
 from clarice.physics.noisy_set import NoisySet
 
 DenoisedRows = Iterator[tuple[RowIndex, NDArray[np.float32]]]
@@ -31,37 +32,66 @@ class DenoiserFunction(Protocol):
     def __call__(self, noisy: NoisySet, *, progress: Progress = silent) -> DenoisedRows: ...
 
 
+class TellingFunction(Protocol):
+    """A denoiser function that tells `notes` what it knows beside the images, before their rows are yielded."""
+
+    def __call__(self, noisy: NoisySet, notes: Notes, *, progress: Progress = silent) -> DenoisedRows: ...
+
+
 @dataclass(frozen=True)
 class Denoiser:
-    """A registered method: its name on the command line, one line about it, and the function."""
+    """A registered method: its name on the command line, one line about it, and the function.
+
+    `telling` is the same function for methods that know more than their images, None for the others.
+    """
 
     name: str
     summary: str
     function: DenoiserFunction
+    telling: TellingFunction | None = None
 
-    def __call__(self, noisy: NoisySet, *, halves_apart: bool = False, progress: Progress = silent) -> DenoisedRows:
+    def __call__(
+        self,
+        noisy: NoisySet,
+        *,
+        halves_apart: bool = False,
+        progress: Progress = silent,
+        notes: Notes | None = None,
+    ) -> DenoisedRows:
         """Row numbers and CTF-free images (k, L, L) in row order, protein bright, in the units of x.
 
         With `halves_apart`, each half set is denoised as if the other did not exist, so that maps from the
-        two stay independent. Raises InputError when the set then says nothing about halves.
+        two stay independent. Raises InputError when the set then says nothing about halves. `notes` hears what the
+        method knows beside the images, if it does.
         """
         if not len(noisy):
             return iter(())
         if not halves_apart:
+            return self._run(noisy, notes, progress)
+        streams = [
+            (rows, self._run(part, None if notes is None else Renumbered(notes, rows), progress))
+            for rows, part in _halves(noisy)
+        ]
+        return merged(streams)
+
+    def _run(self, noisy: NoisySet, notes: Notes | None, progress: Progress) -> DenoisedRows:
+        if notes is None or self.telling is None:
             return self.function(noisy, progress=progress)
-        return merged(_halves(noisy), self.function, progress)
+        return self.telling(noisy, notes, progress=progress)
 
 
 _registered: dict[str, Denoiser] = {}
 
 
-def denoiser(name: str, summary: str) -> Callable[[DenoiserFunction], DenoiserFunction]:
+def denoiser(
+    name: str, summary: str, telling: TellingFunction | None = None
+) -> Callable[[DenoiserFunction], DenoiserFunction]:
     """Registers the decorated function as method `name`; `summary` is its line in the command's help."""
 
     def register(function: DenoiserFunction) -> DenoiserFunction:
         if name in _registered and _registered[name].function is not function:
             raise ValueError(f"two denoisers are named {name}")
-        _registered[name] = Denoiser(name, summary, function)
+        _registered[name] = Denoiser(name, summary, function, telling)
         return function
 
     return register
@@ -96,12 +126,12 @@ def _halves(noisy: NoisySet) -> list[tuple[RowIndex, NoisySet]]:
     return [(rows, noisy.subset(rows)) for rows in parts]
 
 
-def merged(parts: list[tuple[RowIndex, NoisySet]], function: DenoiserFunction, progress: Progress) -> DenoisedRows:
-    """Denoises each part by itself and yields the union in row order, at most a chunk of each part waiting.
+def merged(parts: list[tuple[RowIndex, DenoisedRows]]) -> DenoisedRows:
+    """The union in row order of parts denoised by themselves, at most a chunk of each part waiting.
 
     `parts` holds the rows of the whole set that each part stands for, ascending and disjoint.
     """
-    streams = [_numbered(rows, function(part, progress=progress)) for rows, part in parts]
+    streams = [_numbered(rows, stream) for rows, stream in parts]
     waiting = [next(stream, None) for stream in streams]
     while any(item is not None for item in waiting):
         present = {index: item for index, item in enumerate(waiting) if item is not None}
