@@ -74,7 +74,8 @@ def denoise(
     """Denoise every particle of a stack.
 
     Writes denoised.mrcs (CTF-free projections in units of the input's noise standard deviation; order, box
-    and sign as in the input) and denoised.star, its table without the defocus that no longer applies.
+    and sign as in the input) and denoised.star, its table without the defocus that no longer applies. A joint
+    method also writes denoised_sources.star: which particles each image was made from, and its expected error.
     """
     chosen = get_denoiser(method)
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)

@@ -42,6 +42,11 @@ def weights_path(name: str) -> Path:
     return Path(os.environ.get("CLARICE_WEIGHTS", "") or _SHIPPED) / f"{name}.safetensors"
 
 
+def weights_of(method: str) -> Path | None:
+    """The weights file that a denoising method reads, None for methods that need none."""
+    return weights_path(method) if method in NETWORKS else None
+
+
 def trained_names() -> list[str]:
     """The networks whose weights are there."""
     return [name for name in NETWORKS if weights_path(name).is_file()]

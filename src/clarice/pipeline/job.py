@@ -16,6 +16,7 @@ from clarice.core.counting import counted
 from clarice.core.errors import ClariceError, InputError, UsageError
 from clarice.core.particles import ParticleSet
 from clarice.core.progress import Progress, silent
+from clarice.denoise.trained import weights_of
 from clarice.geometry.so3 import symmetry_rotations
 from clarice.pipeline.class_stages import classify, select
 from clarice.pipeline.engine import execute
@@ -54,7 +55,9 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
     return [
         check(stack, contrast=settings.contrast, ctf_state=settings.ctf_state).expecting(estimate(1)),
         prepare(stack, working_box=sizes.working_box).expecting(estimate(2, disk_images=1)),
-        denoise(stack, method=settings.method).expecting(estimate(3, disk_raw_images=1)),
+        denoise(stack, method=settings.method, weights=weights_of(settings.method)).expecting(
+            estimate(3, disk_raw_images=1)
+        ),
         classify(
             stack,
             n_classes=settings.classes or default_class_count(len(particles)),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from clarice.denoise.registry import get_denoiser
 from clarice.io.stack import open_particles, write_particles
 from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.denoised_files import IMAGES, RECORD, TABLE, write_denoised
+from clarice.pipeline.denoised_notes import NOTES
 from clarice.pipeline.preflight import check as check_particles
 from clarice.pipeline.preparation import Preparation
 from clarice.pipeline.prepare import Prepared
@@ -64,8 +67,11 @@ def _prepared(work: Work) -> Prepared:
     return Prepared(particles, Preparation.from_record(work.read_json("prepared.json")))
 
 
-@stage("denoise", reads=PREPARED, writes=[IMAGES, TABLE, RECORD])
-def denoise(work: Work, stack: StackInput, *, method: str) -> None:
-    """CTF-free projections in the input's box, order and sign, in units of the input's noise standard deviation."""
+@stage("denoise", reads=PREPARED, writes=[IMAGES, TABLE, RECORD], optional=[NOTES])
+def denoise(work: Work, stack: StackInput, *, method: str, weights: Path | None) -> None:  # noqa: ARG001
+    """CTF-free projections in the input's box, order and sign, in units of the input's noise standard deviation.
+
+    `weights`: the file that a trained method reads, so that other weights make other images.
+    """
     folder = work.output(IMAGES).parent
     write_denoised(stack.open(), _prepared(work), get_denoiser(method), folder, progress=work.progress)

@@ -1,0 +1,44 @@
+"""What a denoiser told beside its images, as a STAR file: the sources of each particle and its expected error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from clarice.core.particles import FloatArray
+from clarice.denoise.notes import Notebook
+from clarice.io.star import write_star
+
+NOTES = "denoised_sources.star"
+
+
+def write_notes(notes: Notebook, path: Path) -> None:
+    """Writes block `particles` (weight kept, expected error) and block `sources` (one row a source).
+
+    Rows are counted from 1, as in the stack's table. The expected error is the root mean square, over the image's
+    coefficients, in units of the noise's standard deviation. Raises OutputError.
+    """
+    found = notes.found
+    count, wanted = found.row.shape
+    own = pd.DataFrame({"clariceRow": np.arange(1, count + 1), "clariceKeptWeight": found.kept.round(5)})
+    if notes.error_by_shell is not None:
+        own["clariceExpectedError"] = rms_error(notes.error_by_shell).round(5)
+    there = (found.row >= 0).ravel()
+    sources = pd.DataFrame(
+        {
+            "clariceRow": np.repeat(np.arange(1, count + 1), wanted)[there],
+            "clariceSourceRow": found.row.ravel()[there] + 1,
+            "clariceSourceAngle": found.angle_deg.ravel()[there].round(2),
+            "clariceSourceWeight": found.weight.ravel()[there].round(5),
+        }
+    )
+    write_star(path, {"particles": own, "sources": sources})
+
+
+def rms_error(by_shell: FloatArray) -> FloatArray:
+    """Root mean square error (k,) a pixel, of expected squared errors (k, S) by Fourier shell."""
+    shells = np.arange(by_shell.shape[1])
+    area = np.where(shells == 0, 1.0, 2 * np.pi * shells)
+    return np.asarray(np.sqrt((by_shell * area).sum(axis=1) / area.sum()))

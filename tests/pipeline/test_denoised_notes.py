@@ -1,0 +1,43 @@
+"""What a denoiser tells stands in a STAR file that names rows as the stack's table counts them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from clarice.denoise.notes import Notebook, Sources
+from clarice.io.star import read_star
+from clarice.pipeline.denoised_notes import rms_error, write_notes
+
+
+def test_rows_count_from_one_and_missing_sources_are_left_out(tmp_path: Path) -> None:
+    notes = Notebook(3, sources_wanted=2)
+    row = np.array([[1, 2], [0, -1], [-1, -1]])
+    weight = np.array([[0.5, 0.25], [0.75, 0], [0, 0]])
+    notes.sources(np.arange(3), Sources(row, np.full((3, 2), -90.0), weight, np.array([0.25, 0.25, 1])))
+    notes.expected_error(np.array([2, 0, 1]), np.array([[4.0] * 5, [1.0] * 5, [0.25] * 5]))
+    write_notes(notes, tmp_path / "notes.star")
+    blocks = read_star(tmp_path / "notes.star")
+    own, sources = (blocks[name].apply(pd.to_numeric) for name in ("particles", "sources"))
+    assert own["clariceRow"].tolist() == [1, 2, 3]
+    assert own["clariceExpectedError"].tolist() == [1, 0.5, 2]
+    assert sources["clariceRow"].tolist() == [1, 1, 2]
+    assert sources["clariceSourceRow"].tolist() == [2, 3, 1]
+    assert sources["clariceSourceWeight"].tolist() == [0.5, 0.25, 0.75]
+    for number, kept in enumerate(own["clariceKeptWeight"], start=1):
+        total = sources.loc[sources["clariceRow"] == number, "clariceSourceWeight"].sum()
+        assert total + kept == pytest.approx(1)
+
+
+def test_the_error_of_an_image_weighs_shells_by_their_area() -> None:
+    rng = np.random.default_rng(0)
+    error = rng.normal(size=(1, 65, 65))
+    cycles = np.fft.fftfreq(65) * 65
+    shell = np.hypot(cycles[:, None], cycles).round().astype(int)
+    power = np.abs(np.fft.fft2(error, norm="ortho"))[0] ** 2
+    by_shell = np.array([[power[shell == s].mean() for s in range(33)]])
+    inside = np.sqrt(power[shell < 33].mean())
+    assert rms_error(by_shell)[0] == pytest.approx(inside, rel=0.02)
