@@ -104,7 +104,8 @@ def _ours(simulated: SimulatedSet, method: str) -> tuple[NDArray[np.float32], fl
     return images, min(times)
 
 
-def _optics_arrays(optics: Optics) -> dict[str, NDArray[np.float64]]:
+def optics_arrays(optics: Optics) -> dict[str, NDArray[np.float64]]:
+    """The columns ASPIRE's drivers read of a stack's optics."""
     return {
         "voltage": optics.voltage_kv,
         "defocus_u": optics.defocus_u_angstrom,
@@ -124,7 +125,7 @@ def _aspire_row(simulated: SimulatedSet, threads: int) -> DenoisingRow:
     assert simulated.particles.optics is not None
     with tempfile.TemporaryDirectory() as folder:
         stack, result = Path(folder) / "stack.npz", Path(folder) / "result.npz"
-        columns = _optics_arrays(simulated.particles.optics)
+        columns = optics_arrays(simulated.particles.optics)
         size = simulated.particles.pixel_size_angstrom
         np.savez(stack, images=simulated.images, pixel_size=np.float64(size), allow_pickle=False, **columns)
         environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}

@@ -59,6 +59,7 @@ class Results:
     notes: list[str] = field(default_factory=list)
     places: tuple[str, ...] = ()
     code: CodeVersion = field(default_factory=code_version)
+    trained_on: str = "nothing: no method in this protocol is trained"
 
     def key_of(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         """What tells a row from the others."""
@@ -129,7 +130,7 @@ class Results:
             "clarice": __version__,
             "code": [vars(version) for version in self.codes.values()],
             "hardware": hardware(),
-            "trained_on": "nothing: no method in this protocol is trained",
+            "trained_on": self.trained_on,
             "settings": self.settings,
             "notes": self.remarks,
             "summary": self.summary,
@@ -181,7 +182,7 @@ class Results:
             "",
             f"Clarice {code}; protocol version {self.protocol_version}; {machine['cpu']}, "
             f"{machine['cores']} cores, {machine['memory_gb']} GB, {machine['device']}, torch {machine['torch']}.",
-            "Nothing in this protocol is trained.",
+            f"Trained on: {self.trained_on}.",
             "",
             "Settings: " + ", ".join(f"{name} {value}" for name, value in self.settings.items()) + ".",
             "",

@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from clarice.benchmark import main_job as job
 from clarice.benchmark import peers as contests
@@ -20,6 +17,8 @@ from clarice.benchmark.main_job import Request
 from clarice.benchmark.protocol import StackSettings
 from clarice.benchmark.records import Results, Row
 from clarice.benchmark.structures import TEST_ENTRIES, chosen_entries, load_subject, seeds_of, structures_folder, words
+from clarice.cli.benchmark_denoise import register as register_denoise
+from clarice.cli.benchmark_results import tell
 from clarice.cli.console import console, showing_progress
 from clarice.cli.groups import command_group
 from clarice.core.errors import OutputError, UsageError
@@ -64,6 +63,7 @@ def register(app: typer.Typer) -> None:
     protocols = command_group("The published protocols, each printing its table.")
     protocols.command("main-job")(command(main_job))
     protocols.command("peers")(command(peers, seeds="1", timeout=180.0))
+    register_denoise(protocols)
     app.add_typer(protocols, name="benchmark")
 
 
@@ -170,30 +170,3 @@ def tell_row(row: Row) -> None:
     if row.get("note"):
         said.append(str(row["note"]))
     console.print(f"{row['entry']}, seed {row['seed']}: {', '.join(said)}", markup=False)
-
-
-def tell(results: Results, out: Path) -> None:
-    """Prints the table, the rows' notes and the summary, and where they lie."""
-    shown = [
-        column
-        for column in results.table_columns
-        if column.key != "note" and any(row.get(column.key) is not None for row in results.rows)
-    ]
-    table = Table(box=None, pad_edge=False)
-    for column in shown:
-        table.add_column(column.heading, justify="left" if column.form == "{}" else "right", overflow="fold")
-    for row in results.rows:
-        table.add_row(*(escape(column.cell(row)) for column in shown))
-    if console.is_terminal:
-        console.print(table)
-    else:
-        Console(file=console.file, width=1000, highlight=False).print(table)
-    for row in results.rows:
-        if row.get("note"):
-            named = ", ".join(str(row[key]) for key in results.keys)
-            console.print(f"{named}: {row['note']}", markup=False)
-    for name, value in results.summary.items():
-        console.print(f"{name}: {value}", markup=False)
-    for note in results.remarks:
-        console.print(f"note: {note}", markup=False)
-    console.print(f"results: {out / results.protocol}.json and .md", markup=False)

@@ -1,0 +1,44 @@
+"""The structures denoisers are compared on: the largest of each cluster of 40 kDa and more, never trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from clarice.benchmark.structures import MOLECULE_ENTRIES, PointGroup, Subject, load_subject, structures_folder
+from clarice.core.errors import UsageError
+from clarice.training.structures import StructureCollection
+
+# 40 kDa at 14.1 Da a non-hydrogen atom.
+LEAST_ATOMS = 2840
+PROCEDURAL = "procedural molecules"
+
+
+def choose_subjects(
+    entries: Sequence[str] | None, data: Path | None, *, validation: bool = False
+) -> tuple[str, list[Subject]]:
+    """The collection's name and the structures of it named `entries`, or those the protocol takes.
+
+    Without a folder of data these are procedural molecules. Raises UsageError for an entry that is not there.
+    """
+    folder = structures_folder(data)
+    if folder is None:
+        return PROCEDURAL, [load_subject(entry, None) for entry in (MOLECULE_ENTRIES if entries is None else entries)]
+    name = "validation.npz" if validation else "test.npz"
+    collection = StructureCollection(folder / name)
+    if entries is None:
+        rows = collection.largest_of_clusters(LEAST_ATOMS)
+    else:
+        rows = [_row(entry, collection, name) for entry in entries]
+    if not rows:
+        raise UsageError("--entries names no structure: write them as in --entries 1bxn,2j8s")
+    return name, [Subject(collection.ids[row], name, collection.atoms(row).centred(), PointGroup()) for row in rows]
+
+
+def _row(entry: str, collection: StructureCollection, name: str) -> int:
+    wanted = entry.strip().lower()
+    for row, known in enumerate(collection.ids):
+        if known.lower() == wanted:
+            return row
+    other = "test" if name.startswith("validation") else "--validation"
+    raise UsageError(f"--entries {entry!r} is not in {name}: is it one of the {other} structures?")

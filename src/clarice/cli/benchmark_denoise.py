@@ -1,0 +1,139 @@
+"""`clarice benchmark denoise`: which cells, structures and methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from clarice.benchmark.denoise import SETS, DenoiseRequest, denoise
+from clarice.benchmark.denoise_cells import CTFS, NOISES, SETTINGS, SIZES, SNRS, Grid
+from clarice.benchmark.denoise_methods import chosen_methods, our_methods
+from clarice.benchmark.denoise_peers import peer_methods
+from clarice.benchmark.denoise_subjects import PROCEDURAL, choose_subjects
+from clarice.benchmark.records import Row
+from clarice.benchmark.structures import words
+from clarice.cli.benchmark_results import tell
+from clarice.cli.console import console, showing_progress
+from clarice.core.errors import OutputError, UsageError
+
+Number = TypeVar("Number", int, float)
+_O = typer.Option
+_ALL, _PEERS = "ours", "peers"
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+
+
+SettingsOption = Annotated[str, _O("--settings", help=f"Which views a set shows, of {', '.join(SETTINGS)}.")]
+SizesOption = Annotated[str, _O("--sizes", help="Images a set; 1 is the setting `single`.")]
+SnrOption = Annotated[str, _O("--snr", help="Signal-to-noise ratios.")]
+NoiseOption = Annotated[str, _O("--noise", help=f"Kinds of noise, of {', '.join(NOISES)}.")]
+CtfOption = Annotated[
+    str,
+    _O("--ctf", help=f"CTF and shifts, of {', '.join(CTFS)}; on-fine: structures whose pixel is small, apart."),
+]
+EntriesOption = Annotated[
+    str | None, _O("--entries", help="Structures by entry; the largest of each cluster of 40 kDa if absent.")
+]
+ValidationOption = Annotated[
+    bool, _O("--validation", help="Take the validation structures: for all but published tables.")
+]
+MethodsOption = Annotated[
+    str, _O("--methods", help="Methods by name; `ours` stands for all of ours, `peers` for all peers.")
+]
+SetsOption = Annotated[int, _O("--sets", help="Sets a structure in each cell.")]
+SeedOption = Annotated[int, _O("--seed", help="Seed of views, angles and noise.")]
+BoxOption = Annotated[int, _O("--box", help="Box, pixels.")]
+DataOption = Annotated[
+    Path | None,
+    _O("--data", envvar="CLARICE_DATA", help="Folder with structures/ and formats/; procedural molecules if absent."),
+]
+MoleculesOption = Annotated[bool, _O("--molecules", help="Run on procedural molecules, whatever --data says.")]
+OutOption = Annotated[Path, _O("--out", help="Folder for the results, JSON, Markdown and pictures.")]
+WorkOption = Annotated[Path, _O("--work", help="Folder for signals and sample images; it may be removed afterwards.")]
+ResumeOption = Annotated[bool, _O("--resume", help="Keep the rows of an earlier call in --out; cells may be added.")]
+ThreadsOption = Annotated[int, _O("--threads", help="Threads of every method.")]
+TimeoutOption = Annotated[float, _O("--timeout", help="Minutes after which a peer's program is ended.")]
+
+
+def register(protocols: typer.Typer) -> None:
+    """Adds the command to the group of protocols."""
+    protocols.command("denoise")(benchmark_denoise)
+
+
+def benchmark_denoise(
+    settings: SettingsOption = _listed(SETTINGS),
+    sizes: SizesOption = _listed(SIZES),
+    snr: SnrOption = _listed(SNRS),
+    noise: NoiseOption = "gaussian",
+    ctf: CtfOption = "off",
+    entries: EntriesOption = None,
+    validation: ValidationOption = False,
+    methods: MethodsOption = _ALL,
+    sets: SetsOption = SETS,
+    seed: SeedOption = 1,
+    box: BoxOption = 64,
+    data: DataOption = None,
+    molecules: MoleculesOption = False,
+    out: OutOption = Path("benchmarks"),
+    work: WorkOption = Path("scratch/benchmark/denoise"),
+    resume: ResumeOption = False,
+    threads: ThreadsOption = 2,
+    timeout: TimeoutOption = 60.0,
+) -> None:
+    """Denoise sets of images of one molecule with every method, and compare them with the truth."""
+    if threads < 1:
+        raise UsageError(f"--threads {threads} must be at least 1")
+    if not timeout > 0:
+        raise UsageError(f"--timeout {timeout:g} must be above 0 minutes")
+    grid = Grid(words(settings), numbers(sizes, "--sizes", int), numbers(snr, "--snr", float), words(noise), words(ctf))
+    data = None if molecules else data
+    ours, peers = our_methods(), peer_methods(work.resolve(), threads, 60 * timeout)
+    named = [
+        name for word in words(methods) for name in (ours if word == _ALL else peers if word == _PEERS else (word,))
+    ]
+    chosen = chosen_methods(named, {**ours, **peers})
+    collection, subjects = choose_subjects(None if entries is None else words(entries), data, validation=validation)
+    for path in (out, work):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {path}: {error.strerror or error}") from error
+    if collection == PROCEDURAL:
+        console.print("no folder of structures in use: this table is about procedural molecules", markup=False)
+    request = DenoiseRequest(
+        subjects,
+        collection,
+        grid,
+        chosen,
+        out.resolve(),
+        work.resolve(),
+        data,
+        sets=sets,
+        seed=seed,
+        box=box,
+        threads=threads,
+        resume=resume,
+    )
+    with showing_progress() as progress:
+        results = denoise(request, shown=tell_row, progress=progress)
+    tell(results, out)
+
+
+def numbers(text: str, option: str, kind: Callable[[str], Number]) -> list[Number]:
+    """The numbers of a list separated by commas or blanks; raises UsageError for anything else."""
+    try:
+        return [kind(word) for word in words(text)]
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r} is not a list of numbers: write them as in {option} 1,2") from error
+
+
+def tell_row(row: Row) -> None:
+    """One line on a row as soon as it is there."""
+    cell = f"{row['setting']} {row['size']}, {row['noise']}, CTF {row['ctf']}, SNR {row['snr']:g}, {row['method']}"
+    said = str(row.get("note")) if row.get("failed") else f"relative MSE {row['relative_mse']:.3f}"
+    console.print(f"{cell}: {said}", markup=False)
