@@ -22,6 +22,7 @@ class ToyNetwork(BaseModel):
     model_config = ConfigDict(extra="forbid")
     width: int = Field(default=8, gt=0)
     dropout: float = 0.1
+    statistics: bool = True
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class ToySettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
     network: ToyNetwork = ToyNetwork()
     data: ToyData = ToyData()
+    folder: Path | None = None
 
 
 class ToyTask:
@@ -48,7 +50,7 @@ class ToyTask:
         width, dropout = self.settings.network.width, self.settings.network.dropout
         network = nn.Sequential(
             nn.Conv1d(1, width, 3, padding=1),
-            nn.BatchNorm1d(width),
+            nn.BatchNorm1d(width) if self.settings.network.statistics else nn.Identity(),
             nn.GELU(),
             nn.Dropout(dropout),
             nn.Conv1d(width, 1, 3, padding=1),
@@ -71,13 +73,13 @@ class ToyTask:
         return clean, clean + self.settings.data.noise * torch.randn(clean.shape, generator=generator)
 
     def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        estimate = model(batch["noisy"].view(-1, 1, LENGTH)).float().view(batch["clean"].shape)
+        estimate = model(batch["noisy"].reshape(-1, 1, LENGTH)).float().view(batch["clean"].shape)
         squared = (estimate - batch["clean"]).square().mean(dim=(1, 2))
         return squared.mean(), {"worst": squared.max().detach()}
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         clean, noisy = (t.to(device) for t in self._sets(0))
-        estimate = model(noisy.view(-1, 1, LENGTH)).view(clean.shape)
+        estimate = model(noisy.reshape(-1, 1, LENGTH)).view(clean.shape)
         return {"error": float((estimate - clean).square().sum() / clean.square().sum())}
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from clarice import __version__
 from clarice.core.errors import InputError
 from clarice.io.weights import write_weights
-from clarice.training.recipe import difference
+from clarice.training.recipe import Recipe
 from clarice.training.schedule import decay_start
 from clarice.training.settings import TrainingSettings
 from clarice.training.tensor_files import read_facts, read_tensors, write_tensors
@@ -54,7 +54,7 @@ class Checkpoints:
         tensors, facts = read_tensors(self._index(name))
         return tensors, _place(facts, self._index(name))
 
-    def to_go_on_from(self, recipe: Mapping[str, Any], settings: TrainingSettings) -> str | None:
+    def to_go_on_from(self, recipe: Recipe) -> str | None:
         """The checkpoint that lies on the course of `recipe`, the furthest; None in a new folder.
 
         Raises InputError when there are checkpoints, but of another recipe or beyond the end of this one.
@@ -63,11 +63,12 @@ class Checkpoints:
         if not last.exists():
             return None
         place = _place(read_facts(last), last)
-        differs = difference(recipe, place.recipe)
+        differs = recipe.difference(place.recipe)
         if differs:
             raise InputError(
                 f"{last} was trained by another recipe ({differs}): restore that value, or choose another folder"
             )
+        settings = recipe.training
         trained = TrainingSettings.model_validate(place.recipe["training"])
         if trained.images == settings.images or place.images <= min(decay_start(trained), decay_start(settings)):
             return LAST

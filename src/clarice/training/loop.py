@@ -126,8 +126,8 @@ class _Loop:
         while self.position != self.end:
             began = time.monotonic()
             self._step(batches, journal)
-            decided = self._decision(time.monotonic() - began)
             self._show(progress, from_images)
+            decided = self._decision(time.monotonic() - began)
             at_end = self.position == self.end
             validated = {}
             if at_end or crossed(self.settings.validate_images, self.images, self.batch):
@@ -218,7 +218,7 @@ class _Loop:
 
     def _restore(self) -> Sums | None:
         """Takes over the state of an earlier call, if one is on this recipe's course; returns this process's sums."""
-        name = self.checkpoints.to_go_on_from(self.recipe.content, self.settings)
+        name = self.checkpoints.to_go_on_from(self.recipe)
         if name is None:
             return None
         tensors, place = self.checkpoints.load(name)

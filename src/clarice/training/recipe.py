@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -37,6 +37,21 @@ class Recipe:
     task_settings: BaseModel
     content: dict[str, Any]
 
+    @property
+    def places(self) -> list[str]:
+        """Keys that name files and folders: they may differ between machines on which one training goes on."""
+        fields = self.registered.settings.model_fields.items()
+        return [name for name, field in fields if Path in (field.annotation, *get_args(field.annotation))]
+
+    def difference(self, trained: Mapping[str, Any]) -> str | None:
+        """The first key on which this recipe takes another course than the content `trained`, and how, or None."""
+        ours, theirs = _flat(self.content), _flat(trained)
+        free = {*self.places, *(f"training.{name}" for name in CHANGEABLE)}
+        for key in dict.fromkeys([*theirs, *ours]):
+            if key not in free and ours.get(key) != theirs.get(key):
+                return f"{key} = {theirs.get(key)}, now {ours.get(key)}"
+        return None
+
     def task(self) -> Task:
         """What is to be trained. Raises InputError, naming the recipe, where its settings do not go together."""
         try:
@@ -66,16 +81,6 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     task_settings = checked(registered.settings, rest, path)
     resolved = {**head.model_dump(mode="json"), **task_settings.model_dump(mode="json")}
     return Recipe(path, head.seed, head.training, registered, task_settings, resolved)
-
-
-def difference(recipe: Mapping[str, Any], trained: Mapping[str, Any]) -> str | None:
-    """The first key on which two recipes would take different courses, with both values, or None."""
-    ours, theirs = _flat(recipe), _flat(trained)
-    free = {f"training.{name}" for name in CHANGEABLE}
-    for key in dict.fromkeys([*theirs, *ours]):
-        if key not in free and ours.get(key) != theirs.get(key):
-            return f"{key} = {theirs.get(key)}, now {ours.get(key)}"
-    return None
 
 
 def _flat(content: Mapping[str, Any], above: str = "") -> dict[str, Any]:

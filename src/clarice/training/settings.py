@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 # What may change between two starts of one run, for the weights' course does not depend on it. A new number of images
 # is looked at by itself, since the learning rate's decay depends on it.
@@ -34,7 +34,7 @@ class TrainingSettings(BaseModel):
     decay: Literal["linear", "cosine"] = "linear"
     average_images: int = Field(default=50_000, ge=0)
     accumulate: int = Field(default=1, ge=1)
-    precision: Literal["32", "bf16-mixed"] = "32"
+    precision: Annotated[Literal["32", "bf16-mixed"], BeforeValidator(str)] = "32"  # YAML reads 32 as a number
     log_images: int = Field(default=5_000, gt=0)
     validate_images: int = Field(default=50_000, gt=0)
     checkpoint_minutes: float = Field(default=10.0, ge=0)

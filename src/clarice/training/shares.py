@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ class Shares:
     def __init__(self, task: Task, processes: Processes, parts: int, recipe: Path, tell: Callable[[str], None]) -> None:
         self.task, self.processes, self.parts = task, processes, parts
         self._recipe, self._tell = recipe, tell
+        # Batches are made ahead by another thread, and by this one where memory asks for smaller parts.
+        self._making = threading.Lock()
 
     def of(self, position: int) -> list[Any]:
         """The parts of this process's share of batch number `position`."""
@@ -29,7 +32,8 @@ class Shares:
 
     def _part(self, position: int, part: int, parts: int) -> Any:
         rank, world = self.processes.rank, self.processes.world
-        return self.task.batch(position, rank + world * part, world * parts, self.processes.device)
+        with self._making:
+            return self.task.batch(position, rank + world * part, world * parts, self.processes.device)
 
     def fit_into_memory(self, learner: Learner, position: int) -> None:
         """Says what training takes, and splits the shares as far as that does not fit. Raises ResourceError."""
