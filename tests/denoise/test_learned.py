@@ -111,9 +111,12 @@ def test_a_turned_copy_is_named_with_its_angle() -> None:
     network = trained.network
     assert isinstance(network, PolarTransformer)
     with torch.no_grad():
-        for attention in network.attention:
+        for block in network.attention:
+            attention = block.attend
+            attention.project.weight[:32] *= 10  # type: ignore[union-attr, index]
             attention.project.weight[16:32] = attention.project.weight[:16]  # type: ignore[union-attr, index]
-            attention.log_temperature.fill_(4.0)  # type: ignore[union-attr, operator]
+            attention.measured_weight.zero_()  # type: ignore[union-attr, operator]
+            attention.believed_weight.zero_()  # type: ignore[union-attr, operator]
     notes = Notebook(6, sources_wanted=1)
     list(denoise_jointly(white_set(ParticleSet(ArraySource(images), 3.0)), trained, notes=notes))
     assert notes.found.row[4, 0] == 1

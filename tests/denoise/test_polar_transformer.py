@@ -69,7 +69,7 @@ def test_a_step_on_the_polar_grid_turns_one_output_and_leaves_the_others() -> No
     rings[0, 1] = rings[0, 1].roll(7, 0)
     turned = type(measured).of(rings, measured.profile)
     with torch.no_grad():
-        before, after = model.rings_of(measured)[0], model.rings_of(turned)[0]
+        before, after = model.denoise_rings(measured).rings, model.denoise_rings(turned).rings
     expected = before.clone()
     expected[0, 1] = before[0, 1].roll(7, 0)
     assert (after - expected).abs().max() < 1e-5 * before.abs().max()
@@ -136,11 +136,13 @@ def test_attention_copies_the_one_twin_in_the_set_and_says_at_which_angle() -> N
     images = 8 * noise(1, 6, 24, 24)
     images[..., 0, :] = images[..., :, 0] = 0
     images[0, 4] = quarter_turn(images[0, 1])
-    attention = model.attention[0]
+    attention = model.attention[0].attend
     with torch.no_grad():
         channels = SMALL.channels
+        attention.project.weight[: 2 * channels] *= 10  # type: ignore[union-attr, index]
         attention.project.weight[channels : 2 * channels] = attention.project.weight[:channels]  # type: ignore[union-attr]
-        attention.log_temperature.fill_(4.0)  # type: ignore[union-attr]
+        attention.measured_weight.zero_()  # type: ignore[union-attr, operator]
+        attention.believed_weight.zero_()  # type: ignore[union-attr, operator]
         weights = model.with_weights(images)[1][0]
     by_angle = weights.posterior[:, 0, :, 4, 1].mean(dim=1)  # image 4 is image 1 turned by 90°
     assert int(by_angle.argmax()) == SMALL.n_angles // 4

@@ -1,8 +1,15 @@
 """Attention over (other image, relative angle): which images show the same view, and turned by how much.
 
-For each head, `s_ij(φ) = ⟨q_i, T_φ k_j⟩ / √(d T)`, a softmax over (j, φ) jointly, and `o_i = Σ a_ij(φ) T_φ v_j`. An
-image never attends to itself, since its own noise would match best: what an image keeps for itself is a further
-choice of the softmax, without a value, and its own features pass beside the attention.
+For each head, a softmax over (j, φ) jointly of scores s_ij(φ), and `o_i = Σ a_ij(φ) T_φ v_j`. The scores add two parts:
+
+    learned     ⟨q_i, T_φ k_j⟩ / √(d T)
+    likelihood  Σ_k w_k [⟨y_i, T_φ x̂_j⟩_k − ½ h_i(k) ‖x̂_j‖²_k]
+
+With all ring weights w_k = 1 the second is the logarithm of how probable the measured image y_i is if it shows what
+image j is so far believed to show, x̂_j, turned by φ: h is (W H)² and noise has variance 1. So a block starts as a step
+of expectation maximisation in which every image is a class, and learns from there. An image never attends to itself,
+since its own noise would match best: what it keeps for itself is a further choice of the softmax, without a value,
+and its own features pass beside the attention.
 """
 
 from __future__ import annotations
@@ -47,7 +54,8 @@ class AngularWeights:
 class MeasuredRings:
     """Images as they were measured: rings (B, n, T, R), their packed spectrum, and what filtered them.
 
-    `spectrum` (M, B, n, 2R); `profile` (B, n, K): mean of (W H)² over each Fourier ring.
+    The last K of the rings are Fourier rings. `spectrum` (M, B, n, 2R); `profile` (B, n, K): mean of (W H)² over each
+    Fourier ring, less 1.
     """
 
     rings: Tensor
@@ -64,31 +72,46 @@ class AngularAttention(nn.Module):
 
     Beside the values, a learned reading of the features, each head averages the images' own rings as they were
     measured: the mean that more sources make better, whatever the features forgot. Everything between the two
-    Fourier transforms along the angle is linear over channels, so it is done on the spectra.
+    Fourier transforms along the angle is linear over channels, so it is done on the spectra. `ring_area` (K,): weights
+    with which sums over Fourier rings are those over images.
     """
 
-    def __init__(self, channels: int, rings: int, profile: int, heads: int) -> None:
+    def __init__(self, channels: int, rings: int, heads: int, ring_area: Tensor) -> None:
         super().__init__()
         if channels % heads:
             raise ValueError(f"{channels} channels do not divide into {heads} heads")
         self.heads = heads
+        self.ring_area: Tensor
+        self.register_buffer("ring_area", ring_area, persistent=False)
+        profile = len(ring_area)
         self.norm = ImageNorm(channels)
         self.project = nn.Linear(channels, 3 * channels, bias=False)  # queries, keys, values
+        with torch.no_grad():
+            self.project.weight[: 2 * channels] *= 0.3  # the likelihood leads at first
+        trust = torch.linspace(0.5, 1.25, heads)[:, None]
+        self.measured_weight = nn.Parameter(trust.expand(heads, profile).clone())
+        self.believed_weight = nn.Parameter(torch.zeros(heads, profile))
         self.kept = nn.Linear(channels, heads)
-        self.log_temperature = nn.Parameter(torch.full((heads,), math.log(2.0)))
         self.merge = nn.Linear(channels + heads * rings, channels, bias=False)
         self.tell = nn.Linear((2 + profile) * heads, channels)
 
     def forward(
-        self, features: Tensor, measured: MeasuredRings, allowed: Tensor | None = None
+        self, features: Tensor, believed: Tensor, measured: MeasuredRings, allowed: Tensor | None = None
     ) -> tuple[Tensor, AngularWeights]:
-        """`allowed` (B, n, n) bool: which sources each image may use; itself is never one."""
+        """`believed` (B, n, T, K): Fourier rings of each image's present estimate.
+
+        `allowed` (B, n, n) bool: which sources each image may use; itself is never one.
+        """
         normed = self.norm(features)
-        n_angles = features.shape[-2]
+        count, n_angles = features.shape[1:3]
         query, key, value = self._projections(normed)
-        scores = correlate_spectra(query, key, n_angles).float()
-        scores = scores + _closed(features, allowed)
-        kept = self.kept(normed.mean(dim=2)).transpose(1, 2).float() + math.log(n_angles)  # (B, H, n)
+        seen, known = self._likelihood_factors(measured, believed, query.dtype)
+        asks, answers = torch.cat([query, seen], dim=-1).flatten(-2), torch.cat([key, known], dim=-1).flatten(-2)
+        scores = correlate_spectra(asks, answers, n_angles).float()
+        closed = _closed(count, allowed, features.device)
+        scores = scores + self._energy(measured, believed).masked_fill(closed[:, None], RULED_OUT)
+        choices = n_angles * (~closed).sum(dim=-1).clamp_min(1)  # (1 or B, n): what is kept competes with all of them
+        kept = self.kept(normed.mean(dim=2)).transpose(1, 2).float() + choices.log()[:, None]  # (B, H, n)
         weights = AngularWeights(assign(scores, kept))
         averaged = self._averages(weights, value, measured.spectrum.to(value.dtype))
         told = torch.cat([weights.evidence(), weights.to_source() @ measured.profile[:, None]], dim=-1)
@@ -96,14 +119,33 @@ class AngularAttention(nn.Module):
         return features + averaged + told, weights
 
     def _projections(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Spectra (M, B, H, n, 2d) of queries, keys and values."""
+        """Spectra (M, B, H, n, 2, d), real and imaginary parts, of queries and keys; (M, B, H, n, 2d) of values."""
         n_angles, channels = normed.shape[-2:]
         spectrum = torch.view_as_real(torch.fft.rfft(normed.float(), dim=2, norm="ortho"))  # (B, n, M, C, 2)
         packed = self.project(spectrum.permute(2, 0, 1, 4, 3).to(normed.dtype))  # (M, B, n, 2, 3C)
-        by_head = packed.unflatten(-1, (3, self.heads, -1)).permute(4, 0, 1, 5, 2, 3, 6).flatten(-2)
-        scale = self.log_temperature.exp() / math.sqrt(channels // self.heads * n_angles)
-        query: Tensor = by_head[0] * scale[:, None, None].to(by_head.dtype)
-        return query, by_head[1], by_head[2]
+        by_head = packed.unflatten(-1, (3, self.heads, -1)).permute(4, 0, 1, 5, 2, 3, 6)
+        return by_head[0] / math.sqrt(channels // self.heads * n_angles), by_head[1], by_head[2].flatten(-2)
+
+    def _likelihood_factors(
+        self, measured: MeasuredRings, believed: Tensor, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        """Spectra (M, B, H, n, 2, K) of what was measured, weighed by ring and head, and of what is believed."""
+        rings = len(self.ring_area)
+        raw = measured.spectrum.view(*measured.spectrum.shape[:-1], 2, -1)[..., -rings:]  # (M, B, n, 2, K)
+        estimate = to_spectrum(believed.float().transpose(-2, -1))
+        estimate = estimate.view(*estimate.shape[:-1], 2, rings)
+        by_measured = self.ring_area * self.measured_weight  # (H, K)
+        by_believed = self.ring_area * self.believed_weight
+        shape = (1, 1, self.heads, 1, 1, rings)
+        seen = raw[:, :, None] * by_measured.view(shape) + estimate[:, :, None] * by_believed.view(shape)
+        known = estimate[:, :, None].expand_as(seen)
+        return seen.to(dtype), known.to(dtype)
+
+    def _energy(self, measured: MeasuredRings, believed: Tensor) -> Tensor:
+        """−½ Σ_k w_k h_i(k) ‖x̂_j‖²_k, (B, H, n, j)."""
+        power = believed.float().square().sum(dim=2) * self.ring_area  # (B, j, K)
+        filtered = (1 + measured.profile)[:, None] * self.measured_weight[:, None]  # (B, H, n, K)
+        return -0.5 * (filtered @ power[:, None].transpose(-2, -1))
 
     def _averages(self, weights: AngularWeights, value: Tensor, measured: Tensor) -> Tensor:
         """Values and measured rings averaged by the weights, merged over heads: (B, n, T, C)."""
@@ -120,9 +162,7 @@ class AngularAttention(nn.Module):
         return averaged
 
 
-def _closed(features: Tensor, allowed: Tensor | None) -> Tensor:
-    """`RULED_OUT` where an image may not attend, itself included, else 0: (1 or B, 1, n, n)."""
-    count = features.shape[1]
-    itself = torch.eye(count, dtype=torch.bool, device=features.device)[None]
-    closed = itself if allowed is None else itself | ~allowed
-    return torch.zeros(closed.shape, device=features.device).masked_fill(closed, RULED_OUT)[:, None]
+def _closed(count: int, allowed: Tensor | None, device: torch.device) -> Tensor:
+    """True where an image may not attend, itself included: (1 or B, n, n)."""
+    itself = torch.eye(count, dtype=torch.bool, device=device)[None]
+    return itself if allowed is None else itself | ~allowed

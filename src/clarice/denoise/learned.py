@@ -151,14 +151,13 @@ class _Runner:
         images, transfer = network_input(noisy, rows, self.box)
         with self.precision():
             measured = network.measure(*self.sets(images[None], None if transfer is None else transfer[None]))
-            rings, pooled, attended = network.rings_of(measured)
-            log_error = network.foretell(pooled).float()
-        images = (rings.flatten(2) @ network.synthesis).view(-1, self.box, self.box)
+            found = network.denoise_rings(measured)
+            log_error = network.foretell(found.pooled).float()
         if notes is not None:
-            notes.sources(rows, sources_of(attended, rows, notes.sources_wanted))
+            notes.sources(rows, sources_of(found.attended, rows, notes.sources_wanted))
             notes.expected_error(rows, log_error[0].exp().double().cpu().numpy())
-        fourier = rings[0, ..., network.frame.real_rings :]
-        return _JointResult(images.cpu(), invariants(fourier, network.ring_area).cpu())
+        features = invariants(found.rings[0, ..., network.frame.real_rings :], network.ring_area)
+        return _JointResult(network.images_of(found.rings)[0].cpu(), features.cpu())
 
 
 def _alone(name: str) -> DenoiserFunction:

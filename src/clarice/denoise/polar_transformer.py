@@ -29,12 +29,43 @@ class PolarTransformerSize:
     heads: int = 4
     kernel: int = 5
     blocks_before: int = 2
-    attention_blocks: int = 4
-    blocks_after: int = 2
+    attention_blocks: int = 5
+    blocks_after: int = 1
 
     @property
     def frame(self) -> PolarFrame:
         return PolarFrame(self.box, self.n_angles, self.real_rings, self.fourier_rings)
+
+
+@dataclass(frozen=True)
+class DenoisedRings:
+    """`rings` (B, N, T, R) of the estimate, invariant features `pooled` (B, N, 2C), and of every block the attention
+    and the sketch it went by: Fourier rings (B, N, T, K) of the estimate so far."""
+
+    rings: Tensor
+    pooled: Tensor
+    attended: list[AngularWeights]
+    sketches: list[Tensor]
+
+
+class JointBlock(nn.Module):
+    """Sketches each image from its features, lets the images attend to one another by it, and digests the result."""
+
+    def __init__(self, size: PolarTransformerSize, ring_area: Tensor) -> None:
+        super().__init__()
+        self.norm = ImageNorm(size.channels)
+        self.sketch = AngularConv(size.channels, size.fourier_rings, size.kernel)
+        self.sketch.start_at_zero()
+        self.sketch_gain = nn.Parameter(_typical_signal(size)[size.real_rings :])
+        self.attend = AngularAttention(size.channels, size.frame.count, size.heads, ring_area)
+        self.digest = ResidualAngularConv(size.channels, size.kernel)
+
+    def forward(
+        self, features: Tensor, measured: MeasuredRings, allowed: Tensor | None
+    ) -> tuple[Tensor, Tensor, AngularWeights]:
+        sketch = self.sketch(self.norm(features)).float() * self.sketch_gain
+        features, weights = self.attend(features, sketch, measured, allowed)
+        return self.digest(features), sketch, weights
 
 
 class PolarTransformer(nn.Module):
@@ -57,13 +88,7 @@ class PolarTransformer(nn.Module):
         self.enter = AngularConv(self.frame.count, size.channels, size.kernel)
         self.enter_profile = nn.Linear(size.fourier_rings, size.channels)
         self.before = nn.Sequential(*self._convs(size.blocks_before))
-        self.attention = nn.ModuleList(
-            AngularAttention(size.channels, self.frame.count, size.fourier_rings, size.heads)
-            for _ in range(size.attention_blocks)
-        )
-        self.between = nn.ModuleList(
-            ResidualAngularConv(size.channels, size.kernel) for _ in range(size.attention_blocks)
-        )
+        self.attention = nn.ModuleList(JointBlock(size, self.ring_area) for _ in range(size.attention_blocks))
         self.after = nn.Sequential(*self._convs(size.blocks_after))
         self.norm = ImageNorm(size.channels)
         self.leave = AngularConv(size.channels, self.frame.count, size.kernel)
@@ -84,26 +109,32 @@ class PolarTransformer(nn.Module):
         self, noisy: Tensor, transfer: Tensor | None = None, allowed: Tensor | None = None
     ) -> tuple[Estimate, list[AngularWeights]]:
         """The estimate, and the attention of every block."""
-        rings, pooled, weights = self.rings_of(self.measure(noisy, transfer), allowed)
-        with torch.autocast(noisy.device.type, enabled=False):
-            images = (rings.flatten(2) @ self.synthesis).view(noisy.shape)
-        return Estimate(images, self.foretell(pooled.detach()).float()), weights
+        found = self.denoise_rings(self.measure(noisy, transfer), allowed)
+        return self.estimate_of(found), found.attended
 
-    def rings_of(
-        self, measured: MeasuredRings, allowed: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, list[AngularWeights]]:
-        """Rings (B, N, T, R) of the estimate, invariant features (B, N, 2C), and the attention of every block."""
+    def estimate_of(self, found: DenoisedRings) -> Estimate:
+        """Images, and their expected error; what foretells it leaves the features to the images."""
+        return Estimate(self.images_of(found.rings), self.foretell(found.pooled.detach()).float())
+
+    def denoise_rings(self, measured: MeasuredRings, allowed: Tensor | None = None) -> DenoisedRings:
+        """All that is found out about sets of images from their rings."""
         features = self.enter(measured.rings) + self.enter_profile(measured.profile)[:, :, None]
         features = self.before(features.float())
-        weights = []
-        for attention, conv in zip(self.attention, self.between, strict=True):
-            features, attended = attention(features, measured, allowed)
-            features = conv(features)
-            weights.append(attended)
+        attended, sketches = [], []
+        for block in self.attention:
+            features, sketch, weights = block(features, measured, allowed)
+            attended.append(weights)
+            sketches.append(sketch)
         features = self.norm(self.after(features))
         rings = self.leave(features).float() * self.output_gain
         pooled = torch.cat([features.mean(dim=2), features.float().square().mean(dim=2).to(features.dtype)], dim=-1)
-        return rings, pooled, weights
+        return DenoisedRings(rings, pooled, attended, sketches)
+
+    def images_of(self, rings: Tensor) -> Tensor:
+        """Images (B, N, L, L) of rings (B, N, T, R), in float32."""
+        box = self.size.box
+        with torch.autocast(rings.device.type, enabled=False):
+            return (rings.flatten(2) @ self.synthesis).view(*rings.shape[:2], box, box)
 
     def measure(self, noisy: Tensor, transfer: Tensor | None) -> MeasuredRings:
         """The (matched-filtered) images (B, N, L, L) on all rings, and the profile of (W H)² less 1."""

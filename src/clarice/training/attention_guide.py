@@ -24,15 +24,22 @@ _LEAST = 1e-8
 
 
 @torch.no_grad()
-def guide(network: PolarTransformer, clean: Tensor) -> Tensor:
-    """The posterior (T, B, n, j) that the noise-free images (B, n, L, L) call for."""
+def fourier_rings(network: PolarTransformer, clean: Tensor) -> Tensor:
+    """Fourier rings (B, n, T, K) of noise-free images (B, n, L, L)."""
     frame = network.frame
     rings = (clean.flatten(2) @ network.analysis).view(*clean.shape[:2], frame.n_angles, -1)
-    fourier = rings[..., frame.real_rings :] * network.ring_area.sqrt()
+    return rings[..., frame.real_rings :]
+
+
+@torch.no_grad()
+def guide(network: PolarTransformer, rings: Tensor) -> Tensor:
+    """The posterior (T, B, n, j) that the noise-free images call for, from their `fourier_rings`."""
+    n_angles = network.frame.n_angles
+    fourier = rings * network.ring_area.sqrt()
     spectrum = to_spectrum(fourier.transpose(-2, -1))
     power = fourier.square().sum(dim=(-2, -1))
-    distance = power[:, :, None] + power[:, None] - 2 * correlate_spectra(spectrum, spectrum, frame.n_angles)
-    itself = torch.eye(clean.shape[1], dtype=torch.bool, device=clean.device)
+    distance = power[:, :, None] + power[:, None] - 2 * correlate_spectra(spectrum, spectrum, n_angles)
+    itself = torch.eye(rings.shape[1], dtype=torch.bool, device=rings.device)
     scores = (-distance.clamp_min(0) / TEMPERATURE).masked_fill(itself, RULED_OUT)
     return assign(scores, torch.full_like(power, KEPT_SCORE))
 

@@ -49,3 +49,10 @@ def shell_error(images: Tensor, clean: Tensor) -> Tensor:
 def foretelling_loss(log_error: Tensor, actual: Tensor) -> Tensor:
     """Mean of e² / v + log v over images and shells: least where v is the expected value of e² (exp of `log_error`)."""
     return (actual.clamp_min(1e-8) * torch.exp(-log_error) + log_error).mean()
+
+
+def sketch_error(sketch: Tensor, clean_rings: Tensor, ring_area: Tensor, power: Tensor) -> Tensor:
+    """`relative_error` on the Fourier rings (B, N, T, K) alone, by which blocks of attention go: (B,)."""
+    squared = (sketch - clean_rings).square().sum(dim=2) @ ring_area
+    per_set: Tensor = squared.mean(dim=1) / power
+    return per_set

@@ -11,12 +11,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from torch import Tensor, nn
 
 from clarice.core.errors import UsageError
-from clarice.denoise.angular_attention import AngularWeights
 from clarice.denoise.networks import network_kind
-from clarice.denoise.polar_transformer import PolarTransformer
-from clarice.training.attention_guide import divergence, guide
+from clarice.denoise.polar_transformer import DenoisedRings, PolarTransformer
+from clarice.training.attention_guide import divergence, fourier_rings, guide
 from clarice.training.batches import EndlessSets, SetBatch
-from clarice.training.denoising_loss import foretelling_loss, relative_error, seen_error, shell_error
+from clarice.training.denoising_loss import foretelling_loss, relative_error, seen_error, shell_error, sketch_error
 from clarice.training.set_draws import SetSettings
 from clarice.training.specimen_pool import SpecimenPool
 from clarice.training.specimens import SpecimenSettings
@@ -45,14 +44,14 @@ class NetworkSettings(BaseModel):
 
 
 class LossSettings(_Part):
-    """Weights, beside the images' relative error, of the foretold error and of the guidance of attention.
-
-    Guidance acts on the last `guided_blocks` blocks.
+    """Weights, beside the images' relative error: of the foretold error, of the sketches by which blocks of attention
+    go, and of the guidance of attention, which acts on the last `guided_blocks` blocks.
     """
 
     foretelling: float = Field(default=0.01, ge=0)
+    sketches: float = Field(default=0.3, ge=0)
     guidance: float = Field(default=0.01, ge=0)
-    guided_blocks: int = Field(default=2, ge=1)
+    guided_blocks: int = Field(default=4, ge=1)
 
 
 class PoolSettings(_Part):
@@ -130,11 +129,10 @@ class DenoisingTask:
     def loss(self, model: nn.Module, batch: SetBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Relative error of the images, and the weighted rest; named parts beside it."""
         weights = self.settings.loss
-        guidance: Tensor | None = None
-        if weights.guidance > 0 and batch.noisy.shape[1] > 1 and isinstance(model, PolarTransformer):
-            estimate, attended = model.with_weights(batch.noisy, batch.transfer)
-            if attended:
-                guidance = _divergence(model, attended[-weights.guided_blocks :], batch.clean)
+        found: DenoisedRings | None = None
+        if isinstance(model, PolarTransformer) and model.size.attention_blocks > 0:
+            found = model.denoise_rings(model.measure(batch.noisy, batch.transfer))
+            estimate = model.estimate_of(found)
         else:
             estimate = model(batch.noisy, batch.transfer)
         error = relative_error(estimate.images, batch.clean, batch.power).mean()
@@ -146,8 +144,10 @@ class DenoisingTask:
             actual = shell_error(estimate.images.detach(), batch.clean)
             parts["foretelling"] = foretelling_loss(estimate.log_error, actual)
             total = total + weights.foretelling * parts["foretelling"]
-        parts["divergence"] = error.new_zeros(()) if guidance is None else guidance
-        total = total + weights.guidance * parts["divergence"]
+        if found is not None:
+            with torch.autocast(batch.noisy.device.type, enabled=False):
+                parts |= _by_the_way(model, found, batch, weights.guided_blocks)
+            total = total + weights.sketches * parts["sketches"] + weights.guidance * parts["divergence"]
         return total, parts
 
     @torch.no_grad()
@@ -169,9 +169,16 @@ class DenoisingTask:
         return {"error": sum(shown) / len(shown), **figures}
 
 
-def _divergence(model: PolarTransformer, attended: Sequence[AngularWeights], clean: Tensor) -> Tensor:
-    with torch.autocast(clean.device.type, enabled=False):
-        return divergence(attended, guide(model, clean), clean)
+def _by_the_way(model: nn.Module, found: DenoisedRings, batch: SetBatch, guided: int) -> dict[str, Tensor]:
+    """What blocks of attention are judged by: their sketches' error, and the divergence from the guide."""
+    if not isinstance(model, PolarTransformer):
+        raise TypeError("only a polar transformer has blocks of attention")
+    rings = fourier_rings(model, batch.clean)
+    errors = [sketch_error(sketch, rings, model.ring_area, batch.power).mean() for sketch in found.sketches]
+    parts = {"sketches": torch.stack(errors).mean(), "divergence": errors[0].new_zeros(())}
+    if batch.noisy.shape[1] > 1:
+        parts["divergence"] = divergence(found.attended[-guided:], guide(model, rings), batch.clean)
+    return parts
 
 
 @task("denoiser", DenoiserSettings)
