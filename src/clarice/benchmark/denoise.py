@@ -34,7 +34,7 @@ SETS = 20
 _IMAGES_AT_ONCE = 1024
 _NULL_IMAGES, _NULL_STRUCTURES = 16, 4
 _MEANS = ("relative_mse", "psnr_db", "ssim", "frc_05", "frc_0143")
-_SORTING = ("purity", "ari", "angle_error_deg")
+_TOLD = ("purity", "ari", "angle_error_deg", "foretold_error")
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,10 @@ def denoise(request: DenoiseRequest, *, shown: Callable[[Row], None], progress: 
     torch.set_num_threads(request.threads)
     results = request.results()
     for sheet in request.grid.sheets():
+        if not request.subjects_of(sheet):
+            note = f"CTF {sheet.ctf}: no structure's pixel is on that side of {FINEST_PIXEL_ANGSTROM} Å"
+            results.notes += [] if note in results.notes else [note]
+            continue
         with tempfile.TemporaryDirectory(prefix="signals-", dir=request.work) as folder:
             table = defocus_table(request.data)
             store = SignalStore(sheet, request.sets, request.seed, request.box, table, Path(folder))
@@ -119,10 +123,8 @@ def _rows(method: Method, cell: Cell, store: SignalStore, request: DenoiseReques
 def measure(
     method: Method, cell: Cell, store: SignalStore, request: DenoiseRequest, progress: Progress = silent
 ) -> Row:
-    """The row of one method in one cell. Raises UsageError when no structure fits the cell."""
+    """The row of one method in one cell."""
     subjects = request.subjects_of(cell.sheet)
-    if not subjects:
-        raise UsageError(f"no structure's pixel suits CTF {cell.sheet.ctf}: the limit is {FINEST_PIXEL_ANGSTROM} Å")
     measured: dict[str, _Structure] = {}
     for number, subject in enumerate(subjects, start=1):
         measured[subject.entry] = _structure(method, cell, store, subject, request)
@@ -131,11 +133,12 @@ def measure(
     errors = {entry: [figures["relative_mse"]] for entry, figures in by_entry.items()}
     interval = bootstrap_interval(errors, lambda drawn: float(drawn.mean()))
     null = _null(method, cell, store, subjects, request) if method.with_null else None
+    power = float(np.mean([figures["output_power"] for figures in by_entry.values()]))
     notes = {one.note for one in measured.values() if one.note}
     row: Row = {
-        **{key: _mean([figures.get(key) for figures in by_entry.values()]) for key in (*_MEANS, *_SORTING)},
+        **{key: _mean([figures.get(key) for figures in by_entry.values()]) for key in (*_MEANS, *_TOLD)},
         "relative_mse_interval": None if interval is None else [round(value, 5) for value in interval],
-        "null": None if null is None else _rounded(null / np.mean([one["output_power"] for one in by_entry.values()])),
+        "null": None if null is None or power == 0 else _rounded(null / power),
         "ms_per_image": _rounded(1000 * np.mean([one.seconds_per_image for one in measured.values()])),
         "structures": len(measured),
         "by_entry": {entry: figures["relative_mse"] for entry, figures in by_entry.items()},
@@ -165,7 +168,7 @@ def _structure(method: Method, cell: Cell, store: SignalStore, subject: Subject,
             seconds += answer.seconds
             notes.add(answer.note)
     figures = {key: _rounded(value) for key, value in over_sets(scores).items()}
-    for key in _SORTING:
+    for key in _TOLD:
         mean = _mean([one.get(key) for one in sorting])
         if mean is not None:
             figures[key] = mean

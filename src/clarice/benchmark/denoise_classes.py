@@ -118,12 +118,20 @@ def oracle(images: ImageSet, then: Callable[[NoisySet], Images]) -> Answer:
 
 
 def oracle_then(name: str) -> Callable[[ImageSet, str], Answer]:
-    """The oracle with the registered method `name` after the averages."""
+    """The oracle with the registered method `name` after the averages.
+
+    It raises UsageError in settings in which no two images show the same view.
+    """
 
     def then(noisy: NoisySet) -> Images:
         return denoise_all(get_denoiser(name)(noisy), len(noisy), noisy.box)
 
-    return lambda images, _: oracle(images, then)
+    def answer(images: ImageSet, setting: str) -> Answer:
+        if not VIEWS[setting]:
+            raise UsageError("every image has a view of its own: there is nothing to average")
+        return oracle(images, then)
+
+    return answer
 
 
 def _whitened_averages(observed: NoisySet, assignment: Assignment, n_views: int) -> tuple[NoisySet, FloatArray]:

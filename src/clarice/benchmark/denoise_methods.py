@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from clarice.benchmark.denoise_attention import attention_figures
 from clarice.benchmark.denoise_classes import class_averaging, oracle_then
+from clarice.benchmark.denoise_provenance import told
 from clarice.benchmark.denoise_scores import Answer
 from clarice.benchmark.denoise_sets import ImageSet, joined
 from clarice.core.errors import UsageError
 from clarice.denoise.networks import NETWORKS
 from clarice.denoise.registry import denoise_all, denoiser_names, get_denoiser
-from clarice.denoise.trained import trained_names, trained_network
+from clarice.denoise.trained import trained_names, trained_network, weights_path
 
 # Answers to sets of one structure, of the setting named.
 Measure = Callable[[Sequence[ImageSet], str], list[Answer]]
@@ -60,7 +61,12 @@ def _card(name: str) -> dict[str, Any]:
     if name not in NETWORKS:
         return {}
     trained = trained_network(name)
-    return {"parameters": trained.parameters, "images_trained": trained.card.get("images")}
+    digest = hashlib.sha256(weights_path(name).read_bytes()).hexdigest()
+    return {
+        "parameters": trained.parameters,
+        "images_trained": trained.card.get("images"),
+        "weights_sha256": digest,
+    }
 
 
 def _registered(name: str) -> Method:
@@ -81,7 +87,8 @@ def _registered(name: str) -> Method:
         seconds = (time.perf_counter() - started) / len(noisy)
         ends = np.cumsum([len(one) for one in part])
         for one, found in zip(part, np.split(images, ends[:-1]), strict=True):
-            remarks = attention_figures(name, one) if name == OURS else None
+            # What it tells is asked for once a structure, outside the time.
+            remarks = told(method, one) if one.number == 0 and one.clean.any() else None
             yield Answer(found, seconds * len(one), remarks=remarks)
 
     return Method(name, measure, about=_card(name))

@@ -46,6 +46,8 @@ def _angle_errors(label: NDArray[np.int64], angle_rad: FloatArray, truth: ImageS
 
 
 def _centre(angle_rad: FloatArray) -> float:
-    """The angle among those given that the others lie nearest to."""
+    """The mean of the angles within 90° of the one that all lie nearest to."""
     distances = np.abs(wrapped(angle_rad[:, None] - angle_rad[None]))
-    return float(angle_rad[np.argmin(distances.sum(axis=1))])
+    nearest = angle_rad[np.argmin(distances.sum(axis=1))]
+    around = wrapped(angle_rad - nearest)
+    return float(nearest + around[np.abs(around) < np.pi / 2].mean())

@@ -28,6 +28,8 @@ COLUMNS = (
     Column("95 %", "over_network_interval", _INTERVAL),
     Column("over covariance Wiener", "over_covariance", "{:.3f}"),
     Column("95 %", "over_covariance_interval", _INTERVAL),
+    Column("over ours", "over_ours", "{:.3f}"),
+    Column("95 %", "over_ours_interval", _INTERVAL),
     Column("PSNR, dB", "psnr_db", "{:.2f}"),
     Column("SSIM", "ssim", "{:.3f}"),
     Column("FRC 0.5, 1/px", "frc_05", "{:.3f}"),
@@ -36,6 +38,7 @@ COLUMNS = (
     Column("purity", "purity", "{:.2f}"),
     Column("ARI", "ari", "{:.2f}"),
     Column("angle, °", "angle_error_deg", "{:.1f}"),
+    Column("foretold error over actual", "foretold_error", "{:.2f}"),
     Column("ms an image", "ms_per_image", "{:.2f}"),
     Column("time over ours", "time_over_ours", "{:.2f}"),
     Column("parameters", "parameters", "{:,}"),
@@ -86,7 +89,7 @@ def add_ratios(rows: Sequence[Row]) -> None:
         named = {row["method"]: row for row in group}
         network, covariance, ours = best_network(group), named.get(COVARIANCE), named.get(OURS)
         for row in group:
-            for key, other in (("over_network", network), ("over_covariance", covariance)):
+            for key, other in (("over_network", network), ("over_covariance", covariance), ("over_ours", ours)):
                 found = None if other is None else paired_ratio(row["by_entry"], other["by_entry"])
                 row[key], row[f"{key}_interval"] = (None, None) if found is None else found
             row["best_network"] = None if network is None else network["method"]
