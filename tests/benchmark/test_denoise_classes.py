@@ -38,7 +38,7 @@ def test_rings_and_the_central_part_make_the_image(box: int) -> None:
     without = rings.to_images(sampled)
     whole = without + central_part(image.mean(dim=(-2, -1)), first_ring(sampled, box), box)
     assert relative_mse(whole, image) < 2e-3
-    assert relative_mse(without, image) > 0.1
+    assert relative_mse(without, image) > 0.03
 
 
 @pytest.mark.parametrize("box", [32, 33])
@@ -66,7 +66,7 @@ def test_the_background_gives_averages_their_mean() -> None:
     image = gaussian_blob(48, (0.0, 0.0), 5.0).float()
     rings = FourierRings.up_to(48, 23, 48)
     without = rings.to_images(rings.sample(image))
-    assert relative_mse(without, image) > 0.1
+    assert relative_mse(without, image) > 0.03
     assert relative_mse(on_zero_background(without), image) < 0.015
 
 
