@@ -28,6 +28,7 @@ COMMAND_MODULES = (
     "evaluate",
     "report",
     "train",
+    "export_weights",
     "benchmark",
 )
 

@@ -15,6 +15,8 @@ from clarice.core.errors import InputError, UsageError
 from clarice.denoise.networks import NETWORKS, NetworkKind, network_kind
 from clarice.io.weights import read_weights
 
+# Tensors beside the weights: noisy images (1, n, L, L), and what the network made of them.
+EXAMPLE_NOISY, EXAMPLE_IMAGES = "example.noisy", "example.images"
 _SHIPPED = Path(__file__).parents[1] / "weights"
 
 
@@ -59,7 +61,8 @@ def load_trained(path: Path) -> TrainedNetwork:
         settings = dict(stored.card["recipe"]["network"])
         kind = network_kind(str(settings.pop("name")))
         network = kind.build(settings)
-        network.load_state_dict(stored.tensors)
+        weights = {name: t for name, t in stored.tensors.items() if name not in (EXAMPLE_NOISY, EXAMPLE_IMAGES)}
+        network.load_state_dict(weights)
     except (KeyError, TypeError, UsageError, RuntimeError) as error:
         raise InputError(f"{path} does not hold the weights of a denoiser: choose a file that training made") from error
     return TrainedNetwork(kind, network.eval().requires_grad_(False), stored.card)

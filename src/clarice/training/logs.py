@@ -104,6 +104,13 @@ def _read(path: Path) -> list[dict[str, str]]:
     return [{name: value or "" for name, value in row.items()} for row in whole]
 
 
+def last_validation(run_folder: Path) -> dict[str, float]:
+    """Each figure of the last validation in a run's log, by name; empty when there was none."""
+    prefix = "validation_"
+    rows = [row for row in _read(run_folder / LOG_NAME) if row.get("validation_error")]
+    return {k.removeprefix(prefix): float(v) for k, v in rows[-1].items() if k.startswith(prefix) and v} if rows else {}
+
+
 def _text(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.6g}"
 

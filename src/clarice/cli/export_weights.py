@@ -1,0 +1,38 @@
+"""`clarice export-weights`: the weights that a training made, with their card, to be shipped or passed on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clarice.cli.console import console
+from clarice.core.errors import UsageError
+
+_O = typer.Option
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to `app`."""
+    app.command("export-weights")(export_weights)
+
+
+def export_weights(
+    run: Annotated[Path, typer.Argument(help="Folder of a denoiser's training.")],
+    output: Annotated[Path, _O("-o", "--output", help="File to write, NAME.safetensors; its card goes to NAME.md.")],
+    note: Annotated[str, _O(help="A sentence for the card.")] = "",
+) -> None:
+    """Export a denoiser's weights with their card and an example to check them by.
+
+    The folder that CLARICE_WEIGHTS names is where denoising looks for weights, under the network's name:
+    polar-transformer.safetensors, polar-cnn.safetensors, unet.safetensors, dncnn.safetensors.
+    """
+    if output.suffix != ".safetensors":
+        raise UsageError(f"{output} must end in .safetensors: that is the format weights are kept in")
+    from clarice.training.shipping import ship_weights  # seconds to import, for this command alone
+
+    card = ship_weights(run, output, note)
+    console.print(
+        f"weights of {card['images']:,} images: {output}; their card: {output.with_suffix('.md')}", markup=False
+    )

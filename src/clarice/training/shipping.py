@@ -1,0 +1,105 @@
+"""From a training run to weights that can be shipped: half the size, a card, and an example to check them by."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clarice.core.errors import InputError
+from clarice.denoise.trained import EXAMPLE_IMAGES, EXAMPLE_NOISY, load_trained
+from clarice.io.atomic import writing
+from clarice.io.weights import read_weights, write_weights
+from clarice.training.logs import last_validation
+from clarice.training.summary import LAST_WEIGHTS, SUMMARY_NAME
+
+# Images of the example, in one set.
+_EXAMPLE_IMAGES = 4
+
+
+def ship_weights(run_folder: Path, output: Path, note: str = "") -> dict[str, Any]:
+    """Writes the averaged weights of a denoiser's training to `output` (.safetensors, float16) with card and example.
+
+    Beside it the card as a page, with the ending .md. Returns the card. Raises InputError when the folder is no
+    training run of a denoiser.
+    """
+    summary = _summary(run_folder)
+    stored = read_weights(run_folder / LAST_WEIGHTS)
+    card = {
+        **stored.card,
+        "machine": summary["machine"],
+        "last_quarter_gain": summary["last_quarter_gain"],
+        "trained": summary["trained"],
+        "validation": last_validation(run_folder),
+        "note": note,
+    }
+    tensors = {name: t.half().float() if t.is_floating_point() else t for name, t in stored.tensors.items()}
+    write_weights(output, tensors, card, torch.float16)
+    noisy = torch.randn((1, _EXAMPLE_IMAGES, *_box(card)), generator=torch.Generator().manual_seed(1)).half().float()
+    noisy += _disk(noisy.shape[-1])
+    noisy = noisy.half().float()
+    images = load_trained(output).network(noisy).images
+    write_weights(output, {**tensors, EXAMPLE_NOISY: noisy, EXAMPLE_IMAGES: images}, card, torch.float16)
+    with writing(output.with_suffix(".md")) as temporary:
+        temporary.write_text(card_page(output.stem, card, _parameters(tensors)), encoding="utf-8")
+    return card
+
+
+def _summary(run_folder: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads((run_folder / SUMMARY_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{run_folder} is no folder of a training that ended: it has no {SUMMARY_NAME}") from error
+    if content["recipe"]["task"] != "denoiser":
+        raise InputError(
+            f"{run_folder} trained a {content['recipe']['task']}: only a denoiser's weights are shipped so"
+        )
+    return content
+
+
+def _box(card: dict[str, Any]) -> tuple[int, int]:
+    edge = int(card["recipe"]["network"].get("box", 64))
+    return edge, edge
+
+
+def _disk(box: int) -> Tensor:
+    """A bright disk a third of the box wide: something to see in the example."""
+    axis = torch.arange(box) - box // 2
+    return (axis[:, None] ** 2 + axis**2 <= (box / 6) ** 2).float()
+
+
+def _parameters(tensors: dict[str, Tensor]) -> int:
+    return sum(t.numel() for t in tensors.values() if t.is_floating_point())
+
+
+def card_page(name: str, card: dict[str, Any], parameters: int) -> str:
+    """The card as a page of Markdown."""
+    recipe = card["recipe"]
+    sets = {"least_snr": 0.005, "largest_snr": 0.2, "ctf_share": 0.5, "poisson_share": 0.15} | recipe["sets"]
+    gain = card["last_quarter_gain"]
+    lines = [
+        f"# {name}",
+        "",
+        card["note"],
+        "",
+        f"- network: {json.dumps(recipe['network'])}, {parameters:,} parameters, stored as float16",
+        f"- trained on {card['images']:,} images in {card['seconds']:,.0f} s, {json.dumps(card['machine'])}",
+        "- structures: the training list, by cluster, complexes of its chains, and procedural molecules",
+        f"- SNR {sets['least_snr']:g} to {sets['largest_snr']:g}; with a CTF {sets['ctf_share']:.0%}, "
+        f"Poisson noise {sets['poisson_share']:.0%} of sets; box {_box(card)[0]} px",
+        "- the last quarter of the images changed the validation error by "
+        + ("an unknown share" if gain is None else f"{-100 * gain:+.2f} %")
+        + ("; it counts as trained" if card["trained"] else "; it does not count as fully trained"),
+        f"- version {card['version']}",
+        "",
+        "| validation set | relative MSE |",
+        "|---|---|",
+        *(f"| {kind} | {error:.4f} |" for kind, error in card["validation"].items()),
+        "",
+        "For empty sets the figure is the power put out, over what a particle would have had.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,69 @@
+"""Weights are shipped with a card and an example that another machine can replay."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from clarice.core.errors import InputError
+from clarice.denoise.networks import network_kind
+from clarice.denoise.trained import EXAMPLE_IMAGES, EXAMPLE_NOISY, load_trained
+from clarice.io.weights import read_weights, write_weights
+from clarice.training.shipping import ship_weights
+
+SIZE = {"layers": 4, "channels": 8}
+
+
+def run_folder(folder: Path, task: str = "denoiser") -> Path:
+    """A folder as a training of a small random network leaves it."""
+    folder.mkdir()
+    torch.manual_seed(1)
+    network = network_kind("dncnn").build(dict(SIZE))
+    recipe = {"task": task, "network": {"name": "dncnn", **SIZE}, "sets": {"largest_snr": 0.1}}
+    card = {"recipe": recipe, "images": 12800, "seconds": 60.0, "version": "0.1.0"}
+    write_weights(folder / "last.safetensors", network.state_dict(), card)
+    summary = {"recipe": recipe, "machine": {"device": "x86_64"}, "last_quarter_gain": 0.02, "trained": False}
+    (folder / "training.json").write_text(json.dumps(summary))
+    rows = [
+        "images,loss,validation_error,validation_single",
+        "0,,1,1",
+        "6400,0.5,,",
+        "12800,0.4,0.25,0.3",
+        "13000,0.4,,",
+    ]
+    (folder / "log.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_the_example_replays_and_the_card_says_what_was_trained(tmp_path: Path) -> None:
+    output = tmp_path / "dncnn.safetensors"
+    ship_weights(run_folder(tmp_path / "run"), output, "A note.")
+    stored, trained = read_weights(output), load_trained(output)
+    floats = sum(t.numel() for t in stored.tensors.values() if t.is_floating_point())
+    assert output.stat().st_size < 2 * floats + 4000
+    again = trained.network(stored.tensors[EXAMPLE_NOISY]).images
+    expected = stored.tensors[EXAMPLE_IMAGES]
+    assert expected.std() > 0
+    assert torch.allclose(again, expected, atol=2e-3 * float(expected.abs().max()))
+    assert trained.card["validation"] == {"error": 0.25, "single": 0.3}
+    page = output.with_suffix(".md").read_text()
+    for text in (
+        "# dncnn",
+        "A note.",
+        "12,800 images",
+        "| single | 0.3000 |",
+        "does not count as fully trained",
+        "-2.00 %",
+    ):
+        assert text in page
+
+
+def test_what_is_no_training_of_a_denoiser_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"training\.json"):
+        ship_weights(tmp_path, tmp_path / "dncnn.safetensors")
+    with pytest.raises(InputError, match="trained a regression"):
+        ship_weights(run_folder(tmp_path / "run", "regression"), tmp_path / "dncnn.safetensors")
+    assert not list(tmp_path.glob("*.safetensors"))
