@@ -21,6 +21,8 @@ def choose_subjects(
 
     Without a folder of data these are procedural molecules. Raises UsageError for an entry that is not there.
     """
+    if entries is not None and not entries:
+        raise UsageError("--entries names no structure: write them as in --entries 1bxn,2j8s")
     folder = structures_folder(data)
     if folder is None:
         return PROCEDURAL, [load_subject(entry, None) for entry in (MOLECULE_ENTRIES if entries is None else entries)]
@@ -30,8 +32,6 @@ def choose_subjects(
         rows = collection.largest_of_clusters(LEAST_ATOMS)
     else:
         rows = [_row(entry, collection, name) for entry in entries]
-    if not rows:
-        raise UsageError("--entries names no structure: write them as in --entries 1bxn,2j8s")
     return name, [Subject(collection.ids[row], name, collection.atoms(row).centred(), PointGroup()) for row in rows]
 
 
