@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def stop_after(images: int) -> Callable[[str, int, int], None]:
+    """A progress that sends this process a signal after so many images of the session."""
+
+    def progress(_label: str, done: int, _total: int) -> None:
+        if done == images:
+            signal.raise_signal(signal.SIGUSR1)
+
+    return progress
 
 
 def last(folder: Path) -> tuple[dict[str, Tensor], Place]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pydantic import BaseModel, ConfigDict
-from tests.training.runs import assert_same_run, last, quick, trained
+from tests.training.runs import assert_same_run, last, quick, stop_after, trained
 from torch import Tensor, nn
 
 from clarice.denoise.dncnn import DnCNN, DnCNNSize
@@ -97,14 +96,9 @@ def test_going_on_equals_never_having_stopped(tmp_path: Path, network: str, opti
     assert whole.validations[-1][1] < whole.validations[0][1]
     # Stopped and taken up again at every other step.
     stops = 0
-    while trained(recipe, tmp_path / "halted", progress=stop_after_two).end == "signal":
+    while trained(recipe, tmp_path / "halted", progress=stop_after(16)).end == "signal":
         stops += 1
     assert stops == 5
     tensors, _ = last(tmp_path / "halted")
     assert {name.split(".")[0] for name in tensors} == {"model", "average", "optimiser"}
     assert_same_run(tmp_path / "whole", tmp_path / "halted")
-
-
-def stop_after_two(_label: str, done: int, _total: int) -> None:
-    if done == 2 * BlobTask.images_per_batch:
-        signal.raise_signal(signal.SIGUSR1)

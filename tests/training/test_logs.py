@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from clarice.core.errors import InputError, UsageError
-from clarice.training.logs import LogTable, RunningMeans, TensorBoard, means
+from clarice.training.logs import LogTable, RunningMeans, TensorBoard, average_of, means
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -75,6 +75,12 @@ def test_means_are_taken_over_processes_and_over_the_steps_that_had_the_figure()
     assert means([{"a": (3.0, 2)}, {"a": (1.0, 2), "b": (5.0, 1)}]) == {"a": 1.0, "b": 5.0}
     assert math.isnan(means([{"a": (math.nan, 1)}])["a"])
     assert means([{}]) == {}
+
+
+def test_another_number_of_processes_goes_on_with_their_average() -> None:
+    two = [{"a": (3.0, 2)}, {"a": (1.0, 2)}]
+    assert average_of(two) == {"a": (2.0, 2)}
+    assert means([average_of(two)] * 3) == means(two) == {"a": 1.0}
 
 
 def test_tensorboard_is_written_where_it_is_installed(tmp_path: Path) -> None:

@@ -8,12 +8,11 @@ import math
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from tests.training.runs import assert_same_run, environment, last, log, quick, toy_command, trained
+from tests.training.runs import assert_same_run, environment, last, log, quick, stop_after, toy_command, trained
 from tests.training.toy_task import ToyTask, write_recipe
 
 from clarice.core.errors import InputError, ResourceError, UsageError
@@ -23,16 +22,6 @@ from clarice.training.loop import train
 from clarice.training.recipe import read_recipe
 
 __all__ = ["quick"]  # a fixture
-
-
-def stopping_at(images: int, number: int = signal.SIGUSR1) -> Callable[[str, int, int], None]:
-    """A progress that sends this process a signal after so many images of the session."""
-
-    def progress(_label: str, done: int, _total: int) -> None:
-        if done == images:
-            signal.raise_signal(number)
-
-    return progress
 
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -99,7 +88,7 @@ def test_the_logged_loss_is_the_mean_over_the_steps(recipe: Path, tmp_path: Path
 def test_going_on_equals_never_having_stopped(recipe: Path, tmp_path: Path, stop: int) -> None:
     whole, halted = tmp_path / "whole", tmp_path / "halted"
     trained(recipe, whole)
-    outcome = trained(recipe, halted, progress=stopping_at(stop))
+    outcome = trained(recipe, halted, progress=stop_after(stop))
     assert (outcome.end, outcome.signal, outcome.images) == ("signal", signal.SIGUSR1, stop)
     assert last(halted)[1].images == stop
     trained(recipe, halted)
@@ -235,7 +224,7 @@ def test_a_second_interrupt_is_obeyed_at_once(recipe: Path, tmp_path: Path) -> N
 
 
 def test_times_add_up_over_stops(recipe: Path, tmp_path: Path) -> None:
-    first = trained(recipe, tmp_path / "run", "data.pause_seconds=0.01", progress=stopping_at(320))
+    first = trained(recipe, tmp_path / "run", "data.pause_seconds=0.01", progress=stop_after(320))
     second = trained(recipe, tmp_path / "run", "data.pause_seconds=0.01")
     assert second.seconds > first.seconds + 0.15
     with (tmp_path / "run" / "log.csv").open() as file:

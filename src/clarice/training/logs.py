@@ -58,6 +58,16 @@ def means(states: list[dict[str, tuple[float, int]]]) -> dict[str, float]:
     return found
 
 
+def average_of(states: list[dict[str, tuple[float, int]]]) -> dict[str, tuple[float, int]]:
+    """The mean of several processes' sums and counts: what each of another number of processes goes on with."""
+    names = dict.fromkeys(name for state in states for name in state)
+    entries = {name: [state[name] for state in states if name in state] for name in names}
+    return {
+        name: (math.fsum(total for total, _ in found) / len(found), sum(count for _, count in found) // len(found))
+        for name, found in entries.items()
+    }
+
+
 class LogTable:
     """`log.csv`: a row whenever there is something to tell; columns appear with the first row that needs them."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from clarice.io.weights import write_weights
 from clarice.training.checkpoint import BEFORE_DECAY, LAST, Checkpoints, Place, training_card
 from clarice.training.journal import Journal, Sums
 from clarice.training.learner import Learner
+from clarice.training.logs import average_of
 from clarice.training.prefetch import Prefetcher
 from clarice.training.processes import Processes
 from clarice.training.recipe import Recipe
@@ -55,15 +57,25 @@ def train(
     watch = StopWatch(minutes, started)
     processes = Processes(device, recipe.training.precision)
     try:
-        with torch.random.fork_rng(processes.gpus), watch.listening():
-            if processes.device.type == "cuda":
-                torch.set_float32_matmul_precision("high")
+        with torch.random.fork_rng(processes.gpus), watch.listening(), _fast_products(processes):
             first = processes.first
             checkpoints = Checkpoints(run_folder, shard_mb)
             loop = _Loop(recipe, run_folder, processes, watch, checkpoints, tell if first else nobody)
             return loop.run(tensorboard, progress if first else silent)
     finally:
         processes.close()
+
+
+@contextmanager
+def _fast_products(processes: Processes) -> Iterator[None]:
+    """Matrix products of float32 on a GPU may round their factors to TF32."""
+    before = torch.get_float32_matmul_precision()
+    if processes.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class _Loop:
@@ -86,7 +98,7 @@ class _Loop:
         self.position = 0
         self.validations: list[tuple[int, float]] = []
         self.best: tuple[int, float] | None = None
-        self.seconds_before = self.checkpoint_seconds = 0.0
+        self.seconds_before = self.checkpoint_seconds = self.validation_seconds = 0.0
         self.begun = self.saved = time.monotonic()
 
     @property
@@ -161,9 +173,11 @@ class _Loop:
         if self.processes.world > 1 and self.position % STEPS_PER_QUESTION and self.position != self.end:
             return _GO_ON
         ours = _GO_ON
+        ending = self.checkpoint_seconds + self.validation_seconds
+        ahead = step_seconds * (STEPS_PER_QUESTION if self.processes.world > 1 else 1)
         if self.watch.signal:
             ours = _SIGNALLED + self.watch.signal
-        elif self.watch.out_of_time(self.checkpoint_seconds, step_seconds * STEPS_PER_QUESTION):
+        elif self.watch.out_of_time(ending, ahead):
             ours = _OUT_OF_TIME
         elif time.monotonic() - self.saved > 60 * self.settings.checkpoint_minutes:
             ours = _SAVE
@@ -179,6 +193,7 @@ class _Loop:
         """The task's figures for the averaged weights; the first process judges, and keeps the best weights."""
         if not self.processes.first:
             return {"error": math.nan}
+        began = time.monotonic()
         with journal.paused(), torch.random.fork_rng(self.processes.gpus), torch.no_grad():
             torch.manual_seed(self.recipe.seed)
             figures = self.task.validate(self.learner.average.model, self.processes.device)
@@ -188,6 +203,7 @@ class _Loop:
             if self.images and (self.best is None or error < self.best[1]):
                 self.best = (self.images, error)
                 write_weights(self.folder / BEST_WEIGHTS, self.learner.weights(), training_card(self._place([])))
+        self.validation_seconds = time.monotonic() - began
         return figures
 
     def _write(self, journal: Journal, validated: Mapping[str, float]) -> None:
@@ -227,5 +243,5 @@ class _Loop:
         self.shares.parts = max(self.settings.accumulate, place.accumulate)
         self.validations, self.best = list(place.validations), place.best
         self.tell(f"going on from {self.checkpoints.folder / name}.json, after {self.images:,} images")
-        mine = place.sums[self.processes.rank :: self.processes.world]
-        return mine[0] if mine else {}
+        same = place.world == self.processes.world
+        return place.sums[self.processes.rank] if same else average_of(place.sums)

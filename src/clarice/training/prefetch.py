@@ -52,7 +52,7 @@ class Prefetcher:
             return self._make(position)
         with torch.cuda.stream(self._stream):
             batch = self._make(position)
-        self._stream.synchronize()
+            self._stream.synchronize()
         return batch
 
     def close(self) -> None:

@@ -33,7 +33,10 @@ class Shares:
     def _part(self, position: int, part: int, parts: int) -> Any:
         rank, world = self.processes.rank, self.processes.world
         with self._making:
-            return self.task.batch(position, rank + world * part, world * parts, self.processes.device)
+            batch = self.task.batch(position, rank + world * part, world * parts, self.processes.device)
+            if self.processes.device.type == "cuda":  # threads queue work apart, and a task may keep tensors
+                torch.cuda.current_stream(self.processes.device).synchronize()
+            return batch
 
     def fit_into_memory(self, learner: Learner, position: int) -> None:
         """Says what training takes, and splits the shares as far as that does not fit. Raises ResourceError."""

@@ -11,12 +11,12 @@ from types import FrameType
 
 # SIGUSR1 is what batch systems can be asked to send some time before they kill.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-# A checkpoint may take this many times as long as the last one did.
-_CHECKPOINT_MARGIN = 1.5
+# The end may take this many times as long as such things last took.
+_MARGIN = 1.5
 
 
 class StopWatch:
-    """Knows whether a signal came and whether the minutes are used up, with a checkpoint's time to spare."""
+    """Knows whether a signal came and whether the minutes are used up, with time for the last words to spare."""
 
     def __init__(self, minutes: float | None = None, started: float | None = None) -> None:
         self._started = time.monotonic() if started is None else started
@@ -45,8 +45,8 @@ class StopWatch:
         """Seconds since the start."""
         return time.monotonic() - self._started
 
-    def out_of_time(self, checkpoint_seconds: float, step_seconds: float) -> bool:
-        """Whether another step and a checkpoint might not fit into the minutes."""
+    def out_of_time(self, ending_seconds: float, step_seconds: float) -> bool:
+        """Whether another step and the end (a checkpoint, and a validation that falls due) might not fit."""
         if self.seconds is None:
             return False
-        return self.elapsed() + _CHECKPOINT_MARGIN * checkpoint_seconds + step_seconds > self.seconds
+        return self.elapsed() + _MARGIN * ending_seconds + step_seconds > self.seconds
