@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from clarice.core.errors import UsageError
 from clarice.training.settings import TrainingSettings
 
 # Matrices with fewer rows or columns are left to AdamW: there is little to orthogonalise.
@@ -29,6 +30,10 @@ class Optimisers:
         ]
         rate, fused = settings.learning_rate, device.type == "cuda"
         self._all: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=rate, betas=settings.betas, fused=fused)]
+        if by_muon and not hasattr(torch.optim, "Muon"):
+            raise UsageError(
+                f"torch {torch.__version__} has no Muon: install 2.9 or newer, or set training.optimiser=adamw"
+            )
         if by_muon:
             self._all.append(
                 torch.optim.Muon(
