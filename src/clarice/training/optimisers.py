@@ -31,9 +31,7 @@ class Optimisers:
         rate, fused = settings.learning_rate, device.type == "cuda"
         self._all: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=rate, betas=settings.betas, fused=fused)]
         if by_muon and not hasattr(torch.optim, "Muon"):
-            raise UsageError(
-                f"torch {torch.__version__} has no Muon: install 2.9 or newer, or set training.optimiser=adamw"
-            )
+            raise UsageError(f"torch {torch.__version__} has no Muon: take 2.9 or newer, or training.optimiser=adamw")
         if by_muon:
             self._all.append(
                 torch.optim.Muon(
