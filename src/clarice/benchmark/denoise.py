@@ -105,7 +105,7 @@ def denoise(request: DenoiseRequest, *, shown: Callable[[Row], None], progress: 
             store = SignalStore(sheet, request.sets, request.seed, request.box, table, Path(folder))
             tasks = _tasks(sheet, store, request, progress)
             measure_rows(results, tasks, request.out, summarise=summarise, shown=shown)
-    draw_sheets(request.grid, request.subjects, [m.name for m in request.methods], request.work, request.out)
+        draw_sheets(request.grid, request.subjects, [m.name for m in request.methods], request.work, request.out)
     return results
 
 
