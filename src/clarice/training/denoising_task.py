@@ -10,9 +10,10 @@ import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from torch import Tensor, nn
 
-from clarice.core.errors import UsageError
+from clarice.core.errors import InputError, UsageError
 from clarice.denoise.networks import network_kind
 from clarice.denoise.polar_transformer import DenoisedRings, PolarTransformer
+from clarice.denoise.trained import load_trained
 from clarice.training.attention_guide import divergence, fourier_rings, guide
 from clarice.training.batches import EndlessSets, SetBatch
 from clarice.training.denoising_loss import foretelling_loss, relative_error, seen_error, shell_error, sketch_error
@@ -76,7 +77,11 @@ class JudgedOn(_Part):
 
 
 class DenoiserSettings(_Part):
-    """The keys of a recipe for a denoiser. `data`: folder of structures, the environment's CLARICE_DATA if None."""
+    """The keys of a recipe for a denoiser.
+
+    `data`: folder of structures, the environment's CLARICE_DATA if None. `cache`: where validation sets are kept.
+    `start`: exported weights of the same network to start from, instead of random ones.
+    """
 
     network: NetworkSettings
     sets: dict[str, Any] = Field(default_factory=dict)
@@ -85,6 +90,7 @@ class DenoiserSettings(_Part):
     validation: JudgedOn = JudgedOn()
     data: Path | None = None
     cache: Path | None = None
+    start: Path | None = None
 
 
 class DenoisingTask:
@@ -105,8 +111,21 @@ class DenoisingTask:
         self.kind.build(settings.network.changes)  # a size that cannot be is refused before anything is simulated
 
     def model(self) -> nn.Module:
-        """A new network of the recipe's size."""
-        return self.kind.build(self.settings.network.changes)
+        """A new network of the recipe's size, with random weights or those of `start`.
+
+        Raises InputError when those are of another network.
+        """
+        network = self.kind.build(self.settings.network.changes)
+        if self.settings.start is not None:
+            started = load_trained(self.settings.start)
+            try:
+                network.load_state_dict(started.network.state_dict())
+            except RuntimeError as error:
+                raise InputError(
+                    f"{self.settings.start} holds a {started.kind.name} of another size than the recipe's network: "
+                    "give weights of the same, or none"
+                ) from error
+        return network
 
     def batch(self, position: int, rank: int, world: int, device: torch.device) -> SetBatch:
         """Share `rank` of `world` of batch `position`, simulated on `device`."""
