@@ -1,6 +1,6 @@
 #!/bin/bash
 # Trains on several hosts of a SLURM cluster, one process a GPU, and goes on in the next job of the same command:
-#   sbatch recipes/slurm.sh recipes/gpu-large.yaml /scratch/you/run --set data=/scratch/you/data
+#   sbatch recipes/slurm.sh recipes/gpu-large.yaml "$SCRATCH/run" --set data="$SCRATCH/data"
 #SBATCH --job-name=clarice-train
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

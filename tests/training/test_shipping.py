@@ -23,6 +23,7 @@ def run_folder(folder: Path, task: str = "denoiser") -> Path:
     torch.manual_seed(1)
     network = network_kind("dncnn").build(dict(SIZE))
     recipe = {"task": task, "network": {"name": "dncnn", **SIZE}, "sets": {"largest_snr": 0.1}}
+    recipe |= {"data": "/somewhere/data", "cache": "/somewhere/cache", "start": "/somewhere/first.safetensors"}
     card = {"recipe": recipe, "images": 12800, "seconds": 60.0, "version": "0.1.0"}
     write_weights(folder / "last.safetensors", network.state_dict(), card)
     summary = {"recipe": recipe, "machine": {"device": "x86_64"}, "last_quarter_gain": 0.02, "trained": False}
@@ -49,6 +50,8 @@ def test_the_example_replays_and_the_card_says_what_was_trained(tmp_path: Path) 
     assert expected.std() > 0
     assert torch.allclose(again, expected, atol=2e-3 * float(expected.abs().max()))
     assert trained.card["validation"] == {"error": 0.25, "single": 0.3}
+    assert "somewhere" not in json.dumps(trained.card)
+    assert trained.card["recipe"]["start"] == "first.safetensors"
     page = output.with_suffix(".md").read_text()
     for text in (
         "# dncnn",

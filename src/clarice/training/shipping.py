@@ -30,6 +30,7 @@ def ship_weights(run_folder: Path, output: Path, note: str = "") -> dict[str, An
     stored = read_weights(run_folder / LAST_WEIGHTS)
     card = {
         **stored.card,
+        "recipe": _without_folders(stored.card["recipe"]),
         "machine": summary["machine"],
         "last_quarter_gain": summary["last_quarter_gain"],
         "trained": summary["trained"],
@@ -58,6 +59,14 @@ def _summary(run_folder: Path) -> dict[str, Any]:
             f"{run_folder} trained a {content['recipe']['task']}: only a denoiser's weights are shipped so"
         )
     return content
+
+
+def _without_folders(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The recipe less where things lay on the machine it ran on; of weights to start from, their name."""
+    kept = {key: value for key, value in recipe.items() if key not in ("data", "cache")}
+    if kept.get("start"):
+        kept["start"] = Path(kept["start"]).name
+    return kept
 
 
 def _box(card: dict[str, Any]) -> tuple[int, int]:
