@@ -96,7 +96,8 @@ def test_smaller_stacks_are_refused_in_one_sentence(shared_data: Path, tmp_path:
         with pytest.raises(ClariceError) as refusal:
             clarice.run(folder / name, tmp_path / "run", pixel_size_angstrom=ANY_PIXEL_SIZE_ANGSTROM)
         said = str(refusal.value)
-        assert f"{count} particles, too few for a map" in said, said
+        particles = "1 particle" if count == 1 else f"{count} particles"
+        assert f"has {particles}, too few for a map" in said, said
         assert name in said
         assert "\n" not in said
         assert not (tmp_path / "run").exists()
