@@ -18,10 +18,18 @@ from clarice.benchmark.protocol import StackSettings
 from clarice.benchmark.records import Results, Row
 from clarice.benchmark.structures import TEST_ENTRIES, chosen_entries, load_subject, seeds_of, structures_folder, words
 from clarice.cli.benchmark_denoise import register as register_denoise
+from clarice.cli.benchmark_options import (
+    BoxOption,
+    DataOption,
+    MoleculesOption,
+    insist_on_limits,
+    make_folders,
+    tell_procedural,
+)
 from clarice.cli.benchmark_results import tell
 from clarice.cli.console import console, showing_progress
 from clarice.cli.groups import command_group
-from clarice.core.errors import OutputError, UsageError
+from clarice.core.errors import UsageError
 from clarice.core.progress import Progress
 
 _O = typer.Option
@@ -31,14 +39,8 @@ EntriesOption = Annotated[
 TestSetOption = Annotated[bool, _O("--test-set", help="Take the structures kept for published tables.")]
 SeedsOption = Annotated[str, _O("--seeds", help="Seeds, one stack each.")]
 ParticlesOption = Annotated[int, _O("--particles", help="Particles a stack.")]
-BoxOption = Annotated[int, _O("--box", help="Box, pixels.")]
 SnrOption = Annotated[float, _O("--snr", help="Signal-to-noise ratio.")]
 ShiftOption = Annotated[float, _O("--shift-px", help="Largest shift in x and y, pixels.")]
-DataOption = Annotated[
-    Path | None,
-    _O("--data", envvar="CLARICE_DATA", help="Folder with structures/ and formats/; procedural molecules if absent."),
-]
-MoleculesOption = Annotated[bool, _O("--molecules", help="Run on procedural molecules, whatever --data says.")]
 OutOption = Annotated[Path, _O("--out", help="Folder for the results, JSON and Markdown.")]
 WorkOption = Annotated[Path, _O("--work", help="Folder for stacks and runs; they may be removed afterwards.")]
 ResumeOption = Annotated[bool, _O("--resume", help="Keep the finished rows of an earlier call in --out.")]
@@ -124,22 +126,15 @@ def make_request(
         raise UsageError("--molecules and --test-set exclude each other: drop one of them")
     if test_set and entries is not None:
         raise UsageError("--test-set and --entries exclude each other: drop one of them")
-    if threads < 1:
-        raise UsageError(f"--threads {threads} must be at least 1")
-    if not timeout > 0:
-        raise UsageError(f"--timeout {timeout:g} must be above 0 minutes")
+    insist_on_limits(threads, timeout)
     data = None if molecules else data
     chosen = _chosen(entries, test_set, structures_folder(data))
     settings = StackSettings(particles=particles, box=box, snr=snr, max_shift_px=shift_px)
     settings.simulation(1, None)
     numbers = tuple(seeds_of(seeds))
-    for path in (out, work):
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot make the folder {path}: {error.strerror or error}") from error
+    make_folders(out, work)
     if data is None:
-        console.print("no folder of structures in use: this table is about procedural molecules", markup=False)
+        tell_procedural()
     return Request(
         entries=chosen,
         seeds=numbers,

@@ -15,9 +15,17 @@ from clarice.benchmark.denoise_peers import peer_methods
 from clarice.benchmark.denoise_subjects import PROCEDURAL, choose_subjects
 from clarice.benchmark.records import Row
 from clarice.benchmark.structures import words
+from clarice.cli.benchmark_options import (
+    BoxOption,
+    DataOption,
+    MoleculesOption,
+    insist_on_limits,
+    make_folders,
+    tell_procedural,
+)
 from clarice.cli.benchmark_results import tell
 from clarice.cli.console import console, showing_progress
-from clarice.core.errors import OutputError, UsageError
+from clarice.core.errors import UsageError
 
 Number = TypeVar("Number", int, float)
 _O = typer.Option
@@ -47,12 +55,6 @@ MethodsOption = Annotated[
 ]
 SetsOption = Annotated[int, _O("--sets", help="Sets a structure in each cell.")]
 SeedOption = Annotated[int, _O("--seed", help="Seed of views, angles and noise.")]
-BoxOption = Annotated[int, _O("--box", help="Box, pixels.")]
-DataOption = Annotated[
-    Path | None,
-    _O("--data", envvar="CLARICE_DATA", help="Folder with structures/ and formats/; procedural molecules if absent."),
-]
-MoleculesOption = Annotated[bool, _O("--molecules", help="Run on procedural molecules, whatever --data says.")]
 OutOption = Annotated[Path, _O("--out", help="Folder for the results, JSON, Markdown and pictures.")]
 WorkOption = Annotated[Path, _O("--work", help="Folder for signals and sample images; it may be removed afterwards.")]
 ResumeOption = Annotated[bool, _O("--resume", help="Keep the rows of an earlier call in --out; cells may be added.")]
@@ -86,10 +88,7 @@ def benchmark_denoise(
     timeout: TimeoutOption = 60.0,
 ) -> None:
     """Denoise sets of images of one molecule with every method, and compare them with the truth."""
-    if threads < 1:
-        raise UsageError(f"--threads {threads} must be at least 1")
-    if not timeout > 0:
-        raise UsageError(f"--timeout {timeout:g} must be above 0 minutes")
+    insist_on_limits(threads, timeout)
     grid = Grid(words(settings), numbers(sizes, "--sizes", int), numbers(snr, "--snr", float), words(noise), words(ctf))
     data = None if molecules else data
     ours, peers = our_methods(), peer_methods(work.resolve(), threads, 60 * timeout)
@@ -98,13 +97,9 @@ def benchmark_denoise(
     ]
     chosen = chosen_methods(named, {**ours, **peers})
     collection, subjects = choose_subjects(None if entries is None else words(entries), data, validation=validation)
-    for path in (out, work):
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot make the folder {path}: {error.strerror or error}") from error
+    make_folders(out, work)
     if collection == PROCEDURAL:
-        console.print("no folder of structures in use: this table is about procedural molecules", markup=False)
+        tell_procedural()
     request = DenoiseRequest(
         subjects,
         collection,

@@ -152,12 +152,12 @@ class _Runner:
         with self.precision():
             measured = network.measure(*self.sets(images[None], None if transfer is None else transfer[None]))
             found = network.denoise_rings(measured)
-            log_error = network.foretell(found.pooled).float()
-        if notes is not None:
+            estimate = network.estimate_of(found)
+        if notes is not None and estimate.log_error is not None:
             notes.sources(rows, sources_of(found.attended, rows, notes.sources_wanted))
-            notes.expected_error(rows, log_error[0].exp().double().cpu().numpy())
+            notes.expected_error(rows, estimate.log_error[0].exp().double().cpu().numpy())
         features = invariants(found.rings[0, ..., network.frame.real_rings :], network.ring_area)
-        return _JointResult(network.images_of(found.rings)[0].cpu(), features.cpu())
+        return _JointResult(estimate.images[0].cpu(), features.cpu())
 
 
 def _alone(name: str) -> DenoiserFunction:

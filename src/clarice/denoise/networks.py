@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,9 @@ from clarice.core.errors import UsageError
 from clarice.denoise.dncnn import DnCNN, DnCNNSize
 from clarice.denoise.polar_transformer import PolarTransformer, PolarTransformerSize
 from clarice.denoise.unet import UNet, UNetSize
+
+# Edge of the images that networks are trained on unless a recipe says otherwise.
+USUAL_BOX = 64
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ NETWORKS = {
         NetworkKind("unet", UNetSize, {}, UNet, joint=False),
     )
 }
+
+
+def box_of(changes: Mapping[str, Any]) -> int:
+    """Edge in pixels of the images a network is made for, from what a recipe changes of its usual size."""
+    return int(changes.get("box", USUAL_BOX))
 
 
 def network_kind(name: str) -> NetworkKind:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from clarice.core.errors import InputError, UsageError
-from clarice.denoise.networks import NETWORKS, NetworkKind, network_kind
+from clarice.denoise.networks import NETWORKS, NetworkKind, box_of, network_kind
 from clarice.io.weights import read_weights
 
 # Tensors beside the weights: noisy images (1, n, L, L), and what the network made of them.
@@ -31,7 +31,7 @@ class TrainedNetwork:
     @property
     def box(self) -> int:
         """Edge of the images it was trained on, pixels."""
-        return int(self.card["recipe"]["network"].get("box", 64))
+        return box_of(self.card["recipe"]["network"])
 
     @property
     def parameters(self) -> int:

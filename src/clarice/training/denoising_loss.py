@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clarice.geometry.fourier import radius_grid
+from clarice.geometry.fourier import radius_grid, shell_index
 
 
 def disk(box: int, device: torch.device) -> Tensor:
@@ -39,8 +39,7 @@ def shell_error(images: Tensor, clean: Tensor) -> Tensor:
     """
     box = images.shape[-1]
     squared = torch.fft.fft2((images - clean).float(), norm="ortho").abs().square().flatten(2)
-    cycles = torch.fft.fftfreq(box, device=images.device) * box
-    shell = torch.sqrt(cycles[:, None] ** 2 + cycles**2).round().long().clamp(max=box // 2).flatten()
+    shell = torch.fft.ifftshift(shell_index(box, 2, images.device)).clamp(max=box // 2).flatten()
     members = torch.bincount(shell, minlength=box // 2 + 1)
     sums = torch.zeros((*squared.shape[:2], box // 2 + 1), device=images.device)
     return sums.index_add(2, shell, squared) / members

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from torch import Tensor, nn
 
 from clarice.core.errors import InputError, UsageError
-from clarice.denoise.networks import network_kind
+from clarice.denoise.networks import box_of, network_kind
 from clarice.denoise.polar_transformer import DenoisedRings, PolarTransformer
 from clarice.denoise.trained import load_trained
 from clarice.training.attention_guide import divergence, fourier_rings, guide
@@ -99,7 +99,7 @@ class DenoisingTask:
     def __init__(self, settings: DenoiserSettings, seed: int) -> None:
         self.settings = settings
         self.kind = network_kind(settings.network.name)
-        self.box = int(settings.network.changes.get("box", 64))
+        self.box = box_of(settings.network.changes)
         try:
             self.sets = SetSettings(seed=seed, **settings.sets)
         except TypeError as error:
@@ -163,7 +163,7 @@ class DenoisingTask:
             actual = shell_error(estimate.images.detach(), batch.clean)
             parts["foretelling"] = foretelling_loss(estimate.log_error, actual)
             total = total + weights.foretelling * parts["foretelling"]
-        if found is not None:
+        if found is not None and isinstance(model, PolarTransformer):
             with torch.autocast(batch.noisy.device.type, enabled=False):
                 parts |= _by_the_way(model, found, batch, weights.guided_blocks)
             total = total + weights.sketches * parts["sketches"] + weights.guidance * parts["divergence"]
@@ -188,10 +188,8 @@ class DenoisingTask:
         return {"error": sum(shown) / len(shown), **figures}
 
 
-def _by_the_way(model: nn.Module, found: DenoisedRings, batch: SetBatch, guided: int) -> dict[str, Tensor]:
+def _by_the_way(model: PolarTransformer, found: DenoisedRings, batch: SetBatch, guided: int) -> dict[str, Tensor]:
     """What blocks of attention are judged by: their sketches' error, and the divergence from the guide."""
-    if not isinstance(model, PolarTransformer):
-        raise TypeError("only a polar transformer has blocks of attention")
     rings = fourier_rings(model, batch.clean)
     errors = [sketch_error(sketch, rings, model.ring_area, batch.power).mean() for sketch in found.sketches]
     parts = {"sketches": torch.stack(errors).mean(), "divergence": errors[0].new_zeros(())}

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from clarice.core.errors import InputError
+from clarice.denoise.networks import box_of
 from clarice.denoise.trained import EXAMPLE_IMAGES, EXAMPLE_NOISY, load_trained
+from clarice.geometry.fourier import radius_grid
 from clarice.io.atomic import writing
 from clarice.io.weights import read_weights, write_weights
 from clarice.training.logs import last_validation
@@ -39,8 +41,9 @@ def ship_weights(run_folder: Path, output: Path, note: str = "") -> dict[str, An
     }
     tensors = {name: t.half().float() if t.is_floating_point() else t for name, t in stored.tensors.items()}
     write_weights(output, tensors, card, torch.float16)
-    noisy = torch.randn((1, _EXAMPLE_IMAGES, *_box(card)), generator=torch.Generator().manual_seed(1)).half().float()
-    noisy += _disk(noisy.shape[-1])
+    box = box_of(card["recipe"]["network"])
+    noisy = torch.randn((1, _EXAMPLE_IMAGES, box, box), generator=torch.Generator().manual_seed(1)).half().float()
+    noisy += (radius_grid(box, 2) <= box / 6).float()  # something to see
     noisy = noisy.half().float()
     images = load_trained(output).network(noisy).images
     write_weights(output, {**tensors, EXAMPLE_NOISY: noisy, EXAMPLE_IMAGES: images}, card, torch.float16)
@@ -69,17 +72,6 @@ def _without_folders(recipe: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _box(card: dict[str, Any]) -> tuple[int, int]:
-    edge = int(card["recipe"]["network"].get("box", 64))
-    return edge, edge
-
-
-def _disk(box: int) -> Tensor:
-    """A bright disk a third of the box wide: something to see in the example."""
-    axis = torch.arange(box) - box // 2
-    return (axis[:, None] ** 2 + axis**2 <= (box / 6) ** 2).float()
-
-
 def _parameters(tensors: dict[str, Tensor]) -> int:
     return sum(t.numel() for t in tensors.values() if t.is_floating_point())
 
@@ -98,7 +90,7 @@ def card_page(name: str, card: dict[str, Any], parameters: int) -> str:
         f"- trained on {card['images']:,} images in {card['seconds']:,.0f} s, {json.dumps(card['machine'])}",
         "- structures: the training list, by cluster, complexes of its chains, and procedural molecules",
         f"- SNR {sets['least_snr']:g} to {sets['largest_snr']:g}; with a CTF {sets['ctf_share']:.0%}, "
-        f"Poisson noise {sets['poisson_share']:.0%} of sets; box {_box(card)[0]} px",
+        f"Poisson noise {sets['poisson_share']:.0%} of sets; box {box_of(recipe['network'])} px",
         "- the last quarter of the images changed the validation error by "
         + ("an unknown share" if gain is None else f"{-100 * gain:+.2f} %")
         + ("; it counts as trained" if card["trained"] else "; it does not count as fully trained"),

@@ -1,0 +1,39 @@
+"""Options that every protocol has, and what is made of them before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clarice.cli.console import console
+from clarice.cli.output_folder import make_folder
+from clarice.core.errors import UsageError
+
+_O = typer.Option
+BoxOption = Annotated[int, _O("--box", help="Box, pixels.")]
+DataOption = Annotated[
+    Path | None,
+    _O("--data", envvar="CLARICE_DATA", help="Folder with structures/ and formats/; procedural molecules if absent."),
+]
+MoleculesOption = Annotated[bool, _O("--molecules", help="Run on procedural molecules, whatever --data says.")]
+
+
+def insist_on_limits(threads: int, timeout_minutes: float) -> None:
+    """Raises UsageError for fewer threads than one, or no time at all."""
+    if threads < 1:
+        raise UsageError(f"--threads {threads} must be at least 1")
+    if not timeout_minutes > 0:
+        raise UsageError(f"--timeout {timeout_minutes:g} must be above 0 minutes")
+
+
+def make_folders(out: Path, work: Path) -> None:
+    """Makes the folders of results and of work. Raises OutputError."""
+    for path in (out, work):
+        make_folder(path)
+
+
+def tell_procedural() -> None:
+    """Says that no real structures are in use."""
+    console.print("no folder of structures in use: this table is about procedural molecules", markup=False)
