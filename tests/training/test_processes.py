@@ -80,6 +80,22 @@ def test_a_gpu_that_is_not_there_is_one_sentence() -> None:
         Processes(missing)
 
 
+@pytest.mark.parametrize(("native", "settled"), [(torch.bfloat16, "bf16-mixed"), (torch.float32, "32")])
+def test_bfloat16_is_used_where_the_device_multiplies_it(
+    native: torch.dtype, settled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clarice.training.processes.fast_dtype", lambda _: native)
+    alone = Processes("cpu", "auto")
+    with alone.fabric.autocast():
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert (alone.precision, product.dtype) == (settled, native)
+
+
+@pytest.mark.parametrize("asked", ["32", "bf16-mixed"])
+def test_a_precision_asked_for_is_kept(asked: str) -> None:
+    assert Processes("cpu", asked).precision == asked
+
+
 def test_one_process_is_alone() -> None:
     alone = Processes("cpu")
     assert (alone.rank, alone.world, alone.first, alone.device.type) == (0, 1, True, "cpu")

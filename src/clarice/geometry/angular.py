@@ -12,8 +12,9 @@ Axes in front of n (sets, attention heads) are groups that do not see each other
     adjoint    out_j(c, θ)  = Σ_iφ p(φ, j | i) a_i(c, θ + φ)      (`average_onto`)
 
 Scores are angle-major, (T, n, j), because then each frequency's product is one contiguous matrix. With `mirror`, the
-references are followed by their mirror images (θ → −θ), so j doubles. float32 goes by FFT; bfloat16 by products with
-a small Fourier matrix, which the matrix units of CPUs and GPUs run an order of magnitude faster.
+references are followed by their mirror images (θ → −θ), so j doubles. Angles are gone through by products with a small
+Fourier matrix, which is faster than FFTs along the first axis, in bfloat16 by an order of magnitude; float32 goes by
+FFT where matrix units would round it.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def with_mirrors(spectrum: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def _fourier_matrix(n_angles: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def fourier_matrix(n_angles: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(T, 2M): what turns stacked real and imaginary cross-spectra into correlations over φ."""
     frequencies = torch.arange(n_angles // 2 + 1, dtype=torch.float64)
     phase = 2 * math.pi * torch.arange(n_angles, dtype=torch.float64)[:, None] * frequencies / n_angles
@@ -66,7 +67,7 @@ def _fourier_matrix(n_angles: int, dtype: torch.dtype, device: torch.device) -> 
     return matrix.to(dtype=dtype, device=device)
 
 
-def _conjugate_products(b: Tensor) -> tuple[Tensor, Tensor]:
+def conjugate_products(b: Tensor) -> tuple[Tensor, Tensor]:
     """`b` (M, …, j, 2C) as right factors (M, …, 2C, j) that give the real and imaginary part of a · conj b."""
     b_real = b.transpose(-2, -1)
     upper, lower = b_real.chunk(2, dim=-2)
@@ -74,57 +75,21 @@ def _conjugate_products(b: Tensor) -> tuple[Tensor, Tensor]:
     return b_real, torch.cat([-lower, upper], dim=-2)
 
 
+def _by_transform(values: Tensor) -> bool:
+    """Whether angles are gone through by FFT: accelerators may round the factors of float32 products."""
+    return values.dtype == torch.float32 and values.device.type != "cpu"
+
+
 def correlate_spectra(a: Tensor, b: Tensor, n_angles: int) -> Tensor:
     """Scores (T, …, n, j) from packed spectra `a` (M, …, n, 2C) and `b` (M, …, j, 2C) of one dtype; differentiable."""
-    b_real, b_imaginary = _conjugate_products(b)
-    if a.dtype == torch.float32:
+    b_real, b_imaginary = conjugate_products(b)
+    if _by_transform(a):
         cross = torch.complex(a @ b_real, a @ b_imaginary)
         exact: Tensor = torch.fft.irfft(cross, n=n_angles, dim=0, norm="forward")
         return exact
     cross = torch.cat([a, a]) @ torch.cat([b_real, b_imaginary])  # (2M, …, n, j)
-    scores = _fourier_matrix(n_angles, a.dtype, a.device) @ cross.flatten(1)
+    scores = fourier_matrix(n_angles, a.dtype, a.device) @ cross.flatten(1)
     return scores.view(n_angles, *cross.shape[1:])
-
-
-@dataclass(frozen=True)
-class CrossSpectra:
-    """Cross-spectra of n signals with j references, to be turned into scores under any offset.
-
-    In bfloat16 the offset enters as two more rows of the Fourier product, which sums in float32: scores near zero,
-    those that decide a softmax once its peak is subtracted, come out with full precision.
-    """
-
-    products: Tensor
-    n_angles: int
-
-    @classmethod
-    def of(cls, a: Tensor, b: Tensor, n_angles: int) -> CrossSpectra:
-        """From packed spectra `a` (M, n, 2C) and `b` (M, j, 2C) of one dtype."""
-        b_real, b_imaginary = _conjugate_products(b)
-        if a.dtype == torch.float32:
-            return cls(torch.complex(torch.bmm(a, b_real), torch.bmm(a, b_imaginary)), n_angles)
-        n_frequencies = a.shape[0]
-        products = a.new_empty((2 * n_frequencies + 2, a.shape[1], b.shape[1]))
-        torch.bmm(a, b_real, out=products[:n_frequencies])
-        torch.bmm(a, b_imaginary, out=products[n_frequencies : 2 * n_frequencies])
-        return cls(products, n_angles)
-
-    def scores(self, offset: Tensor) -> Tensor:
-        """Scores plus `offset` (n, j) float32: (T, n, j) in the spectra's precision."""
-        if self.products.is_complex():
-            return torch.fft.irfft(self.products, n=self.n_angles, dim=0, norm="forward").add_(offset)
-        coarse = offset.to(self.products.dtype)
-        self.products[-2] = coarse
-        self.products[-1] = (offset - coarse.float()).to(coarse.dtype)
-        matrix = _offset_matrix(self.n_angles, self.products.dtype, self.products.device)
-        return (matrix @ self.products.flatten(1)).view(self.n_angles, *offset.shape)
-
-
-@lru_cache(maxsize=32)
-def _offset_matrix(n_angles: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """`_fourier_matrix` with two columns of ones for the offset's coarse and fine part."""
-    matrix = _fourier_matrix(n_angles, dtype, device)
-    return torch.cat([matrix, matrix.new_ones((n_angles, 2))], dim=1)
 
 
 def correlate(
@@ -161,17 +126,17 @@ def assign(scores: Tensor, sink: Tensor | None = None) -> Tensor:
 
 def posterior_spectrum(posterior: Tensor) -> tuple[Tensor, Tensor]:
     """Real and imaginary angular spectrum (M, …, n, j) each of a posterior (T, …, n, j), unnormalised transform."""
-    if posterior.dtype == torch.float32:
+    if _by_transform(posterior):
         spectrum = torch.fft.rfft(posterior, dim=0)
         return spectrum.real, spectrum.imag
-    matrix: Tensor = _analysis_matrix(posterior.shape[0], posterior.dtype, posterior.device)
+    matrix: Tensor = analysis_matrix(posterior.shape[0], posterior.dtype, posterior.device)
     packed = matrix @ posterior.flatten(1)
     real, imaginary = packed.view(-1, *posterior.shape[1:]).chunk(2)
     return real, imaginary
 
 
 @lru_cache(maxsize=32)
-def _analysis_matrix(n_angles: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def analysis_matrix(n_angles: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(2M, T): the real Fourier transform over φ as a matrix, cosines above minus sines."""
     frequencies = torch.arange(n_angles // 2 + 1, dtype=torch.float64)[:, None]
     phase = 2 * math.pi * frequencies * torch.arange(n_angles, dtype=torch.float64) / n_angles
@@ -208,7 +173,7 @@ class AngularMass:
         """Packed spectrum (M, j, 2C) of `out_j = Σ w T_−φ a_i` from the spectrum `a` (M, n, 2C)."""
         a_real, a_imaginary = a.chunk(2, dim=-1)
         turned = torch.cat([a_imaginary, -a_real], dim=-1)  # −i · a
-        return torch.bmm(self.real.transpose(1, 2), a) + torch.bmm(self.imaginary.transpose(1, 2), turned)
+        return torch.bmm(self.real.transpose(1, 2), a).baddbmm_(self.imaginary.transpose(1, 2), turned)
 
 
 def average_onto_spectra(posterior: Tensor, a: Tensor) -> Tensor:

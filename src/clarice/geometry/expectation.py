@@ -19,14 +19,17 @@ from torch import Tensor
 
 from clarice.core.parallel import ordered_map
 from clarice.geometry import angular
+from clarice.geometry.angular_scores import Factors
 from clarice.geometry.polar import FourierRings, hartley
 
 # Scores are passed over several times: on a CPU a chunk must stay in its last cache (twice as fast as from memory);
 # an accelerator wants large ones.
-CHUNK_MB_CPU, CHUNK_MB_ACCELERATOR = 24.0, 1024.0
+CHUNK_MB_CPU, CHUNK_MB_ACCELERATOR = 12.0, 1024.0
 # bfloat16 rounds a score above this by 4 or more (e⁴ in the posterior), and one of 20,000 so much that exponentials
 # overflow: there the peak is looked for once more, among differences from it.
 COARSE_SCORE = 1024.0
+# Logarithm of the least weight beside the peak's: below float32's smallest number exponentials take ten times as long.
+FAINTEST = -60.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Expectation:
 class _References:
     """Reference spectra prepared once for a whole pass."""
 
-    turning: Tensor  # (M, J', 2R), angular frequency 0 removed
+    turning: Factors  # of M frequencies, 2R and J', angular frequency 0 removed
     constant: Tensor  # (J', R), the angular mean's part, kept in float32 because it is the largest
     power: Tensor  # (J', R)
 
@@ -98,7 +101,8 @@ class _References:
         constant = spectrum[0, :, : signals.shape[1]].clone()
         spectrum[0] = 0
         power = signals.square().mean(dim=-1)
-        return cls(spectrum.to(dtype), constant, torch.cat([power, power]) if mirror else power)
+        turning = Factors.of(spectrum.to(dtype), signals.shape[-1])
+        return cls(turning, constant, torch.cat([power, power]) if mirror else power)
 
 
 def expectation(
@@ -181,20 +185,19 @@ def _posterior(
     n_angles = signals.shape[-1]
     spectrum = angular.to_spectrum(signals)
     base = spectrum[0, :, : signals.shape[1]] @ references.constant.T + prior.reshape(-1, n_references)
-    cross = angular.CrossSpectra.of((spectrum / temperature).to(dtype), references.turning, n_angles)
+    scores = references.turning.scores((spectrum / temperature).to(dtype))
     base /= temperature
-    zero = torch.zeros_like(base)
-    turning = cross.scores(zero).amax(dim=0).float()
+    turning = scores.highest()
     peak, flat = (turning + base).view(count, -1).max(dim=1)  # over (b, S · J')
     if dtype != torch.float32 and float(turning.max()) > COARSE_SCORE:
-        nearer = cross.scores(base - peak.repeat_interleave(n_shifts)[:, None]).amax(dim=0).float()
+        nearer = scores.plus(base - peak.repeat_interleave(n_shifts)[:, None]).amax(dim=0).float()
         correction, flat = nearer.view(count, -1).max(dim=1)
         peak = peak + correction
     shift_index, reference = flat // n_references, flat % n_references
     every = torch.arange(count, device=flat.device)
-    weights = cross.scores(base - peak.repeat_interleave(n_shifts)[:, None])
-    angle = weights[:, every * n_shifts + shift_index, reference].argmax(dim=0)
-    averaged = angular.AngularMass.of(weights.exp_())
+    weights = scores.plus(base - peak.repeat_interleave(n_shifts)[:, None])
+    angle = scores.angles[weights[:, every * n_shifts + shift_index, reference].argmax(dim=0)]
+    averaged = scores.mass(weights.clamp_min_(FAINTEST).exp_())
     by_reference = averaged.total.view(count, n_shifts, n_references).sum(dim=1)
     normaliser = by_reference.sum(dim=1)
     mass = by_reference / normaliser[:, None]

@@ -129,7 +129,7 @@ class _Loop:
         outcome = Outcome(end, signal, self.images, self.seconds, self.validations, self.best)
         if self.processes.first:
             write_weights(self.folder / LAST_WEIGHTS, self.learner.weights(), training_card(self._place([])))
-            write_summary(self.folder, self.recipe.content, outcome, self.processes.device, self.processes.world)
+            write_summary(self.folder, self.recipe.content, outcome, self.processes)
         return outcome
 
     def _steps(self, batches: Prefetcher, journal: Journal, progress: Progress) -> int:

@@ -17,15 +17,28 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from clarice.core.errors import UsageError
+from clarice.geometry.angular import fast_dtype
 
 _PRECISIONS: Mapping[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16-mixed": "bf16-mixed"}
 
 
+def settled_precision(precision: str, kind: str) -> str:
+    """ "32" or "bf16-mixed": `precision` itself, or for "auto" bf16-mixed on devices that multiply bfloat16 natively.
+
+    A CPU that has to emulate it takes several times as long for a step as in float32.
+    """
+    if precision != "auto":
+        return precision
+    return "bf16-mixed" if fast_dtype(torch.device(kind)) == torch.bfloat16 else "32"
+
+
 class Processes:
-    """This process among those that train together: `rank` of `world`, on `device`."""
+    """This process among those that train together: `rank` of `world`, on `device`, in `precision`."""
 
     def __init__(self, device: str = "auto", precision: str = "32") -> None:
         kind, numbers = _chosen(device)
+        self.precision = settled_precision(precision, kind)
+        multiplied = _PRECISIONS[self.precision]
         plugin: TorchElasticEnvironment | LightningEnvironment
         if TorchElasticEnvironment.detect():
             local = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -41,14 +54,14 @@ class Processes:
                 devices=local,
                 num_nodes=hosts,
                 strategy=DDPStrategy(),
-                precision=_PRECISIONS[precision],
+                precision=multiplied,
                 plugins=[plugin],
             )
         else:
             # Said outright, so that an interactive job's variables do not suggest other processes.
             plugin = LightningEnvironment()
             self.fabric = Fabric(
-                accelerator=kind, devices=numbers, strategy="auto", precision=_PRECISIONS[precision], plugins=[plugin]
+                accelerator=kind, devices=numbers, strategy="auto", precision=multiplied, plugins=[plugin]
             )
         self.fabric.launch()
         self.rank: int = self.fabric.global_rank

@@ -34,7 +34,7 @@ class TrainingSettings(BaseModel):
     decay: Literal["linear", "cosine"] = "linear"
     average_images: int = Field(default=50_000, ge=0)
     accumulate: int = Field(default=1, ge=1)
-    precision: Annotated[Literal["32", "bf16-mixed"], BeforeValidator(str)] = "32"  # YAML reads 32 as a number
+    precision: Annotated[Literal["32", "bf16-mixed", "auto"], BeforeValidator(str)] = "32"  # YAML: 32 is a number
     log_images: int = Field(default=5_000, gt=0)
     validate_images: int = Field(default=50_000, gt=0)
     checkpoint_minutes: float = Field(default=10.0, ge=0)

@@ -13,6 +13,7 @@ import torch
 from clarice import __version__
 from clarice.io.atomic import writing
 from clarice.training.plateau import TRAINED_BELOW, last_quarter_gain
+from clarice.training.processes import Processes
 
 SUMMARY_NAME = "training.json"
 BEST_WEIGHTS, LAST_WEIGHTS = "best.safetensors", "last.safetensors"
@@ -42,8 +43,9 @@ class Outcome:
         return None if gain is None else gain < TRAINED_BELOW
 
 
-def write_summary(folder: Path, recipe: dict[str, Any], outcome: Outcome, device: torch.device, world: int) -> None:
+def write_summary(folder: Path, recipe: dict[str, Any], outcome: Outcome, processes: Processes) -> None:
     """Writes `training.json`: recipe, outcome and machine."""
+    device = processes.device
     cuda = device.type == "cuda"
     content = {
         "version": __version__,
@@ -56,7 +58,8 @@ def write_summary(folder: Path, recipe: dict[str, Any], outcome: Outcome, device
         "trained": outcome.trained,
         "machine": {
             "device": torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
-            "processes": world,
+            "processes": processes.world,
+            "precision": processes.precision,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "python": platform.python_version(),

@@ -1,0 +1,29 @@
+"""Memory that a thread writes over and over: pages handed out anew by the system cost more than arithmetic on them."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_thread = threading.local()
+
+
+def scratch(name: str, shape: Sequence[int], device: torch.device) -> Tensor:
+    """A float32 tensor of undefined content, the same memory for every call with this `name` in this thread.
+
+    It is the caller's until the next such call. An accelerator has its own store of used memory, so there the tensor
+    is simply a new one.
+    """
+    if device.type != "cpu":
+        return torch.empty(tuple(shape), device=device)
+    kept: dict[str, Tensor] | None = getattr(_thread, "kept", None)
+    if kept is None:
+        kept = _thread.kept = {}
+    size = math.prod(shape)
+    if name not in kept or kept[name].numel() < size:
+        kept[name] = torch.empty(size)
+    return kept[name][:size].view(tuple(shape))
