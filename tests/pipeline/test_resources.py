@@ -27,6 +27,7 @@ def test_hardware_names_the_machine() -> None:
     facts = hardware()
     assert facts["cpu"]
     assert facts["cores"] >= 1
+    assert facts["arithmetic"] in ("float32", "bfloat16")
     assert facts["memory_gb"] == pytest.approx(psutil.virtual_memory().total / 1024**3, abs=0.1)
 
 

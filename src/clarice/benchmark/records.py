@@ -181,7 +181,8 @@ class Results:
             f"# {self.protocol}",
             "",
             f"Clarice {code}; protocol version {self.protocol_version}; {machine['cpu']}, "
-            f"{machine['cores']} cores, {machine['memory_gb']} GB, {machine['device']}, torch {machine['torch']}.",
+            f"{machine['cores']} cores, {machine['memory_gb']} GB, {machine['device']}, "
+            f"{machine['arithmetic']}, torch {machine['torch']}.",
             f"Trained on: {self.trained_on}.",
             "",
             "Settings: " + ", ".join(f"{name} {value}" for name, value in self.settings.items()) + ".",
