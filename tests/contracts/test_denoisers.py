@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -26,14 +27,20 @@ TURNING = [name for name in METHODS if name not in ("dncnn", "unet")]
 BOXES = (32, 33)
 
 
-def made(box: int, particles: int = 250) -> SimulatedSet:
+@lru_cache(maxsize=4)
+def simulated_set(box: int, particles: int) -> SimulatedSet:
     settings = SimulationSettings(particles=particles, box=box, seed=5, snr=0.1, max_shift_px=1.5)
     return simulate(make_molecule(3, mass_kda=60), settings)
 
 
-@pytest.fixture(scope="module", params=BOXES)
-def simulated(request: pytest.FixtureRequest) -> SimulatedSet:
-    return made(request.param)
+def made(box: int, method: str) -> SimulatedSet:
+    """As many particles as the method needs: filters learn their statistics from them, networks take their time."""
+    return simulated_set(box, 200 if method in NETWORKS else 400)
+
+
+@pytest.fixture(params=BOXES)
+def simulated(request: pytest.FixtureRequest, method: str) -> SimulatedSet:
+    return made(request.param, method)
 
 
 def run(method: str, noisy: NoisySet, **options: bool) -> Images:
@@ -86,20 +93,20 @@ def test_the_error_falls_far_below_that_of_the_noisy_image(method: str, simulate
 
 @pytest.mark.parametrize("method", METHODS)
 def test_rows_come_once_each_and_in_order(method: str) -> None:
-    noisy = white_set(made(32).particles)
+    noisy = white_set(made(32, method).particles)
     rows = np.concatenate([part for part, _ in get_denoiser(method)(noisy)])
     assert np.array_equal(rows, np.arange(len(noisy)))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_same_set_gives_the_same_images(method: str) -> None:
-    noisy = white_set(made(32).particles)
+    noisy = white_set(made(32, method).particles)
     assert np.array_equal(run(method, noisy), run(method, noisy))
 
 
 @pytest.mark.parametrize("method", EVEN_HANDED)
 def test_negated_images_give_negated_estimates(method: str) -> None:
-    particles = made(32).particles
+    particles = made(32, method).particles
     straight = run(method, white_set(particles))
     negated = run(method, white_set(with_images(particles, -particles.read())))
     assert np.allclose(straight, -negated, atol=1e-4 * float(np.abs(straight).max()))
@@ -127,7 +134,7 @@ def test_pure_noise_gives_little_power(method: str, simulated: SimulatedSet) -> 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_halves_apart_share_nothing(method: str) -> None:
-    particles = made(32).particles
+    particles = made(32, method).particles
     half_set = (1 + np.arange(len(particles)) % 2).astype(np.int8)
     halves = replace(particles, half_set=half_set)
     first = run(method, white_set(halves), halves_apart=True)
@@ -142,13 +149,13 @@ def test_halves_apart_share_nothing(method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_set_without_optics_and_a_single_image_can_be_denoised(method: str) -> None:
-    particles = replace(made(32).particles, optics=None)
+    particles = replace(made(32, method).particles, optics=None)
     assert np.all(np.isfinite(run(method, white_set(particles.subset(np.array([4]))))))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_phase_flipped_images_give_the_same_estimates(method: str) -> None:
-    noisy = white_set(made(32).particles)
+    noisy = white_set(made(32, method).particles)
     rows = np.arange(len(noisy))
     flipped = torch.fft.rfft2(noisy.images(rows)) * torch.sign(noisy.ctf_of(rows))
     images = torch.fft.irfft2(flipped, s=(32, 32)).numpy()
@@ -159,7 +166,7 @@ def test_phase_flipped_images_give_the_same_estimates(method: str) -> None:
 
 def test_halves_apart_need_half_sets() -> None:
     with pytest.raises(InputError, match="_rlnRandomSubset"):
-        get_denoiser(METHODS[0])(white_set(made(32).particles), halves_apart=True)
+        get_denoiser(METHODS[0])(white_set(made(32, METHODS[0]).particles), halves_apart=True)
 
 
 def test_an_unknown_method_is_answered_with_those_there_are() -> None:

@@ -21,6 +21,14 @@ def test_every_recipe_is_understood_and_its_network_can_be_made(path: Path) -> N
     assert path.name in path.read_text(encoding="utf-8").splitlines()[1]  # the command that uses it
 
 
+@pytest.mark.parametrize("network", ["polar-cnn", "unet", "dncnn"])
+@pytest.mark.parametrize("path", [ROOT / "recipes" / f"{name}.yaml" for name in ("cpu", "gpu")], ids=lambda p: p.stem)
+def test_single_image_networks_are_trained_by_the_same_recipes(path: Path, network: str) -> None:
+    changed, plain = read_recipe(path, [f"network={{name: {network}}}"]), read_recipe(path)
+    assert {**plain.content, "network": {"name": network}} == changed.content
+    assert changed.task().kind.name == network  # type: ignore[attr-defined]
+
+
 @pytest.mark.usefixtures("quick")
 def test_the_smoke_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     recipe = ROOT / "recipes" / "tiny.yaml"
