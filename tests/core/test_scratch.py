@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from clarice.core.scratch import scratch
+from clarice.core.scratch import LARGEST_KEPT_BYTES, scratch
 
 CPU = torch.device("cpu")
 
@@ -18,3 +18,10 @@ def test_a_name_has_one_memory_that_grows() -> None:
     assert larger.shape == (5, 7)
     assert larger.is_contiguous()
     assert first.sum() == 6  # what is still held is not freed
+
+
+def test_very_much_memory_is_not_held() -> None:
+    kept = scratch("large", (3,), CPU)
+    size = LARGEST_KEPT_BYTES // 4 + 1
+    assert scratch("large", (size,), CPU).shape == (size,)
+    assert scratch("large", (3,), CPU).data_ptr() == kept.data_ptr()

@@ -9,21 +9,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+LARGEST_KEPT_BYTES = 64 * 2**20
+
 _thread = threading.local()
 
 
 def scratch(name: str, shape: Sequence[int], device: torch.device) -> Tensor:
     """A float32 tensor of undefined content, the same memory for every call with this `name` in this thread.
 
-    It is the caller's until the next such call. An accelerator has its own store of used memory, so there the tensor
-    is simply a new one.
+    It is the caller's until the next such call. An accelerator has its own store of used memory, and very much should
+    not be held for good: there the tensor is simply a new one.
     """
-    if device.type != "cpu":
+    size = math.prod(shape)
+    if device.type != "cpu" or 4 * size > LARGEST_KEPT_BYTES:
         return torch.empty(tuple(shape), device=device)
     kept: dict[str, Tensor] | None = getattr(_thread, "kept", None)
     if kept is None:
         kept = _thread.kept = {}
-    size = math.prod(shape)
     if name not in kept or kept[name].numel() < size:
         kept[name] = torch.empty(size)
     return kept[name][:size].view(tuple(shape))
