@@ -21,7 +21,7 @@ from clarice.physics.simulate import SimulatedSet, SimulationSettings, simulate
 
 Images = NDArray[np.float32]
 METHODS = denoiser_names()
-# Networks have learned that protein is bright, and those on pixels, roughly at best, what turned images look like.
+# Networks have learned that protein is bright; those on pixels only roughly treat turned images alike.
 EVEN_HANDED = [name for name in METHODS if name not in NETWORKS]
 TURNING = [name for name in METHODS if name not in ("dncnn", "unet")]
 BOXES = (32, 33)

@@ -10,8 +10,9 @@ CPU = torch.device("cpu")
 
 
 def test_a_name_has_one_memory_that_grows() -> None:
-    first = scratch("test", (2, 3), CPU)
-    first.fill_(1)
+    with torch.inference_mode():
+        first = scratch("test", (2, 3), CPU)
+    first.fill_(1)  # also outside of that mode
     smaller, other = scratch("test", (4,), CPU), scratch("another", (4,), CPU)
     assert smaller.data_ptr() == first.data_ptr() != other.data_ptr()
     larger = scratch("test", (5, 7), CPU)

@@ -197,6 +197,19 @@ def test_bfloat16_gradients_agree_with_float32() -> None:
     assert relative_error(gradients[1], gradients[0]) < 3 * BF16_TOLERANCE
 
 
+@pytest.mark.parametrize("by_transform", [False, True])
+@pytest.mark.parametrize(("n", "j", "c", "t"), SIZES)
+def test_products_and_transforms_agree(
+    n: int, j: int, c: int, t: int, by_transform: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which of the two is taken depends on the device; both are held to the plain sums here."""
+    monkeypatch.setattr(angular, "_by_transform", lambda _: by_transform)
+    a, b = signals(n, c, t, 0), signals(j, c, t, 1)
+    torch.testing.assert_close(angular.correlate(a, b), plain_correlate(a, b), rtol=1e-5, atol=1e-5)
+    posterior = posterior_of(t, n, j)
+    torch.testing.assert_close(angular.average(posterior, b), plain_average(posterior, b), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_twice_the_same_bit_for_bit(dtype: torch.dtype) -> None:
     a, b = signals(30, 8, 64, 0), signals(20, 8, 64, 1)

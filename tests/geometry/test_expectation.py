@@ -257,3 +257,15 @@ def test_shift_grid() -> None:
     assert shift_grid(0.0, 1.0).tolist() == [[0.0, 0.0]]
     assert shift_grid(1.0, 0.3).shape == (49, 2)
     torch.testing.assert_close(shift_grid(0.3, 0.1).amax(dim=0), torch.tensor([0.3, 0.3]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_reference_far_below_the_peak_gets_nothing(dtype: torch.dtype) -> None:
+    problem = Problem.random(seed=4)
+    prior = torch.tensor([0.0, -300.0])
+    found = expectation(problem.stack, problem.references, SHIFTS, log_prior=prior, dtype=dtype)
+    assert found.reference.tolist() == [0, 0, 0]
+    assert float(found.reference_mass[:, 1].max()) < 1e-20
+    assert float(found.denominator[1].max()) < 1e-18
+    alone = expectation(problem.stack, problem.references[:1], SHIFTS, dtype=dtype)
+    torch.testing.assert_close(found.numerator[:1], alone.numerator, rtol=1e-5, atol=1e-4)

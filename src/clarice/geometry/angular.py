@@ -173,7 +173,7 @@ class AngularMass:
         """Packed spectrum (M, j, 2C) of `out_j = Σ w T_−φ a_i` from the spectrum `a` (M, n, 2C)."""
         a_real, a_imaginary = a.chunk(2, dim=-1)
         turned = torch.cat([a_imaginary, -a_real], dim=-1)  # −i · a
-        return torch.bmm(self.real.transpose(1, 2), a).baddbmm_(self.imaginary.transpose(1, 2), turned)
+        return torch.baddbmm(torch.bmm(self.real.transpose(1, 2), a), self.imaginary.transpose(1, 2), turned)
 
 
 def average_onto_spectra(posterior: Tensor, a: Tensor) -> Tensor:
@@ -200,7 +200,7 @@ def average_onto(posterior: Tensor, a: Tensor, *, mirror: bool = False) -> Tenso
 
 
 def rows_within(memory_mb: float, references: int, n_angles: int, dtype: torch.dtype) -> int:
-    """How many rows i fit a memory budget: scores, their exponentials and the cross-spectra are held at once."""
+    """How many rows i fit a memory budget: scores, their exponentials and spectra are held at once."""
     bytes_per_row = references * n_angles * (torch.finfo(dtype).bits // 8 * 3 + 4)
     return max(1, int(memory_mb * 2**20 / bytes_per_row))
 

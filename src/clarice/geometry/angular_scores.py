@@ -3,7 +3,8 @@
 float32 goes by products with small matrices of cosines and sines. The angles φ and −φ have the same cosines and
 opposite sines, so each part is worked out once for both: half the arithmetic of a whole Fourier matrix, at the full
 speed of matrix products, where a Fourier transform over the first axis reaches a third of it. bfloat16 goes by the
-whole matrix, whose products sum up in float32 with the offset among them.
+whole matrix, whose products sum up in float32 with the offset among them. None of it is differentiable, and float32
+products are as exact as torch's setting for them: TF32, if that is asked for on an accelerator, is not.
 """
 
 from __future__ import annotations
@@ -120,7 +121,8 @@ def _fold(n_angles: int, device: torch.device) -> _Fold:
 class FoldedScores:
     """Scores in float32 (T, n, j), in the order of `angles`.
 
-    They and what comes of them live in scratch memory: until the next scores are made in the same thread.
+    They live in scratch memory until the next scores are made in the same thread. What `plus` and `mass` give shares
+    one part of it, so each lasts until either is called again.
     """
 
     scores: Tensor
@@ -145,7 +147,7 @@ class FoldedScores:
         return cls(scores, fold.angles)
 
     def plus(self, offset: Tensor) -> Tensor:
-        """Scores plus `offset` (n, j): (T, n, j), where the last such sum was."""
+        """Scores plus `offset` (n, j): (T, n, j), written over cross-spectra that are used up or an earlier result."""
         whole = scratch("spectra", (2, len(self.angles) // 2 + 1, *offset.shape), offset.device)
         return torch.add(self.scores, offset, out=whole.flatten(0, 1)[: len(self.angles)])
 

@@ -28,7 +28,8 @@ CHUNK_MB_CPU, CHUNK_MB_ACCELERATOR = 12.0, 1024.0
 # bfloat16 rounds a score above this by 4 or more (e⁴ in the posterior), and one of 20,000 so much that exponentials
 # overflow: there the peak is looked for once more, among differences from it.
 COARSE_SCORE = 1024.0
-# Logarithm of the least weight beside the peak's: below float32's smallest number exponentials take ten times as long.
+# Logarithm of the least weight beside the peak's. From −87 on, exponentials leave the normal numbers of float32 and
+# take ten times as long; the rest is room for products with them. A million such weights are nothing beside the peak.
 FAINTEST = -60.0
 
 
@@ -120,7 +121,7 @@ def expectation(
     """One marginalised expectation step of `stack` against `references` (J, R, T) in Hartley form.
 
     `shifts_px` (S, 2) or (n, S, 2) are trial translations that centre the particle; `log_prior` (J',) and
-    `shift_log_prior` (S,) or (n, S) are added to the scores. `temperature` > 1 flattens the posterior.
+    `shift_log_prior` (S,) or (n, S), finite, are added to the scores. `temperature` > 1 flattens the posterior.
     `memory_mb` bounds what a chunk of images holds; by default it is what suits the hardware.
     """
     weights = stack.rings.area_weights(references.device)

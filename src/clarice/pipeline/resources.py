@@ -26,14 +26,14 @@ SAMPLING_SECONDS = 0.1
 
 
 def hardware() -> dict[str, Any]:
-    """The machine a run was made on, as `run.json` tells it; `arithmetic` is what it multiplies fastest."""
+    """The machine a run was made on, as `run.json` tells it; `arithmetic` is its processors'."""
     cuda = torch.cuda.is_available()
     return {
         "cpu": _processor_name(),
         "cores": usable_cores(),
         "memory_gb": round(psutil.virtual_memory().total / 1024**3, 1),
         "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "arithmetic": str(fast_dtype(torch.device("cuda" if cuda else "cpu"))).removeprefix("torch."),
+        "arithmetic": str(fast_dtype()).removeprefix("torch."),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -23,7 +23,7 @@ _PRECISIONS: Mapping[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", 
 
 
 def settled_precision(precision: str, kind: str) -> str:
-    """ "32" or "bf16-mixed": `precision` itself, or for "auto" bf16-mixed on devices that multiply bfloat16 natively.
+    """Which of "32" and "bf16-mixed" is used: `precision`, or for "auto" the latter where bfloat16 is native.
 
     A CPU that has to emulate it takes several times as long for a step as in float32.
     """
@@ -38,7 +38,7 @@ class Processes:
     def __init__(self, device: str = "auto", precision: str = "32") -> None:
         kind, numbers = _chosen(device)
         self.precision = settled_precision(precision, kind)
-        multiplied = _PRECISIONS[self.precision]
+        fabric_precision = _PRECISIONS[self.precision]
         plugin: TorchElasticEnvironment | LightningEnvironment
         if TorchElasticEnvironment.detect():
             local = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -54,14 +54,14 @@ class Processes:
                 devices=local,
                 num_nodes=hosts,
                 strategy=DDPStrategy(),
-                precision=multiplied,
+                precision=fabric_precision,
                 plugins=[plugin],
             )
         else:
             # Said outright, so that an interactive job's variables do not suggest other processes.
             plugin = LightningEnvironment()
             self.fabric = Fabric(
-                accelerator=kind, devices=numbers, strategy="auto", precision=multiplied, plugins=[plugin]
+                accelerator=kind, devices=numbers, strategy="auto", precision=fabric_precision, plugins=[plugin]
             )
         self.fabric.launch()
         self.rank: int = self.fabric.global_rank
