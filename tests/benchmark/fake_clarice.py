@@ -1,6 +1,6 @@
 """Stands in for the program: answers from the truth beside the stack, mirrored and turned by a known rotation.
 
-python fake_clarice.py run STACK -o RUN --seed S        (seed 13 fails; seed 14 gives noise for a map)
+python fake_clarice.py run STACK -o RUN --seed S --method M   (seed 13 fails; seed 14 gives noise for a map)
 python fake_clarice.py classify STACK -o OUT --classes K --seed S
 """
 
@@ -25,7 +25,17 @@ def rotations_of(blocks: dict, path: Path) -> np.ndarray:
     return euler_to_matrix(np.stack([floats(blocks["particles"], name, str(path)) for name in ANGLES], axis=1))
 
 
-def run(stack: Path, folder: Path, seed: int) -> None:
+def denoise(stack: Path, folder: Path, pixel_size: float, method: str) -> None:
+    """The clean images; those of `wiener` at half their height."""
+    images = read_mrc(stack.parent / "clean.mrcs")[0]
+    write_mrc(folder / "denoised.mrcs", images * np.float32(0.5 if method == "wiener" else 1), pixel_size)
+    truth = read_star(stack.parent / "truth.star")
+    names = [f"{row + 1:06d}@denoised.mrcs" for row in range(len(truth["particles"]))]
+    table = truth["particles"].assign(rlnImageName=names)
+    write_star(folder / "denoised.star", {"optics": truth["optics"], "particles": table})
+
+
+def run(stack: Path, folder: Path, seed: int, method: str) -> None:
     if seed == 13:
         sys.exit(f"clarice: {stack} holds nothing but bad luck")
     folder.mkdir(parents=True)
@@ -35,6 +45,7 @@ def run(stack: Path, folder: Path, seed: int) -> None:
         found = np.random.default_rng(0).normal(size=found.shape).astype(np.float32)
     for name in ("map.mrc", "abinitio.mrc"):
         write_mrc(folder / name, found, pixel_size, is_volume=True)
+    denoise(stack, folder, pixel_size, method)
     truth = read_star(stack.parent / "truth.star")
     euler = matrix_to_euler(HALF_TURN @ rotations_of(truth, stack) @ TURN.T)
     table = truth["particles"].assign(**dict(zip(ANGLES, euler.T, strict=True)))
@@ -56,6 +67,6 @@ if __name__ == "__main__":
     command, source, words = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
     options = dict(zip(words[::2], words[1::2], strict=True))
     if command == "run":
-        run(source, Path(options["-o"]), int(options["--seed"]))
+        run(source, Path(options["-o"]), int(options["--seed"]), options["--method"])
     else:
         classify(source, Path(options["-o"]), int(options["--classes"]))

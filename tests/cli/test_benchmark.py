@@ -52,6 +52,8 @@ def error_of(result) -> ClariceError:
         (("main-job", "--particles", "0"), UsageError, "--particles"),
         (("main-job", "--molecules", "--test-set"), UsageError, "exclude"),
         (("main-job", "--test-set", "--entries", "1bxn"), UsageError, "exclude"),
+        (("main-job", "--methods", ","), UsageError, "--methods"),
+        (("main-job", "--methods", "magic"), UsageError, "magic"),
         (("main-job", "--data", "."), InputError, "validation.npz"),
         (("peers", "--only", "tea"), UsageError, "--only"),
     ],
@@ -83,7 +85,7 @@ def test_both_protocols_share_their_options(call, name: str, seeds: str, timeout
         "threads",
         "timeout",
     ]
-    own = ["only", "quick"] if name == "peers" else []
+    own = ["only", "quick"] if name == "peers" else ["methods"]
     assert list(options) == [f"--{option}" for option in (*common, *own)]
     assert all(parameter.help for parameter in options.values())
     assert (options["--seeds"].default, options["--timeout"].default) == (seeds, timeout)
@@ -96,14 +98,23 @@ def test_a_place_that_cannot_be_written_is_refused(call, tmp_path: Path) -> None
 
 
 def test_main_job_prints_its_table_and_leaves_it_on_disk(call, tmp_path: Path) -> None:
-    words = ("main-job", *SMALL, "--entries", "molecule-105,Molecule-101", "--seeds", "1")
+    words = (
+        "main-job",
+        *SMALL,
+        "--entries",
+        "molecule-105,Molecule-101",
+        "--seeds",
+        "1",
+        "--methods",
+        "covariance-wiener",
+    )
     result = call(*words)
     assert result.exit_code == 0, result.output
-    assert "molecule-105, seed 1: right" in result.output
+    assert "molecule-105, seed 1: covariance-wiener, right" in result.output
     head = next(line for line in result.output.splitlines() if line.startswith("entry "))
     assert "Nyquist" in head
     assert "peak memory" in head
-    assert "right structures: 2 of 2" in result.output
+    assert "covariance-wiener: right structures: 2 of 2" in result.output
     assert "procedural molecules" in result.output
     record = json.loads((tmp_path / "benchmarks" / "main-job.json").read_text())
     assert [row["entry"] for row in record["rows"]] == ["molecule-105", "molecule-101"]

@@ -1,4 +1,4 @@
-"""The protocol `main-job`: `clarice run` on simulated stacks, and whether it finds the structure."""
+"""The protocol `main-job`: `clarice run` on simulated stacks with each denoiser, and whether it finds the structure."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from clarice.benchmark.protocol import (
     VERSION,
     SimulatedStack,
     StackSettings,
+    judge_images,
     judge_map,
     judge_poses,
     make_stack,
@@ -30,6 +31,7 @@ NAME = "main-job"
 COLUMNS = (
     Column("entry", "entry"),
     Column("seed", "seed"),
+    Column("denoiser", "method"),
     Column("structure", "verdict"),
     Column("FSC 0.5, px", "fsc_05_px", "{:.2f}"),
     Column("FSC 0.5, Å", "fsc_05_angstrom", "{:.1f}"),
@@ -39,12 +41,16 @@ COLUMNS = (
     Column("hand", "hand"),
     Column("orientation error, median °", "orientation_median_deg", "{:.1f}"),
     Column("modulo", "symmetry"),
+    Column("denoised, relative MSE", "relative_mse", "{:.3f}"),
+    Column("denoised, FRC 0.5, Å", "frc_05_angstrom", "{:.1f}"),
     Column("time, s", "seconds", "{:.0f}"),
     Column("CPU, s", "cpu_seconds", "{:.0f}"),
     Column("peak memory, MB", "peak_memory_mb", "{:.0f}"),
     Column("load before", "load_before", "{:.1f}"),
     Column("note", "note"),
 )
+# The denoisers a run is made with: the one it takes by default, and the best one that learns from the stack alone.
+METHODS = ("polar-transformer", "covariance-wiener")
 FAILED: Row = {"verdict": "failed", "right": False, "failed": True}
 
 
@@ -81,10 +87,11 @@ class Request:
         return results
 
 
-def run_clarice(stack: SimulatedStack, folder: Path, request: Request) -> Usage:
+def run_clarice(stack: SimulatedStack, folder: Path, request: Request, method: str = METHODS[0]) -> Usage:
     """`clarice run` on the stack into a fresh `folder`: never a resumed run, so that the time is the whole time."""
     shutil.rmtree(folder, ignore_errors=True)
     command: list[str | Path] = [*request.program, "run", stack.star, "-o", folder, "--seed", str(stack.seed)]
+    command += ["--method", method]
     return run_measured(
         command,
         folder=stack.folder,
@@ -94,16 +101,18 @@ def run_clarice(stack: SimulatedStack, folder: Path, request: Request) -> Usage:
     )
 
 
-def measure_row(entry: str, seed: int, request: Request, progress: Progress = silent) -> Row:
-    """One stack simulated, run and judged. A run that fails is a row that says why."""
+def measure_row(entry: str, seed: int, method: str, request: Request, progress: Progress = silent) -> Row:
+    """One stack simulated, run with a denoiser and judged. A run that fails is a row that says why."""
     subject = load_subject(entry, structures_folder(request.data))
     place = request.work / NAME / f"{entry}_seed{seed}"
     stack = make_stack(subject, seed, request.settings, place / "data", request.data, progress)
     load = load_average()
-    usage = run_clarice(stack, place / "run", request)
+    run = place / method
+    usage = run_clarice(stack, run, request, method)
     row: Row = {
         "entry": entry,
         "seed": seed,
+        "method": method,
         "source": subject.source,
         "symmetry": " ".join(part for part in (subject.point_group.name, subject.point_group.note) if part),
         "pixel_size_angstrom": round(stack.pixel_size_angstrom, 4),
@@ -119,7 +128,7 @@ def measure_row(entry: str, seed: int, request: Request, progress: Progress = si
     if usage.failed:
         return {**row, **FAILED, "note": usage.message}
     try:
-        return {**row, **judged(stack, place / "run")}
+        return {**row, **judged(stack, run)}
     except ClariceError as error:
         return {**row, **FAILED, "note": str(error)}
 
@@ -131,6 +140,7 @@ def judged(stack: SimulatedStack, run: Path) -> dict[str, Any]:
     return {
         **scores,
         **judge_poses(run / "particles.star", stack),
+        **judge_images(run / "denoised.star", stack),
         "stated_angstrom": stated_resolution(run),
         "stage_seconds": stage_seconds(run),
         "verdict": "right" if right else "not found",
@@ -154,15 +164,20 @@ def stage_seconds(run: Path) -> dict[str, float]:
     return {str(stage["name"]): round(float(stage["seconds"]), 2) for stage in stages}
 
 
-def main_job(request: Request, *, shown: Callable[[Row], None], progress: Progress = silent) -> Results:
+def main_job(
+    request: Request, methods: Sequence[str] = METHODS, *, shown: Callable[[Row], None], progress: Progress = silent
+) -> Results:
     """Runs the protocol, `shown` and saved row by row; finished rows of a resumed call are kept, and shown as well."""
 
-    def task(entry: str, seed: int) -> Task:
-        return Task(({"entry": entry, "seed": seed},), lambda: [measure_row(entry, seed, request, progress)])
+    def task(entry: str, seed: int, method: str) -> Task:
+        key: Row = {"entry": entry, "seed": seed, "method": method}
+        return Task((key,), lambda: [measure_row(entry, seed, method, request, progress)])
 
+    results = request.results(NAME, ("entry", "seed", "method"), COLUMNS)
+    results.trained_on = "the training structures, as the card of each network's weights says"
     return measure_rows(
-        request.results(NAME, ("entry", "seed"), COLUMNS),
-        (task(entry, seed) for entry, seed in request.stacks()),
+        results,
+        (task(entry, seed, method) for entry, seed in request.stacks() for method in methods),
         request.out,
         summarise=summarise,
         shown=shown,
@@ -172,16 +187,24 @@ def main_job(request: Request, *, shown: Callable[[Row], None], progress: Progre
 
 
 def summarise(results: Results) -> None:
-    """The figures over all rows that count, with 95 % intervals by bootstrap over structures."""
+    """For each denoiser the figures over all rows that count, with 95 % intervals by bootstrap over structures."""
     rows = [{**row, "found": float(bool(row.get("right")))} for row in results.rows if not row.get("apart")]
-    found = sum(row["found"] for row in rows)
-    texts = {
-        "right structures": f"{found:.0f} of {len(rows)}",
+    texts: dict[str, str | None] = {}
+    for method in dict.fromkeys(row["method"] for row in results.rows):
+        texts |= {
+            f"{method}: {name}": text for name, text in _summary([r for r in rows if r["method"] == method]).items()
+        }
+    results.summary = {name: text for name, text in texts.items() if text is not None}
+
+
+def _summary(rows: Sequence[Row]) -> dict[str, str | None]:
+    return {
+        "right structures": f"{sum(row['found'] for row in rows):.0f} of {len(rows)}",
         "share found": with_interval(rows, "found", "{:.2f}"),
         "FSC 0.5": with_interval(rows, "fsc_05_px", "{:.2f}", " px"),
         "orientation error": with_interval(rows, "orientation_median_deg", "{:.1f}", "°"),
+        "denoised images, relative MSE": with_interval(rows, "relative_mse", "{:.3f}"),
         "time": with_interval(rows, "seconds", "{:.0f}", " s"),
         "longest time": f"{max((row.get('seconds', 0.0) for row in rows), default=0.0):.0f} s",
         "largest peak memory": f"{max((row.get('peak_memory_mb', 0.0) for row in rows), default=0.0):.0f} MB",
     }
-    results.summary = {name: text for name, text in texts.items() if text is not None}

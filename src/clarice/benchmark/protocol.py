@@ -16,12 +16,14 @@ from clarice.core.progress import Progress, silent
 from clarice.geometry.so3 import sphere_grid, symmetry_rotations
 from clarice.io.paths import split_image_names
 from clarice.io.relion import IMAGE_NAME, read_fields, relion_table
+from clarice.io.stack import open_particles
 from clarice.io.star import read_star
 from clarice.metrics.clusters import purity, view_spread
+from clarice.metrics.image import ImageScores, image_scores
 from clarice.metrics.map_files import Cube, on_grid_of, read_cube
 from clarice.metrics.orientation import orientation_errors
 from clarice.metrics.registration import register
-from clarice.metrics.shells import fsc, resolution_at
+from clarice.metrics.shells import frc, fsc, resolution_at
 from clarice.physics.simulate import SimulationSettings, simulate
 from clarice.physics.simulation_files import write_simulation
 
@@ -30,6 +32,8 @@ VERSION = 1
 RIGHT_WITHIN_PX = 4.0
 # Structures whose pixel is finer lose signal to the CTF's oscillations within so small a box.
 FINEST_PIXEL_ANGSTROM = 2.5
+# Images that are compared with the truth at once.
+_IMAGES_AT_ONCE = 1000
 # A class smaller than this share of an even one has not survived.
 SURVIVING_SHARE = 0.2
 
@@ -82,6 +86,11 @@ class SimulatedStack:
     def star(self) -> Path:
         """The particles as a user has them: no truth in it."""
         return self.folder / "particles.star"
+
+    @property
+    def clean(self) -> Path:
+        """The noise- and CTF-free projections that the particles show."""
+        return self.folder / "clean.mrcs"
 
     @property
     def true_map(self) -> Path:
@@ -183,6 +192,25 @@ def judge_poses(path: Path, stack: SimulatedStack) -> dict[str, float]:
         "orientation_mean_deg": round(float(errors.angle_deg.mean()), 3),
         "view_median_deg": round(float(np.median(errors.view_deg)), 3),
         "within_10_deg": round(float((errors.angle_deg <= 10).mean()), 4),
+    }
+
+
+def judge_images(path: Path, stack: SimulatedStack) -> dict[str, float]:
+    """Error of the denoised particles in the table at `path` against the projections they show, and their FRC."""
+    found = open_particles(path)
+    truth = open_particles(stack.clean, pixel_size_angstrom=stack.pixel_size_angstrom)
+    if len(found) != len(truth) or found.box != truth.box:
+        raise InputError(f"{path} does not hold the {len(truth)} particles of {stack.star} in their box")
+    parts: list[ImageScores] = []
+    curve = np.zeros(found.box // 2 + 1)
+    for rows, images in found.chunks(_IMAGES_AT_ONCE):
+        clean = truth.read(rows)
+        parts.append(image_scores(images, clean))
+        curve += frc(images, clean).sum(axis=0) / len(found)
+    resolution = resolution_at(curve, 0.5, stack.pixel_size_angstrom, stack.box)
+    return {
+        "relative_mse": round(ImageScores.joined(parts).relative_mse, 4),
+        "frc_05_angstrom": round(resolution, 3),
     }
 
 

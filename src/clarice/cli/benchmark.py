@@ -31,6 +31,7 @@ from clarice.cli.console import console, showing_progress
 from clarice.cli.groups import command_group
 from clarice.core.errors import UsageError
 from clarice.core.progress import Progress
+from clarice.denoise.registry import get_denoiser
 
 _O = typer.Option
 EntriesOption = Annotated[
@@ -48,6 +49,7 @@ ThreadsOption = Annotated[int, _O("--threads", help="Threads of every program me
 TimeoutOption = Annotated[float, _O("--timeout", help="Minutes after which a program is ended.")]
 
 
+MethodsOption = Annotated[str, _O("--methods", help="Denoisers, each a run of its own on every stack.")]
 OnlyOption = Annotated[str, _O("--only", help=f"Comparisons to make, of {', '.join(COMPARISONS)}.")]
 QuickOption = Annotated[
     bool, _O("--quick", help="Cut RELION's iterations to a tenth; such rows say so and measure nothing.")
@@ -69,9 +71,14 @@ def register(app: typer.Typer) -> None:
     app.add_typer(protocols, name="benchmark")
 
 
-def main_job() -> Protocol:
-    """Simulate stacks, run the whole job on each, and compare maps and poses with the truth."""
-    return job.main_job
+def main_job(methods: MethodsOption = ",".join(job.METHODS)) -> Protocol:
+    """Simulate stacks, run the whole job on each, and compare maps, poses and denoised images with the truth."""
+    chosen = tuple(words(methods))
+    if not chosen:
+        raise UsageError(f"--methods names no denoiser: write them as in --methods {','.join(job.METHODS)}")
+    for name in chosen:
+        get_denoiser(name)
+    return lambda request, **how: job.main_job(request, chosen, **how)
 
 
 def peers(only: OnlyOption = ",".join(COMPARISONS), quick: QuickOption = False) -> Protocol:
@@ -160,7 +167,7 @@ def _chosen(entries: str | None, test_set: bool, folder: Path | None) -> tuple[s
 
 def tell_row(row: Row) -> None:
     """One line on a row as soon as it is there."""
-    said = [str(row.get("method") or row["verdict"])]
+    said = [str(row[name]) for name in ("method", "verdict") if row.get(name) is not None]
     said.append("no result" if row.get("seconds") is None else f"{row['seconds']:.1f} s")
     if row.get("note"):
         said.append(str(row["note"]))
