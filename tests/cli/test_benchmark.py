@@ -56,6 +56,10 @@ def error_of(result) -> ClariceError:
         (("main-job", "--methods", "magic"), UsageError, "magic"),
         (("main-job", "--data", "."), InputError, "validation.npz"),
         (("peers", "--only", "tea"), UsageError, "--only"),
+        (("ablations", "--variants", "tea"), UsageError, "plain attention"),
+        (("ablations", "--seeds", "one"), UsageError, "--seeds"),
+        (("ablations", "--images", "100"), UsageError, "--images"),
+        (("ablations", "--data", "."), InputError, "validation.npz"),
     ],
 )
 def test_wrong_options_are_refused_before_any_work(call, words, kind, said, tmp_path: Path) -> None:

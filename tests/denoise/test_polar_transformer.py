@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
+from clarice.denoise.angular_attention import MeasuredRings
 from clarice.denoise.polar_transformer import PolarTransformer, PolarTransformerSize
 
 SMALL = PolarTransformerSize(
@@ -160,3 +164,79 @@ def test_every_parameter_learns(count: int) -> None:
     idle = {name for name, g in gradients.items() if g is not None and float(g.abs().max()) == 0}
     # An image alone has nothing to attend to.
     assert idle == set() if count > 1 else all(name.startswith("attention.") for name in idle)
+
+
+def turned_by_steps(measured: MeasuredRings, image: int, steps: int) -> MeasuredRings:
+    rings = measured.rings.clone()
+    rings[0, image] = rings[0, image].roll(steps, 0)
+    return MeasuredRings.of(rings, measured.profile)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"convolution": "planar", "channels": 32}, {"likelihood": False}, {"inputs": "real"}, {"basis": "bilinear"}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_what_is_taken_away_for_comparison_leaves_the_rest_equivariant(changes: dict[str, Any]) -> None:
+    model = network(replace(SMALL, **changes))
+    measured = model.measure(noise(1, 4, 24, 24), None)
+    with torch.no_grad():
+        before = model.denoise_rings(measured).rings
+        after = model.denoise_rings(turned_by_steps(measured, 1, 7)).rings
+    expected = before.clone()
+    expected[0, 1] = before[0, 1].roll(7, 0)
+    assert (after - expected).abs().max() < 2e-5 * before.abs().max()
+
+
+def test_plain_attention_turns_nothing() -> None:
+    """All it gives lies at angle 0, so that another turn of one image changes what the others get from it."""
+    model = network(replace(SMALL, attention="plain"))
+    with torch.no_grad():
+        for block in model.attention:
+            block.attend.measured_weight.zero_()  # type: ignore[union-attr, operator]
+    measured = model.measure(noise(1, 4, 24, 24), None)
+    with torch.no_grad():
+        found, turned = model.denoise_rings(measured), model.denoise_rings(turned_by_steps(measured, 1, 7))
+    for weights in found.attended:
+        assert weights.posterior[1:].abs().max() == 0
+        assert weights.posterior[0].sum() > 0.1
+    others = [0, 2, 3]
+    assert (turned.rings - found.rings)[0, others].abs().max() > 1e-3 * found.rings.abs().max()
+
+
+def test_without_the_likelihood_scores_are_learned_alone() -> None:
+    """Queries of 0 then leave nothing to choose by: every image and angle weighs the same."""
+    model = network(replace(SMALL, likelihood=False))
+    attention = model.attention[0].attend
+    with torch.no_grad():
+        attention.project.weight[: 2 * SMALL.channels] = 0  # type: ignore[union-attr, index]
+        posterior = model.with_weights(4 * noise(1, 5, 24, 24))[1][0].posterior
+    others = posterior[..., ~torch.eye(5, dtype=torch.bool)]
+    spread = others.view(SMALL.n_angles, 1, SMALL.heads, 5, 4)
+    assert torch.allclose(spread, spread.mean(dim=(0, -1), keepdim=True).expand_as(spread), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("inputs", "hidden"), [("real", slice(9, None)), ("fourier", slice(None, 9))])
+def test_features_are_made_of_the_chosen_rings_alone(inputs: Any, hidden: slice) -> None:
+    model = network(replace(SMALL, inputs=inputs, attention_blocks=0))
+    measured = model.measure(noise(1, 2, 24, 24), None)
+    rings = measured.rings.clone()
+    rings[..., hidden] += 1
+    with torch.no_grad():
+        before, after = (
+            model.denoise_rings(MeasuredRings.of(r, measured.profile)).rings for r in (measured.rings, rings)
+        )
+        both = network(replace(SMALL, attention_blocks=0))
+        changed = both.denoise_rings(MeasuredRings.of(rings, measured.profile)).rings
+    assert torch.equal(before, after)
+    assert not torch.allclose(changed, both.denoise_rings(measured).rings)
+
+
+def test_an_unknown_word_for_a_part_is_refused() -> None:
+    with pytest.raises(ValueError, match="plain"):
+        PolarTransformerSize(attention="fancy")  # type: ignore[arg-type]
+
+
+def test_a_planar_network_holds_whole_planes() -> None:
+    with pytest.raises(ValueError, match="planes of 16 rings"):
+        PolarTransformer(replace(SMALL, convolution="planar", channels=20))

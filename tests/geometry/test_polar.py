@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import map_coordinates
 from tests.geometry.blobs import (
     CENTRES,
     HEIGHTS,
@@ -256,3 +257,25 @@ def test_a_large_box_needs_no_dense_matrix() -> None:
     grid = RealPolarGrid(128, 64, 256, 60.0)
     image = torch.exp(-((torch.arange(128) - 64) ** 2) / (2 * (8 * WIDTH) ** 2))
     assert grid.to_polar((image[:, None] * image)[None]).shape == (1, 64, 256)
+
+
+def test_bilinear_resampling_is_that_of_scipy() -> None:
+    box, rings, angles = 20, 6, 24
+    grid = RealPolarGrid(box, rings, angles, 7.0, basis="bilinear")
+    images = torch.randn((2, box, box), generator=seeded())
+    x, y = grid.points().T.numpy()
+    expected = np.stack([map_coordinates(image.numpy(), [y, x], order=1) for image in images])
+    np.testing.assert_allclose(grid.to_polar(images).numpy(), expected.reshape(2, rings, angles), atol=1e-5)
+
+
+def test_bilinear_images_are_interpolated_between_rings_and_angles() -> None:
+    box, rings, angles = 20, 6, 24
+    grid = RealPolarGrid(box, rings, angles, 7.0, basis="bilinear")
+    polar = torch.randn((1, rings, angles), generator=seeded())
+    y, x = np.indices((box, box)) - box // 2
+    radius, theta = np.hypot(x, y), np.arctan2(y, x)
+    ring = np.clip(radius * rings / 7.0 - 0.5, 0, rings - 1)
+    periodic = np.concatenate([polar[0].numpy(), polar[0, :, :1].numpy()], axis=1)
+    expected = map_coordinates(periodic, [ring, theta % (2 * np.pi) * angles / (2 * np.pi)], order=1)
+    expected = np.where(radius <= 7.0, expected, 0)
+    np.testing.assert_allclose(grid.to_cartesian(polar)[0].numpy(), expected, atol=1e-5)

@@ -17,6 +17,7 @@ from clarice.benchmark.main_job import Request
 from clarice.benchmark.protocol import StackSettings
 from clarice.benchmark.records import Results, Row
 from clarice.benchmark.structures import TEST_ENTRIES, chosen_entries, load_subject, seeds_of, structures_folder, words
+from clarice.cli.benchmark_ablations import register as register_ablations
 from clarice.cli.benchmark_denoise import register as register_denoise
 from clarice.cli.benchmark_options import (
     BoxOption,
@@ -68,6 +69,7 @@ def register(app: typer.Typer) -> None:
     protocols.command("main-job")(command(main_job))
     protocols.command("peers")(command(peers, seeds="1", timeout=180.0))
     register_denoise(protocols)
+    register_ablations(protocols)
     app.add_typer(protocols, name="benchmark")
 
 

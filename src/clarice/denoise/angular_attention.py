@@ -73,24 +73,36 @@ class AngularAttention(nn.Module):
     Beside the values, a learned reading of the features, each head averages the images' own rings as they were
     measured: the mean that more sources make better, whatever the features forgot. Everything between the two
     Fourier transforms along the angle is linear over channels, so it is done on the spectra. `ring_area` (K,): weights
-    with which sums over Fourier rings are those over images.
+    with which sums over Fourier rings are those over images. `plain`: no image is turned, φ = 0 alone is open. Without
+    `likelihood` scores are the learned part alone. Both are there to measure what they take away.
     """
 
-    def __init__(self, channels: int, rings: int, heads: int, ring_area: Tensor) -> None:
+    def __init__(
+        self,
+        channels: int,
+        rings: int,
+        heads: int,
+        ring_area: Tensor,
+        *,
+        plain: bool = False,
+        likelihood: bool = True,
+    ) -> None:
         super().__init__()
         if channels % heads:
             raise ValueError(f"{channels} channels do not divide into {heads} heads")
         self.heads = heads
+        self.plain, self.likelihood = plain, likelihood
         self.ring_area: Tensor
         self.register_buffer("ring_area", ring_area, persistent=False)
         profile = len(ring_area)
         self.norm = ImageNorm(channels)
         self.project = nn.Linear(channels, 3 * channels, bias=False)  # queries, keys, values
-        with torch.no_grad():
-            self.project.weight[: 2 * channels] *= 0.3  # the likelihood leads at first
-        trust = torch.linspace(0.5, 1.25, heads)[:, None]
-        self.measured_weight = nn.Parameter(trust.expand(heads, profile).clone())
-        self.believed_weight = nn.Parameter(torch.zeros(heads, profile))
+        if likelihood:
+            with torch.no_grad():
+                self.project.weight[: 2 * channels] *= 0.3  # it leads at first
+            trust = torch.linspace(0.5, 1.25, heads)[:, None]
+            self.measured_weight = nn.Parameter(trust.expand(heads, profile).clone())
+            self.believed_weight = nn.Parameter(torch.zeros(heads, profile))
         self.kept = nn.Linear(channels, heads)
         self.merge = nn.Linear(channels + heads * rings, channels, bias=False)
         self.tell = nn.Linear((2 + profile) * heads, channels)
@@ -104,13 +116,19 @@ class AngularAttention(nn.Module):
         """
         normed = self.norm(features)
         count, n_angles = features.shape[1:3]
-        query, key, value = self._projections(normed)
-        seen, known = self._likelihood_factors(measured, believed, query.dtype)
-        asks, answers = torch.cat([query, seen], dim=-1).flatten(-2), torch.cat([key, known], dim=-1).flatten(-2)
-        scores = correlate_spectra(asks, answers, n_angles).float()
+        asks, answers, value = self._projections(normed)
+        energy = features.new_zeros((1, 1, 1, 1))
+        if self.likelihood:
+            seen, known = self._likelihood_factors(measured, believed, asks.dtype)
+            asks, answers = torch.cat([asks, seen], dim=-1), torch.cat([answers, known], dim=-1)
+            energy = self._energy(measured, believed)
+        scores = correlate_spectra(asks.flatten(-2), answers.flatten(-2), n_angles).float()
         closed = _closed(count, allowed, features.device)
-        scores = scores + self._energy(measured, believed).masked_fill(closed[:, None], RULED_OUT)
-        choices = n_angles * (~closed).sum(dim=-1).clamp_min(1)  # (1 or B, n): what is kept competes with all of them
+        scores = scores + energy.masked_fill(closed[:, None], RULED_OUT)
+        if self.plain:
+            scores = torch.cat([scores[:1], torch.full_like(scores[1:], RULED_OUT)])
+        angles = 1 if self.plain else n_angles
+        choices = angles * (~closed).sum(dim=-1).clamp_min(1)  # (1 or B, n): what is kept competes with all of them
         kept = self.kept(normed.mean(dim=2)).transpose(1, 2).float() + choices.log()[:, None]  # (B, H, n)
         weights = AngularWeights(assign(scores, kept))
         averaged = self._averages(weights, value, measured.spectrum.to(value.dtype))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import nn
@@ -28,7 +28,12 @@ class NetworkKind:
     joint: bool
 
     def build(self, changes: dict[str, Any]) -> nn.Module:
-        """A network of the usual size but for `changes`. Raises UsageError for a size there is no network of."""
+        """A network of the usual size but for `changes`. Raises UsageError for a size there is no network of.
+
+        For one that takes images of any edge, `box` says no more than what it is trained on.
+        """
+        any_box = "box" not in {field.name for field in fields(self.size)}
+        changes = {name: value for name, value in changes.items() if not (any_box and name == "box")}
         try:
             return self.make(self.size(**{**self.usual, **changes}))
         except (TypeError, ValueError) as error:

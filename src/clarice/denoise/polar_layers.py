@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
+
+
+def _around(signals: Tensor, reach: int) -> Tensor:
+    """Signals (n, T, C) with `reach` angles more at either end, from the other end."""
+    return torch.cat([signals[:, -reach:], signals, signals[:, :reach]], dim=1) if reach else signals
 
 
 class AngularConv(nn.Module):
@@ -24,9 +31,7 @@ class AngularConv(nn.Module):
         nn.init.zeros_(self.weight)
 
     def forward(self, signals: Tensor) -> Tensor:
-        flat = signals.flatten(0, -3)
-        if self.reach:
-            flat = torch.cat([flat[:, -self.reach :], flat, flat[:, : self.reach]], dim=1)
+        flat = _around(signals.flatten(0, -3), self.reach)
         # Channels lie innermost: for a two-dimensional convolution of height 1 this is the fast memory format.
         kernel = self.weight.view(len(self.weight), -1, 1, 2 * self.reach + 1)
         convolved = nn.functional.conv2d(flat.transpose(1, 2).unsqueeze(2), kernel, self.bias)
@@ -46,14 +51,52 @@ class ImageNorm(nn.Module):
         return (signals * (power + 1e-6).rsqrt() * self.gain).to(dtype or signals.dtype)
 
 
-class ResidualAngularConv(nn.Module):
-    """Two angular convolutions beside an identity: the unit of the polar CNN."""
+class PlanarConv(nn.Module):
+    """Convolution over the plane of (angle, ring), as on any image: the same kernel at all rings.
 
-    def __init__(self, channels: int, width: int) -> None:
+    Signals (…, T, R·P) hold P planes ring by ring. An angular convolution knows at which radius it looks and sees all
+    radii at once; this one does neither, and is what it is compared with.
+    """
+
+    def __init__(self, rings: int, channels_in: int, channels_out: int, width: int) -> None:
+        super().__init__()
+        if width % 2 == 0:
+            raise ValueError(f"a kernel of {width} samples has no centre")
+        if channels_in % rings or channels_out % rings:
+            raise ValueError(f"{channels_in} to {channels_out} channels are not whole planes of {rings} rings")
+        self.rings, self.reach = rings, width // 2
+        planes_in, planes_out = channels_in // rings, channels_out // rings
+        self.weight = nn.Parameter(torch.empty(planes_out, planes_in * width**2))
+        self.bias = nn.Parameter(torch.zeros(planes_out))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+
+    def start_at_zero(self) -> None:
+        """Makes the output zero until it is trained."""
+        nn.init.zeros_(self.weight)
+
+    def forward(self, signals: Tensor) -> Tensor:
+        flat = _around(signals.flatten(0, -3), self.reach)
+        planes = flat.view(*flat.shape[:-1], self.rings, -1).permute(0, 3, 1, 2)  # (n, P, T + 2 reach, R)
+        width = 2 * self.reach + 1
+        kernel = self.weight.view(len(self.weight), -1, width, width)
+        convolved = nn.functional.conv2d(planes, kernel, self.bias, padding=(0, self.reach))
+        return convolved.permute(0, 2, 3, 1).reshape(*signals.shape[:-1], -1)
+
+
+class Convolution(Protocol):
+    """Makes a layer from the channels it takes, those it gives and the kernel's width."""
+
+    def __call__(self, channels_in: int, channels_out: int, width: int) -> AngularConv | PlanarConv: ...
+
+
+class ResidualConv(nn.Module):
+    """Two convolutions beside an identity: the unit of the polar CNN."""
+
+    def __init__(self, channels: int, width: int, convolution: Convolution = AngularConv) -> None:
         super().__init__()
         self.norm = ImageNorm(channels)
-        self.first = AngularConv(channels, channels, width)
-        self.second = AngularConv(channels, channels, width)
+        self.first = convolution(channels, channels, width)
+        self.second = convolution(channels, channels, width)
         self.second.start_at_zero()
 
     def forward(self, signals: Tensor) -> Tensor:

@@ -7,19 +7,28 @@ angular attention. Equivariant to the order of the images and to the rotation of
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal, get_args, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
 from clarice.denoise.angular_attention import AngularAttention, AngularWeights, MeasuredRings
 from clarice.denoise.estimate import Estimate
-from clarice.denoise.polar_layers import AngularConv, ImageNorm, ResidualAngularConv
+from clarice.denoise.polar_layers import AngularConv, Convolution, ImageNorm, PlanarConv, ResidualConv
+from clarice.geometry.polar import Basis
 from clarice.geometry.polar_frame import PolarFrame
 
 
 @dataclass(frozen=True)
 class PolarTransformerSize:
-    """How large the network is. `attention_blocks` 0 leaves the polar CNN, which sees each image alone."""
+    """How large the network is. `attention_blocks` 0 leaves the polar CNN, which sees each image alone.
+
+    The last five fields take away what makes it what it is, to measure what each is worth: `attention` over relative
+    angles or, "plain", at angle 0 alone; its scores with the `likelihood` or learned alone; `convolution` along the
+    angle or, "planar", over the plane of angle and ring; features from `inputs` of both spaces or one; real rings by
+    the radial `basis` or bilinear. A planar network has as many `channels` as rings times planes.
+    """
 
     box: int = 64
     n_angles: int = 64
@@ -31,10 +40,39 @@ class PolarTransformerSize:
     blocks_before: int = 2
     attention_blocks: int = 5
     blocks_after: int = 1
+    attention: Literal["angular", "plain"] = "angular"
+    likelihood: bool = True
+    convolution: Literal["angular", "planar"] = "angular"
+    inputs: Literal["both", "real", "fourier"] = "both"
+    basis: Basis = "radial"
+
+    def __post_init__(self) -> None:
+        kinds = get_type_hints(type(self))
+        for name in ("attention", "convolution", "inputs", "basis"):
+            if getattr(self, name) not in (known := get_args(kinds[name])):
+                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
 
     @property
     def frame(self) -> PolarFrame:
-        return PolarFrame(self.box, self.n_angles, self.real_rings, self.fourier_rings)
+        return PolarFrame(self.box, self.n_angles, self.real_rings, self.fourier_rings, basis=self.basis)
+
+    @property
+    def convolve(self) -> Convolution:
+        """What makes the convolutions between features."""
+        return AngularConv if self.convolution == "angular" else partial(PlanarConv, self.frame.count)
+
+    def residual(self) -> ResidualConv:
+        """One unit of the polar CNN."""
+        return ResidualConv(self.channels, self.kernel, self.convolve)
+
+    def seen_rings(self) -> Tensor:
+        """1 for the rings that features are made of, 0 for the others, (R,)."""
+        seen = torch.ones(self.frame.count)
+        if self.inputs == "real":
+            seen[self.real_rings :] = 0
+        elif self.inputs == "fourier":
+            seen[: self.real_rings] = 0
+        return seen
 
 
 @dataclass(frozen=True)
@@ -57,8 +95,15 @@ class JointBlock(nn.Module):
         self.sketch = AngularConv(size.channels, size.fourier_rings, size.kernel)
         self.sketch.start_at_zero()
         self.sketch_gain = nn.Parameter(_typical_signal(size)[size.real_rings :])
-        self.attend = AngularAttention(size.channels, size.frame.count, size.heads, ring_area)
-        self.digest = ResidualAngularConv(size.channels, size.kernel)
+        self.attend = AngularAttention(
+            size.channels,
+            size.frame.count,
+            size.heads,
+            ring_area,
+            plain=size.attention == "plain",
+            likelihood=size.likelihood,
+        )
+        self.digest = size.residual()
 
     def forward(
         self, features: Tensor, measured: MeasuredRings, allowed: Tensor | None
@@ -85,21 +130,20 @@ class PolarTransformer(nn.Module):
         self.ring_area: Tensor
         self.register_buffer("ring_area", self.frame.fourier_area(), persistent=False)
         self.register_buffer("synthesis", self.frame.synthesis(), persistent=False)
-        self.enter = AngularConv(self.frame.count, size.channels, size.kernel)
+        self.seen: Tensor
+        self.register_buffer("seen", size.seen_rings(), persistent=False)
+        self.enter = size.convolve(self.frame.count, size.channels, size.kernel)
         self.enter_profile = nn.Linear(size.fourier_rings, size.channels)
-        self.before = nn.Sequential(*self._convs(size.blocks_before))
+        self.before = nn.Sequential(*(size.residual() for _ in range(size.blocks_before)))
         self.attention = nn.ModuleList(JointBlock(size, self.ring_area) for _ in range(size.attention_blocks))
-        self.after = nn.Sequential(*self._convs(size.blocks_after))
+        self.after = nn.Sequential(*(size.residual() for _ in range(size.blocks_after)))
         self.norm = ImageNorm(size.channels)
-        self.leave = AngularConv(size.channels, self.frame.count, size.kernel)
+        self.leave = size.convolve(size.channels, self.frame.count, size.kernel)
         self.output_gain = nn.Parameter(_typical_signal(size))
         self.foretell = nn.Sequential(
             nn.Linear(2 * size.channels, size.channels), nn.GELU(), nn.Linear(size.channels, size.box // 2 + 1)
         )
         self.leave.start_at_zero()
-
-    def _convs(self, count: int) -> list[ResidualAngularConv]:
-        return [ResidualAngularConv(self.size.channels, self.size.kernel) for _ in range(count)]
 
     def forward(self, noisy: Tensor, transfer: Tensor | None = None, allowed: Tensor | None = None) -> Estimate:
         """`noisy` (B, N, L, L), `transfer` (B, N, L, L // 2 + 1) or None, `allowed` (B, N, N) or None."""
@@ -118,7 +162,7 @@ class PolarTransformer(nn.Module):
 
     def denoise_rings(self, measured: MeasuredRings, allowed: Tensor | None = None) -> DenoisedRings:
         """All that is found out about sets of images from their rings."""
-        features = self.enter(measured.rings) + self.enter_profile(measured.profile)[:, :, None]
+        features = self.enter(measured.rings * self.seen) + self.enter_profile(measured.profile)[:, :, None]
         features = self.before(features.float())
         attended, sketches = [], []
         for block in self.attention:

@@ -8,12 +8,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
 from clarice.geometry.nufft import fourier_at, spread_from
+
+Basis = Literal["radial", "bilinear"]
+# Rows, columns and weights of a sparse matrix.
+SparseEntries = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,8 @@ class RealPolarGrid:
     """Polar grid in real space: `n_rings` rings up to `max_radius_px` and `n_angles` angles, about index L // 2.
 
     Values move between grids by a weighted Gaussian radial basis of width `sigma_px` (Andén & Sagemüller 2025):
-    stable where bilinear interpolation is not, since every output is a normalised average.
+    stable where bilinear interpolation is not, since every output is a normalised average. `basis` "bilinear" takes
+    the four nearest samples of the other grid instead, for comparison.
     """
 
     box: int
@@ -119,6 +125,7 @@ class RealPolarGrid:
     n_angles: int
     max_radius_px: float
     sigma_px: float = 0.6
+    basis: Basis = "radial"
 
     def points(self) -> Tensor:
         """Sample points (n_rings · n_angles, 2), (x, y) pixel indices, float64."""
@@ -130,24 +137,39 @@ class RealPolarGrid:
 
     def to_polar(self, images: Tensor) -> Tensor:
         """Polar form (n, n_rings, n_angles) of images (n, L, L)."""
-        matrix = _radial_basis(self, inverse=False).to(images.device)
+        matrix = _resampling(self, inverse=False).to(images.device)
         flat = torch.sparse.mm(matrix, images.reshape(len(images), -1).float().T)
         return flat.T.reshape(len(images), self.n_rings, self.n_angles)
 
     def to_cartesian(self, polar: Tensor) -> Tensor:
         """Images (n, L, L) from polar forms; zero outside the outermost ring."""
-        matrix = _radial_basis(self, inverse=True).to(polar.device)
+        matrix = _resampling(self, inverse=True).to(polar.device)
         flat = torch.sparse.mm(matrix, polar.reshape(len(polar), -1).float().T)
         return flat.T.reshape(len(polar), self.box, self.box)
 
 
 @lru_cache(maxsize=8)
-def _radial_basis(grid: RealPolarGrid, *, inverse: bool) -> Tensor:
-    """Sparse row-normalised Gaussian weights: pixels → polar points, or back (weighted by each point's area)."""
-    points = grid.points()
+def _resampling(grid: RealPolarGrid, *, inverse: bool) -> Tensor:
+    """The sparse matrix from flattened images to flattened polar forms, or back."""
+    if grid.basis == "radial":
+        row, column, weights = _radial_basis(grid, inverse=inverse)
+    else:
+        row, column, weights = _from_polar(grid) if inverse else _to_polar(grid)
+    shape = (grid.n_rings * grid.n_angles, grid.box**2)
+    size = shape[::-1] if inverse else shape
+    return torch.sparse_coo_tensor(torch.stack([row, column]), weights.float(), size, check_invariants=False).coalesce()
+
+
+def _pixels(grid: RealPolarGrid) -> Tensor:
+    """Pixels (L², 2) of an image, (x, y) indices, float64."""
     axis = torch.arange(grid.box, dtype=torch.float64)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    pixels = torch.stack([x, y], dim=-1).reshape(-1, 2)
+    return torch.stack([x, y], dim=-1).reshape(-1, 2)
+
+
+def _radial_basis(grid: RealPolarGrid, *, inverse: bool) -> SparseEntries:
+    """Row-normalised Gaussian weights: pixels → polar points, or back (weighted by each point's area)."""
+    points, pixels = grid.points(), _pixels(grid)
     ring_width = grid.max_radius_px / grid.n_rings
     # Outer samples lie up to half their spacing from a pixel: the basis must be wide enough to reach one.
     width = max(grid.sigma_px, 0.5 * ring_width, math.pi * grid.max_radius_px / grid.n_angles / 2 if inverse else 0.0)
@@ -161,6 +183,35 @@ def _radial_basis(grid: RealPolarGrid, *, inverse: bool) -> Tensor:
         inside = torch.linalg.vector_norm(pixels - grid.box // 2, dim=-1) <= grid.max_radius_px
         row, column, weights = row[inside[row]], column[inside[row]], weights[inside[row]]
     totals = torch.zeros(len(targets), dtype=torch.float64).index_add_(0, row, weights)
-    weights = (weights / totals.clamp_min(1e-12)[row]).float()
-    shape = (len(targets), len(sources))
-    return torch.sparse_coo_tensor(torch.stack([row, column]), weights, shape, check_invariants=False).coalesce()
+    return row, column, weights / totals.clamp_min(1e-12)[row]
+
+
+def _to_polar(grid: RealPolarGrid) -> SparseEntries:
+    """Bilinear weights of the four pixels around each polar point."""
+    points = grid.points()
+    corner = points.floor().long().clamp(max=grid.box - 2)
+    entries = []
+    for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        away = (points - corner - torch.tensor([dx, dy])).abs()
+        pixel = (corner[:, 1] + dy) * grid.box + corner[:, 0] + dx
+        entries.append((torch.arange(len(points)), pixel, ((1 - away[:, 0]) * (1 - away[:, 1])).clamp_min(0)))
+    row, column, weights = (torch.cat(part) for part in zip(*entries, strict=True))
+    return row, column, weights
+
+
+def _from_polar(grid: RealPolarGrid) -> SparseEntries:
+    """Weights, linear in radius and in angle, of the four polar points around each pixel inside the outermost ring."""
+    offset = _pixels(grid) - grid.box // 2
+    radius = torch.linalg.vector_norm(offset, dim=-1)
+    inside = (radius <= grid.max_radius_px).nonzero()[:, 0]
+    ring = (radius[inside] * grid.n_rings / grid.max_radius_px - 0.5).clamp(0, grid.n_rings - 1)
+    angle = torch.atan2(offset[inside, 1], offset[inside, 0]) * grid.n_angles / (2 * math.pi)
+    low_ring, low_angle = ring.floor(), angle.floor()
+    entries = []
+    for up, on in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        along = (1 - (ring - low_ring - up).abs()) * (1 - (angle - low_angle - on).abs())
+        at_ring = (low_ring.long() + up).clamp(max=grid.n_rings - 1)
+        at_angle = (low_angle.long() + on) % grid.n_angles
+        entries.append((inside, at_ring * grid.n_angles + at_angle, along))
+    row, column, weights = (torch.cat(part) for part in zip(*entries, strict=True))
+    return row, column, weights

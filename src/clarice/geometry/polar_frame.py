@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from clarice.geometry.fourier import radius_grid
-from clarice.geometry.polar import FourierRings, RealPolarGrid
+from clarice.geometry.polar import Basis, FourierRings, RealPolarGrid
 
 # Rings are sampled at so many times the coarse angles, before they are low-passed.
 OVERSAMPLING = 3
@@ -27,7 +27,7 @@ class PolarFrame:
 
     Real rings lie `real_spacing_px` apart from half of that on; Fourier rings at 1, 2, … cycles per box, in Hartley
     form. `n_angles` T, a multiple of 4, holds angular frequencies below T / 2. Each ring is scaled so that white
-    noise of variance 1 a pixel has variance 1 on it.
+    noise of variance 1 a pixel has variance 1 on it. `basis` is how real rings are resampled, see `RealPolarGrid`.
     """
 
     box: int
@@ -35,6 +35,7 @@ class PolarFrame:
     real_rings: int
     fourier_rings: int
     real_spacing_px: float = 1.0
+    basis: Basis = "radial"
 
     def __post_init__(self) -> None:
         if self.n_angles % 4 or self.n_angles < 8:
@@ -124,7 +125,7 @@ def _real_space(frame: PolarFrame) -> tuple[Tensor, Tensor]:
     """Radial-basis weights pixel → real rings, and real rings → pixel, (L², R, T) each."""
     fine = OVERSAMPLING * frame.n_angles
     reach = frame.real_rings * frame.real_spacing_px
-    grid = RealPolarGrid(frame.box, frame.real_rings, fine, reach)
+    grid = RealPolarGrid(frame.box, frame.real_rings, fine, reach, basis=frame.basis)
     pixels = torch.eye(frame.box**2).view(-1, frame.box, frame.box)
     there = _coarse(grid.to_polar(pixels), frame.n_angles)
     points = torch.eye(frame.real_rings * fine).view(-1, frame.real_rings, fine)

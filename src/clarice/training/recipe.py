@@ -68,6 +68,11 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     content = _read_yaml(path)
     for change in changes:
         _change(content, change)
+    return recipe_of(content, path)
+
+
+def recipe_of(content: Mapping[str, Any], path: Path) -> Recipe:
+    """The recipe with such `content`, checked; `path` is what errors name. Raises InputError as `read_recipe` does."""
     head = checked(_Head, {key: content[key] for key in _OWN_KEYS if key in content}, path)
     try:
         registered = get_task(head.task)

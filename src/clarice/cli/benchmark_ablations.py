@@ -1,0 +1,92 @@
+"""`clarice benchmark ablations`: which variants, for how many images and seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clarice.benchmark.ablation_variants import VARIANTS, WHOLE, Variant
+from clarice.benchmark.records import Row
+from clarice.benchmark.structures import seeds_of, structures_folder
+from clarice.cli.benchmark_options import DataOption, MoleculesOption, insist_on_limits, make_folders, tell_procedural
+from clarice.cli.benchmark_results import tell
+from clarice.cli.console import console, showing_progress
+from clarice.core.errors import UsageError
+
+_O = typer.Option
+_NAMES = tuple(variant.name for variant in VARIANTS)
+# As in `clarice.benchmark.ablations`, which takes seconds to import.
+_IMAGES, _STRUCTURES = 60_000, 12
+
+VariantsOption = Annotated[
+    str | None, _O("--variants", help=f"Variants, separated by commas, of: {'; '.join(_NAMES)}. All if absent.")
+]
+SeedsOption = Annotated[str, _O("--seeds", help="Seeds, one training of each variant for each.")]
+ImagesOption = Annotated[int, _O("--images", help="Images that each variant is trained on.")]
+StructuresOption = Annotated[int, _O("--structures", help="Validation structures that each variant is judged on.")]
+OutOption = Annotated[Path, _O("--out", help="Folder for the results, JSON and Markdown.")]
+WorkOption = Annotated[Path, _O("--work", help="Folder for trainings, which go on where they stopped.")]
+ResumeOption = Annotated[bool, _O("--resume", help="Keep the rows of an earlier call in --out.")]
+ThreadsOption = Annotated[int, _O("--threads", help="Threads.")]
+
+
+def register(protocols: typer.Typer) -> None:
+    """Adds the command to the group of protocols."""
+    protocols.command("ablations")(benchmark_ablations)
+
+
+def benchmark_ablations(
+    variants: VariantsOption = None,
+    seeds: SeedsOption = "1",
+    images: ImagesOption = _IMAGES,
+    structures: StructuresOption = _STRUCTURES,
+    data: DataOption = None,
+    molecules: MoleculesOption = False,
+    out: OutOption = Path("benchmarks"),
+    work: WorkOption = Path("scratch/benchmark"),
+    resume: ResumeOption = False,
+    threads: ThreadsOption = 2,
+) -> None:
+    """Train small networks, each with one thing taken away, on equally many images, and compare their errors."""
+    insist_on_limits(threads, 1.0)
+    data = None if molecules else data
+    structures_folder(data)
+    chosen, numbers = chosen_variants(variants), tuple(seeds_of(seeds))
+    from clarice.benchmark.ablations import AblationRequest, ablations
+
+    request = AblationRequest(
+        chosen,
+        out.resolve(),
+        work.resolve(),
+        data,
+        seeds=numbers,
+        images=images,
+        structures=structures,
+        threads=threads,
+        resume=resume,
+    )
+    make_folders(out, work)
+    if data is None:
+        tell_procedural()
+    with showing_progress() as progress:
+        results = ablations(request, shown=tell_row, progress=progress)
+    tell(results, out)
+
+
+def chosen_variants(text: str | None) -> tuple[Variant, ...]:
+    """The variants named, and the whole network, which they are held against. Raises UsageError for a name unknown."""
+    if text is None:
+        return VARIANTS
+    wanted = {name.strip() for name in text.split(",") if name.strip()}
+    unknown = sorted(wanted - set(_NAMES))
+    if unknown or not wanted:
+        raise UsageError(f"--variants {text!r} is not known: use some of {'; '.join(_NAMES)}")
+    return tuple(variant for variant in VARIANTS if variant.name in wanted | {WHOLE})
+
+
+def tell_row(row: Row) -> None:
+    """One line on a row as soon as it is there."""
+    said = str(row.get("note")) if row.get("failed") else f"relative MSE {row['general']:.4f} in general sets"
+    console.print(f"{row['variant']}, seed {row['seed']}: {said}", markup=False)
