@@ -1,6 +1,7 @@
 """Stands in for the program: answers from the truth beside the stack, mirrored and turned by a known rotation.
 
 python fake_clarice.py run STACK -o RUN --seed S --method M   (seed 13 fails; seed 14 gives noise for a map)
+python fake_clarice.py denoise STACK --method M -o OUT
 python fake_clarice.py classify STACK -o OUT --classes K --seed S
 """
 
@@ -68,5 +69,9 @@ if __name__ == "__main__":
     options = dict(zip(words[::2], words[1::2], strict=True))
     if command == "run":
         run(source, Path(options["-o"]), int(options["--seed"]), options["--method"])
+    elif command == "denoise":
+        made = Path(options["-o"])
+        made.mkdir()
+        denoise(source, made, read_mrc(source.parent / "map.mrc")[1], options["--method"])
     else:
         classify(source, Path(options["-o"]), int(options["--classes"]))

@@ -28,6 +28,7 @@ from clarice.cli.benchmark_options import (
     tell_procedural,
 )
 from clarice.cli.benchmark_results import tell
+from clarice.cli.benchmark_speed import register as register_speed
 from clarice.cli.console import console, showing_progress
 from clarice.cli.groups import command_group
 from clarice.core.errors import UsageError
@@ -70,6 +71,7 @@ def register(app: typer.Typer) -> None:
     protocols.command("peers")(command(peers, seeds="1", timeout=180.0))
     register_denoise(protocols)
     register_ablations(protocols)
+    register_speed(protocols)
     app.add_typer(protocols, name="benchmark")
 
 

@@ -1,0 +1,100 @@
+"""`clarice benchmark speed`: which stacks and methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clarice.benchmark.protocol import StackSettings
+from clarice.benchmark.records import Row
+from clarice.benchmark.speed import COUNTS, METHODS, SpeedRequest, speed
+from clarice.benchmark.structures import default_entries, load_subject, structures_folder, words
+from clarice.cli.benchmark_denoise import numbers
+from clarice.cli.benchmark_options import (
+    BoxOption,
+    DataOption,
+    MoleculesOption,
+    insist_on_limits,
+    make_folders,
+    tell_procedural,
+)
+from clarice.cli.benchmark_results import tell
+from clarice.cli.console import console, showing_progress
+from clarice.core.errors import UsageError
+from clarice.denoise.registry import get_denoiser
+
+_O = typer.Option
+ParticlesOption = Annotated[str, _O("--particles", help="Particles a stack, a list.")]
+MethodsOption = Annotated[str, _O("--methods", help="Denoisers, each run on every stack.")]
+EntryOption = Annotated[
+    str | None, _O("--entry", help="Structure, as in 1qvr or molecule-101; the first acceptance structure if absent.")
+]
+SnrOption = Annotated[float, _O("--snr", help="Signal-to-noise ratio.")]
+SeedOption = Annotated[int, _O("--seed", help="Seed of the stacks.")]
+OutOption = Annotated[Path, _O("--out", help="Folder for the results, JSON and Markdown.")]
+WorkOption = Annotated[Path, _O("--work", help="Folder for stacks and results; it may be removed afterwards.")]
+ResumeOption = Annotated[bool, _O("--resume", help="Keep the finished rows of an earlier call in --out.")]
+ThreadsOption = Annotated[int, _O("--threads", help="Threads of every program measured.")]
+TimeoutOption = Annotated[float, _O("--timeout", help="Minutes after which a program is ended.")]
+
+
+def register(protocols: typer.Typer) -> None:
+    """Adds the command to the group of protocols."""
+    protocols.command("speed")(benchmark_speed)
+
+
+def benchmark_speed(
+    particles: ParticlesOption = ",".join(map(str, COUNTS)),
+    methods: MethodsOption = ",".join(METHODS),
+    entry: EntryOption = None,
+    snr: SnrOption = 0.1,
+    seed: SeedOption = 1,
+    box: BoxOption = 64,
+    data: DataOption = None,
+    molecules: MoleculesOption = False,
+    out: OutOption = Path("benchmarks"),
+    work: WorkOption = Path("scratch/benchmark"),
+    resume: ResumeOption = False,
+    threads: ThreadsOption = 2,
+    timeout: TimeoutOption = 60.0,
+) -> None:
+    """Denoise stacks of one structure as they grow, and tell time and memory."""
+    insist_on_limits(threads, timeout)
+    data = None if molecules else data
+    folder = structures_folder(data)
+    chosen = (default_entries(folder)[0] if entry is None else entry).strip().lower()
+    load_subject(chosen, folder)
+    named = words(methods)
+    if not named:
+        raise UsageError(f"--methods names no denoiser: write them as in --methods {','.join(METHODS)}")
+    for name in named:
+        get_denoiser(name)
+    settings = StackSettings(box=box, snr=snr)
+    settings.simulation(1, None)
+    request = SpeedRequest(
+        chosen,
+        numbers(particles, "--particles", int),
+        tuple(named),
+        settings,
+        out.resolve(),
+        work.resolve(),
+        data,
+        seed=seed,
+        threads=threads,
+        resume=resume,
+        timeout_seconds=60 * timeout,
+    )
+    make_folders(out, work)
+    if data is None:
+        tell_procedural()
+    with showing_progress() as progress:
+        results = speed(request, shown=tell_row, progress=progress)
+    tell(results, out)
+
+
+def tell_row(row: Row) -> None:
+    """One line on a row as soon as it is there."""
+    said = str(row.get("note")) if row.get("failed") else f"{row['seconds']:.1f} s, {row['peak_memory_mb']:.0f} MB"
+    console.print(f"{row['particles']:,} particles, {row['method']}: {said}", markup=False)

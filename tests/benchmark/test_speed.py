@@ -1,0 +1,71 @@
+"""The protocol `speed`: each stack once, each method on it, and what a doubling costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.benchmark.conftest import FAKE, SMALL
+
+from clarice.benchmark import speed as protocol
+from clarice.benchmark.records import Row
+from clarice.benchmark.speed import SpeedRequest, speed
+from clarice.core.errors import UsageError
+
+
+def nothing(_: Row) -> None:
+    """Shows no row."""
+
+
+def request_in(folder: Path, **changes: object) -> SpeedRequest:
+    fields: dict[str, object] = {
+        "entry": "molecule-105",
+        "counts": (60, 30),
+        "methods": ("covariance-wiener", "wiener"),
+        "out": folder / "out",
+        "work": folder / "work",
+        "settings": SMALL,
+        "program": FAKE,
+        "timeout_seconds": 120.0,
+    }
+    return SpeedRequest(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def test_every_method_is_run_on_every_stack_and_held_against_half_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    original = protocol._stack
+
+    def stack(count: int, *rest: object):
+        made.append(count)
+        return original(count, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(protocol, "_stack", stack)
+    results = speed(request_in(tmp_path), shown=nothing)
+    named = [(row["method"], row["particles"]) for row in results.rows]
+    assert named == [("covariance-wiener", 30), ("wiener", 30), ("covariance-wiener", 60), ("wiener", 60)]
+    assert made == [30, 60]
+    for row in results.rows:
+        assert row["images_per_second"] == pytest.approx(row["particles"] / row["seconds"], rel=0.01)
+        assert row["relative_mse"] == (0.25 if row["method"] == "wiener" else 0)
+        assert row["peak_memory_mb"] > 20
+    assert "over_half" not in results.rows[0]
+    whole, half = results.rows[2], results.rows[0]
+    assert whole["over_half"] == pytest.approx(whole["seconds"] / half["seconds"], rel=1e-3)
+    assert f"{whole['over_half']:.2f} ×" in results.summary["covariance-wiener: 60 particles over 30"]
+    again = speed(request_in(tmp_path, resume=True), shown=nothing)
+    assert made == [30, 60]
+    assert [row["made"] for row in again.rows] == [row["made"] for row in results.rows]
+
+
+def test_a_failure_is_a_row_without_a_ratio(tmp_path: Path) -> None:
+    failing = ("python3", "-c", "import sys; sys.exit('out of luck')")
+    results = speed(request_in(tmp_path, program=failing, methods=("wiener",)), shown=nothing)
+    assert [(row["failed"], row["note"]) for row in results.rows] == [(True, "out of luck")] * 2
+    assert results.summary == {}
+
+
+def test_no_particles_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--particles"):
+        request_in(tmp_path, counts=(0, 10))
