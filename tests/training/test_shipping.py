@@ -64,6 +64,38 @@ def test_the_example_replays_and_the_card_says_what_was_trained(tmp_path: Path) 
         assert text in page
 
 
+def test_a_network_that_foretells_its_error_is_calibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CLARICE_DATA", raising=False)
+    run = run_folder(tmp_path / "run")
+    size = {"box": 32, "n_angles": 16, "real_rings": 8, "fourier_rings": 5, "channels": 16, "heads": 2}
+    size |= {"attention_blocks": 1, "blocks_before": 0, "blocks_after": 0}
+    network = network_kind("polar-transformer").build(size)
+    summary = json.loads((run / "training.json").read_text())
+    recipe = {
+        "task": "denoiser",
+        "network": {"name": "polar-transformer", **size},
+        "sets": {"images_per_batch": 16, "sizes": [1, 8], "size_weights": [1, 1], "ctf_share": 0.0},
+        "specimens": {"slots": 2},
+    }
+    card = {"recipe": recipe, "images": 100, "seconds": 60.0, "version": "0.1.0"}
+    write_weights(run / "last.safetensors", network.state_dict(), card)
+    (run / "training.json").write_text(json.dumps({**summary, "recipe": recipe}))
+    output = tmp_path / "polar-transformer.safetensors"
+    card = ship_weights(run, output, calibration_images=160)
+    assert card["calibration"]["images"] == 160
+    assert card["calibration"]["after"] != card["calibration"]["before"]
+    shipped = load_trained(output).network.state_dict()
+    for name, tensor in network.state_dict().items():
+        if not name.startswith("foretell."):
+            assert torch.equal(shipped[name], tensor.half().float()), name
+    assert (shipped["foretell.spread"] != 1).all()
+    assert f"{card['calibration']['after']:.2f} once calibrated on 160 images" in output.with_suffix(".md").read_text()
+    assert ship_weights(run, output, calibration_images=0)["calibration"] is None
+    assert torch.equal(
+        load_trained(output).network.state_dict()["foretell.spread"], torch.ones_like(network.foretell.spread)
+    )
+
+
 def test_what_is_no_training_of_a_denoiser_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"training\.json"):
         ship_weights(tmp_path, tmp_path / "dncnn.safetensors")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clarice.cli.console import console
+from clarice.cli.console import console, showing_progress
 from clarice.core.errors import UsageError
 
 _O = typer.Option
@@ -22,8 +22,17 @@ def export_weights(
     run: Annotated[Path, typer.Argument(help="Folder of a denoiser's training.")],
     output: Annotated[Path, _O("-o", "--output", help="File to write, NAME.safetensors; its card goes to NAME.md.")],
     note: Annotated[str, _O(help="A sentence for the card.")] = "",
+    calibrate: Annotated[
+        int, _O(help="Images on which errors that a network foretells are calibrated; 0 for none.", min=0)
+    ] = 20_000,
+    data: Annotated[
+        Path | None, _O(envvar="CLARICE_DATA", help="Folder of structures, where it is not as it was for training.")
+    ] = None,
 ) -> None:
     """Export a denoiser's weights with their card and an example to check them by.
+
+    A network that foretells its error is calibrated first: with everything else at rest, what foretells it is fitted
+    once more, to sets that training never drew.
 
     The folder that CLARICE_WEIGHTS names is where denoising looks for weights, under the network's name:
     polar-transformer.safetensors, polar-cnn.safetensors, unet.safetensors, dncnn.safetensors.
@@ -32,7 +41,8 @@ def export_weights(
         raise UsageError(f"{output} must end in .safetensors: that is the format weights are kept in")
     from clarice.training.shipping import ship_weights  # seconds to import, for this command alone
 
-    card = ship_weights(run, output, note)
+    with showing_progress() as progress:
+        card = ship_weights(run, output, note, calibration_images=calibrate, data=data, progress=progress)
     console.print(
         f"weights of {card['images']:,} images: {output}; their card: {output.with_suffix('.md')}", markup=False
     )

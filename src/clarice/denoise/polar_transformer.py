@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from clarice.denoise.angular_attention import AngularAttention, AngularWeights, MeasuredRings
 from clarice.denoise.estimate import Estimate
+from clarice.denoise.foretold_error import ForetoldError, told
 from clarice.denoise.polar_layers import AngularConv, Convolution, ImageNorm, PlanarConv, ResidualConv
 from clarice.geometry.polar import Basis
 from clarice.geometry.polar_frame import PolarFrame
@@ -77,11 +78,11 @@ class PolarTransformerSize:
 
 @dataclass(frozen=True)
 class DenoisedRings:
-    """`rings` (B, N, T, R) of the estimate, invariant features `pooled` (B, N, 2C), and of every block the attention
-    and the sketch it went by: Fourier rings (B, N, T, K) of the estimate so far."""
+    """`rings` (B, N, T, R) of the estimate, what its error is foretold by, `told` (B, N, F), and of every block the
+    attention and the sketch it went by: Fourier rings (B, N, T, K) of the estimate so far."""
 
     rings: Tensor
-    pooled: Tensor
+    told: Tensor
     attended: list[AngularWeights]
     sketches: list[Tensor]
 
@@ -140,9 +141,7 @@ class PolarTransformer(nn.Module):
         self.norm = ImageNorm(size.channels)
         self.leave = size.convolve(size.channels, self.frame.count, size.kernel)
         self.output_gain = nn.Parameter(_typical_signal(size))
-        self.foretell = nn.Sequential(
-            nn.Linear(2 * size.channels, size.channels), nn.GELU(), nn.Linear(size.channels, size.box // 2 + 1)
-        )
+        self.foretell = ForetoldError(size.channels, size.attention_blocks, size.heads, size.box // 2 + 1)
         self.leave.start_at_zero()
 
     def forward(self, noisy: Tensor, transfer: Tensor | None = None, allowed: Tensor | None = None) -> Estimate:
@@ -158,7 +157,7 @@ class PolarTransformer(nn.Module):
 
     def estimate_of(self, found: DenoisedRings) -> Estimate:
         """Images, and their expected error; what foretells it leaves the features to the images."""
-        return Estimate(self.images_of(found.rings), self.foretell(found.pooled.detach()).float())
+        return Estimate(self.images_of(found.rings), self.foretell(found.told.detach()))
 
     def denoise_rings(self, measured: MeasuredRings, allowed: Tensor | None = None) -> DenoisedRings:
         """All that is found out about sets of images from their rings."""
@@ -171,8 +170,7 @@ class PolarTransformer(nn.Module):
             sketches.append(sketch)
         features = self.norm(self.after(features))
         rings = self.leave(features).float() * self.output_gain
-        pooled = torch.cat([features.mean(dim=2), features.float().square().mean(dim=2).to(features.dtype)], dim=-1)
-        return DenoisedRings(rings, pooled, attended, sketches)
+        return DenoisedRings(rings, told(features, attended), attended, sketches)
 
     def images_of(self, rings: Tensor) -> Tensor:
         """Images (B, N, L, L) of rings (B, N, T, R), in float32."""

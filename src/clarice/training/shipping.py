@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +12,51 @@ import torch
 from torch import Tensor
 
 from clarice.core.errors import InputError
+from clarice.core.progress import Progress, silent
 from clarice.denoise.networks import box_of
+from clarice.denoise.polar_transformer import PolarTransformer
 from clarice.denoise.trained import EXAMPLE_IMAGES, EXAMPLE_NOISY, load_trained
 from clarice.geometry.fourier import radius_grid
 from clarice.io.atomic import writing
 from clarice.io.weights import read_weights, write_weights
+from clarice.training.batches import SetBatch
+from clarice.training.calibration import Calibration, calibrate, endless, equal_sizes
 from clarice.training.logs import last_validation
+from clarice.training.recipe import recipe_of
 from clarice.training.summary import LAST_WEIGHTS, SUMMARY_NAME
 
+# Images of sets that foretold errors are calibrated on.
+CALIBRATION_IMAGES = 20_000
 # Images of the example, in one set.
 _EXAMPLE_IMAGES = 4
 
 
-def ship_weights(run_folder: Path, output: Path, note: str = "") -> dict[str, Any]:
+def ship_weights(
+    run_folder: Path,
+    output: Path,
+    note: str = "",
+    *,
+    calibration_images: int = CALIBRATION_IMAGES,
+    data: Path | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
     """Writes the averaged weights of a denoiser's training to `output` (.safetensors, float16) with card and example.
 
-    Beside it the card as a page, with the ending .md. Returns the card. Raises InputError when the folder is no
-    training run of a denoiser.
+    A network that foretells its error is calibrated first, on `calibration_images` images as its recipe draws them
+    (0: left as it is), from the structures in `data`, or where its training found them. Beside the weights goes their
+    card as a page, with the ending .md. Returns the card. Raises InputError when the folder is no training run of a
+    denoiser.
     """
     summary = _summary(run_folder)
     stored = read_weights(run_folder / LAST_WEIGHTS)
+    tensors = {name: t.half().float() if t.is_floating_point() else t for name, t in stored.tensors.items()}
+    network = load_trained(run_folder / LAST_WEIGHTS).network
+    calibration: Calibration | None = None
+    if calibration_images > 0 and isinstance(network, PolarTransformer):
+        network.load_state_dict(tensors)
+        batches = _fresh_batches(run_folder / LAST_WEIGHTS, stored.card, data)
+        calibration = calibrate(network, batches, calibration_images, progress)
+        tensors = {name: t.half().float() for name, t in network.state_dict().items()}
     card = {
         **stored.card,
         "recipe": _without_folders(stored.card["recipe"]),
@@ -37,9 +64,9 @@ def ship_weights(run_folder: Path, output: Path, note: str = "") -> dict[str, An
         "last_quarter_gain": summary["last_quarter_gain"],
         "trained": summary["trained"],
         "validation": last_validation(run_folder),
+        "calibration": None if calibration is None else asdict(calibration),
         "note": note,
     }
-    tensors = {name: t.half().float() if t.is_floating_point() else t for name, t in stored.tensors.items()}
     write_weights(output, tensors, card, torch.float16)
     box = box_of(card["recipe"]["network"])
     noisy = torch.randn((1, _EXAMPLE_IMAGES, box, box), generator=torch.Generator().manual_seed(1)).half().float()
@@ -50,6 +77,16 @@ def ship_weights(run_folder: Path, output: Path, note: str = "") -> dict[str, An
     with writing(output.with_suffix(".md")) as temporary:
         temporary.write_text(card_page(output.stem, card, _parameters(tensors)), encoding="utf-8")
     return card
+
+
+def _fresh_batches(path: Path, card: dict[str, Any], data: Path | None) -> Iterator[SetBatch]:
+    """Batches as the recipe draws them, all sizes of sets alike, from beyond those that training saw."""
+    content = {**card["recipe"], "start": None, "cache": None, "sets": equal_sizes(card["recipe"]["sets"])}
+    if data is not None:
+        content["data"] = str(data)
+    task = recipe_of(content, path).task()
+    first = -(-int(card["images"]) // task.images_per_batch)
+    return endless(lambda position: task.batch(position, 0, 1, torch.device("cpu")), first)
 
 
 def _summary(run_folder: Path) -> dict[str, Any]:
@@ -94,6 +131,7 @@ def card_page(name: str, card: dict[str, Any], parameters: int) -> str:
         "- the last quarter of the images changed the validation error by "
         + ("an unknown share" if gain is None else f"{-100 * gain:+.2f} %")
         + ("; it counts as trained" if card["trained"] else "; it does not count as fully trained"),
+        *_on_calibration(card.get("calibration")),
         f"- version {card['version']}",
         "",
         "| validation set | relative MSE |",
@@ -104,3 +142,12 @@ def card_page(name: str, card: dict[str, Any], parameters: int) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _on_calibration(calibration: dict[str, Any] | None) -> list[str]:
+    if calibration is None:
+        return []
+    return [
+        f"- error foretold over actual: {calibration['before']:.2f}, and {calibration['after']:.2f} once calibrated on "
+        f"{calibration['images']:,} images (on those of them that the fit did not see)"
+    ]

@@ -1,0 +1,115 @@
+"""Calibration: when a network is trained, what foretells its error is fitted once more, to sets it never saw.
+
+While everything else still moves, the foretold error trails behind the real one; and it is learned from the sizes of
+sets that training draws most. Here the network stands still, sets of all sizes count the same, and the fit is repeated
+until it holds. The loss is that of training: least where the foretold error is the mean of the actual one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clarice.core.progress import Progress, silent
+from clarice.denoise.foretold_error import ForetoldError
+from clarice.denoise.polar_transformer import PolarTransformer
+from clarice.geometry.angular import fast_dtype
+from clarice.training.batches import SetBatch
+from clarice.training.denoising_loss import foretelling_loss, shell_error
+from clarice.training.set_draws import SetSettings
+
+# Steps of the fit, images a step, and its highest learning rate.
+_STEPS, _IMAGES, _RATE = 3000, 512, 4e-3
+# The last of so many equal parts of the images is kept out of the fit, to see how well it holds.
+_PARTS = 5
+_LEAST = 1e-8
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How many images were looked at, and the foretold over the actual error on those that the fit did not see."""
+
+    images: int
+    before: float
+    after: float
+
+
+def equal_sizes(sets: dict[str, Any]) -> dict[str, Any]:
+    """The sets of a recipe with equal odds for all their sizes."""
+    usual = {field.name: field.default for field in fields(SetSettings)}
+    return {**sets, "size_weights": [1.0] * len(sets.get("sizes", usual["sizes"]))}
+
+
+def calibrate(
+    network: PolarTransformer, batches: Iterator[SetBatch], images: int, progress: Progress = silent
+) -> Calibration:
+    """Fits `network.foretell` to what the network does on at least `images` images of `batches`; all else stays."""
+    told, squared, foretold = _observed(network, batches, images, progress)
+    kept_out = slice(len(told) - len(told) // _PARTS, None)
+    before = _ratio(foretold[kept_out], squared[kept_out])
+    seen = slice(None, kept_out.start)
+    fit(network.foretell, told[seen], squared[seen])
+    with torch.no_grad():
+        after = _ratio(network.foretell(told[kept_out]), squared[kept_out])
+    return Calibration(len(told), before, after)
+
+
+def fit(head: ForetoldError, told: Tensor, squared: Tensor) -> None:
+    """Fits `head` anew to squared errors (n, S) of images of which (n, F) is told."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        head.first.reset_parameters()
+        head.last.weight.zero_()
+        head.last.bias.copy_(squared.mean(dim=0).clamp_min(_LEAST).log())
+        head.centre.copy_(told.mean(dim=0))
+        head.spread.copy_(told.std(dim=0) + 1e-3)
+    parameters = [parameter.requires_grad_(True) for parameter in head.parameters()]
+    optimiser = torch.optim.AdamW(parameters, _RATE, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=_STEPS)
+    for _ in range(_STEPS):
+        rows = torch.randint(len(told), (_IMAGES,), generator=generator)
+        optimiser.zero_grad()
+        torch.autograd.backward(foretelling_loss(head(told[rows]), squared[rows]))
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        schedule.step()
+    head.requires_grad_(False)
+
+
+@torch.no_grad()
+def _observed(
+    network: PolarTransformer, batches: Iterator[SetBatch], images: int, progress: Progress
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each image what is told (n, F), its squared error (n, S) and the logarithm foretold of it (n, S)."""
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    done = 0
+    while done < images:
+        batch = next(batches)
+        device, dtype = batch.noisy.device, fast_dtype(batch.noisy.device)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            found = network.denoise_rings(network.measure(batch.noisy, batch.transfer))
+            estimate = network.estimate_of(found)
+        if estimate.log_error is None:
+            raise TypeError("the network foretells no error")
+        each = (found.told, shell_error(estimate.images, batch.clean), estimate.log_error)
+        parts.append((each[0].flatten(0, 1).cpu(), each[1].flatten(0, 1).cpu(), each[2].flatten(0, 1).cpu()))
+        done += batch.noisy.shape[:2].numel()
+        progress("calibrating", min(done, images), images)
+    told, squared, foretold = (torch.cat(part) for part in zip(*parts, strict=True))
+    return told, squared, foretold
+
+
+def _ratio(log_error: Tensor, squared: Tensor) -> float:
+    return float(log_error.exp().sum() / squared.sum().clamp_min(_LEAST))
+
+
+def endless(batch: Callable[[int], SetBatch], first: int) -> Iterator[SetBatch]:
+    """Batches from number `first` on."""
+    while True:
+        yield batch(first)
+        first += 1
