@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from clarice.benchmark import main_job as job
 from clarice.benchmark.main_job import Request, main_job
+from clarice.benchmark.protocol import SimulatedStack, make_stack
 from clarice.benchmark.records import Row
+from clarice.benchmark.structures import Subject
 
 Make = Callable[..., Request]
 ONE = ("covariance-wiener",)
@@ -39,11 +42,19 @@ def test_right_wrong_and_failed_runs_are_told_apart(small_request: Make) -> None
     assert "| molecule-105 | 14 | covariance-wiener | not found |" in (request.out / "main-job.md").read_text()
 
 
-def test_each_denoiser_is_a_row_judged_by_its_images(small_request: Make) -> None:
+def test_each_denoiser_is_a_row_judged_by_its_images(small_request: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def counted(subject: Subject, seed: int, *rest: Any) -> SimulatedStack:
+        made.append(seed)
+        return make_stack(subject, seed, *rest)
+
+    monkeypatch.setattr(job, "make_stack", counted)
     results = main_job(small_request(), ("covariance-wiener", "wiener"), shown=nothing)
     assert [row["method"] for row in results.rows] == ["covariance-wiener", "wiener"]
     assert results.rows[1]["relative_mse"] == pytest.approx(0.25, abs=1e-4)
     assert results.rows[1]["frc_05_angstrom"] == pytest.approx(results.rows[1]["nyquist_angstrom"], rel=0.05)
+    assert made == [1]  # one stack for both
     said = results.summary
     assert said["wiener: denoised images, relative MSE"].startswith("0.250")
     assert said["covariance-wiener: denoised images, relative MSE"].startswith("0.000")
@@ -53,10 +64,10 @@ def test_resuming_does_only_what_is_missing(small_request: Make, monkeypatch: py
     main_job(small_request(seeds=(1, 13)), ONE, shown=nothing)
     done: list[int] = []
 
-    def measure(entry: str, seed: int, method: str, request: Request, progress: object) -> Row:
-        done.append(seed)
+    def measure(make: Callable[[], SimulatedStack], method: str, request: Request) -> Row:
+        done.append(seed := make().seed)
         return {
-            "entry": entry,
+            "entry": "molecule-105",
             "seed": seed,
             "method": method,
             "verdict": "right",

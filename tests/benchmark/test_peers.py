@@ -66,7 +66,7 @@ def test_a_resumed_call_takes_a_run_of_the_same_code_and_settings_only(
 ) -> None:
     started: list[Path] = []
 
-    def run(stack: SimulatedStack, folder: Path, request: Request) -> Usage:
+    def run(stack: SimulatedStack, folder: Path, request: Request, method: str) -> Usage:
         started.append(folder)
         folder.mkdir(exist_ok=True)
         (folder / "particles.star").write_text("")
@@ -88,7 +88,7 @@ def test_a_resumed_call_takes_a_run_of_the_same_code_and_settings_only(
 
 
 def test_ratios_are_peer_over_ours_and_name_what_is_left_out(small_request: Make) -> None:
-    results = small_request().results("peers", peers._KEYS, peers.COLUMNS)
+    results = small_request().results("peers", 1, peers._KEYS, peers.COLUMNS)
 
     def put(method: str, entry: str, seconds: float, resolution: float, **more: object) -> None:
         row = {"comparison": "map", "entry": entry, "seed": 1, "method": method, "seconds": seconds}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.benchmark.conftest import FAKE, SMALL
 
 from clarice.benchmark import speed as protocol
+from clarice.benchmark.protocol import SimulatedStack, StackSettings, make_stack
 from clarice.benchmark.records import Row
 from clarice.benchmark.speed import SpeedRequest, speed
+from clarice.benchmark.structures import Subject
 from clarice.core.errors import UsageError
 
 
@@ -35,13 +38,12 @@ def test_every_method_is_run_on_every_stack_and_held_against_half_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[int] = []
-    original = protocol._stack
 
-    def stack(count: int, *rest: object):
-        made.append(count)
-        return original(count, *rest)  # type: ignore[arg-type]
+    def counted(subject: Subject, seed: int, settings: StackSettings, *rest: Any) -> SimulatedStack:
+        made.append(settings.particles)
+        return make_stack(subject, seed, settings, *rest)
 
-    monkeypatch.setattr(protocol, "_stack", stack)
+    monkeypatch.setattr(protocol, "make_stack", counted)
     results = speed(request_in(tmp_path), shown=nothing)
     named = [(row["method"], row["particles"]) for row in results.rows]
     assert named == [("covariance-wiener", 30), ("wiener", 30), ("covariance-wiener", 60), ("wiener", 60)]

@@ -33,9 +33,10 @@ def test_angular_convolution_is_a_periodic_sum_over_angle_and_channel(width: int
 
 
 @pytest.mark.parametrize("width", [1, 3])
-def test_planar_convolution_is_periodic_in_angle_and_ends_at_the_rings(width: int) -> None:
-    rings, planes_in, planes_out, angles = 5, 2, 3, 6
-    layer = with_bias(PlanarConv(rings, rings * planes_in, rings * planes_out, width))
+def test_planar_convolution_is_periodic_in_angle_and_stays_within_the_rings_of_a_space(width: int) -> None:
+    spaces, planes_in, planes_out, angles = (3, 2), 2, 3, 6
+    rings, space_of = sum(spaces), [0, 0, 0, 1, 1]
+    layer = with_bias(PlanarConv(spaces, rings * planes_in, rings * planes_out, width))
     signals = noise(2, angles, rings * planes_in)
     kernel = layer.weight.view(planes_out, planes_in, width, width)
     plane, reach = signals.view(2, angles, rings, planes_in), width // 2
@@ -45,7 +46,7 @@ def test_planar_convolution_is_periodic_in_angle_and_ends_at_the_rings(width: in
             for step in range(width):
                 for up in range(width):
                     other = ring + up - reach
-                    if 0 <= other < rings:
+                    if 0 <= other < rings and space_of[other] == space_of[ring]:
                         seen = plane[:, (angle + step - reach) % angles, other]
                         expected[:, angle, ring] += seen @ kernel[:, :, step, up].T
     assert torch.allclose(layer(signals), expected.flatten(-2), atol=1e-5)

@@ -174,7 +174,7 @@ def turned_by_steps(measured: MeasuredRings, image: int, steps: int) -> Measured
 
 @pytest.mark.parametrize(
     "changes",
-    [{"convolution": "planar", "channels": 32}, {"likelihood": False}, {"inputs": "real"}, {"basis": "bilinear"}],
+    [{"convolution": "planar", "channels": 32}, {"likelihood": False}, {"inputs": "fourier"}],
     ids=lambda changes: next(iter(changes)),
 )
 def test_what_is_taken_away_for_comparison_leaves_the_rest_equivariant(changes: dict[str, Any]) -> None:
@@ -216,20 +216,35 @@ def test_without_the_likelihood_scores_are_learned_alone() -> None:
     assert torch.allclose(spread, spread.mean(dim=(0, -1), keepdim=True).expand_as(spread), rtol=1e-4)
 
 
-@pytest.mark.parametrize(("inputs", "hidden"), [("real", slice(9, None)), ("fourier", slice(None, 9))])
-def test_features_are_made_of_the_chosen_rings_alone(inputs: Any, hidden: slice) -> None:
-    model = network(replace(SMALL, inputs=inputs, attention_blocks=0))
-    measured = model.measure(noise(1, 2, 24, 24), None)
-    rings = measured.rings.clone()
-    rings[..., hidden] += 1
+def test_bilinear_rings_leave_a_quarter_turn_exact() -> None:
+    model = network(replace(SMALL, basis="bilinear"))
+    images = noise(1, 3, 24, 24)
+    images[..., 0, :] = images[..., :, 0] = 0
+    turned = images.clone()
+    turned[0, 2] = quarter_turn(images[0, 2])
     with torch.no_grad():
-        before, after = (
-            model.denoise_rings(MeasuredRings.of(r, measured.profile)).rings for r in (measured.rings, rings)
-        )
-        both = network(replace(SMALL, attention_blocks=0))
-        changed = both.denoise_rings(MeasuredRings.of(rings, measured.profile)).rings
-    assert torch.equal(before, after)
-    assert not torch.allclose(changed, both.denoise_rings(measured).rings)
+        before, after, radial = model(images).images, model(turned).images, network()(images).images
+    expected = before[0].clone()
+    expected[2] = quarter_turn(before[0, 2])
+    assert (after[0] - expected).abs().max() < 1e-5 * before.abs().max()
+    assert not torch.allclose(before, radial, atol=1e-2 * float(radial.abs().max()))
+
+
+@pytest.mark.parametrize(("inputs", "hidden"), [("real", slice(9, None)), ("fourier", slice(None, 9))])
+def test_the_network_is_shown_the_chosen_rings_alone(inputs: Any, hidden: slice) -> None:
+    model = network(replace(SMALL, inputs=inputs, likelihood=False))
+    shown = model.measure(noise(1, 2, 24, 24), None)
+    assert shown.rings[..., hidden].abs().max() == 0
+    assert MeasuredRings.of(shown.rings, shown.profile).spectrum.equal(shown.spectrum)
+    whole = network().measure(noise(1, 2, 24, 24), None).rings
+    kept = torch.ones(SMALL.frame.count, dtype=torch.bool)
+    kept[hidden] = False
+    assert torch.equal(shown.rings[..., kept], whole[..., kept])
+
+
+def test_real_rings_alone_have_no_likelihood() -> None:
+    with pytest.raises(ValueError, match="Fourier rings"):
+        PolarTransformerSize(inputs="real")
 
 
 def test_an_unknown_word_for_a_part_is_refused() -> None:

@@ -278,4 +278,10 @@ def test_bilinear_images_are_interpolated_between_rings_and_angles() -> None:
     periodic = np.concatenate([polar[0].numpy(), polar[0, :, :1].numpy()], axis=1)
     expected = map_coordinates(periodic, [ring, theta % (2 * np.pi) * angles / (2 * np.pi)], order=1)
     expected = np.where(radius <= 7.0, expected, 0)
+    expected[box // 2, box // 2] = polar[0, 0].mean()
     np.testing.assert_allclose(grid.to_cartesian(polar)[0].numpy(), expected, atol=1e-5)
+
+
+def test_bilinear_rings_beyond_the_box_are_refused() -> None:
+    with pytest.raises(ValueError, match="beyond a box of 20 px"):
+        RealPolarGrid(20, 6, 24, 9.5, basis="bilinear")

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from clarice.denoise.foretold_error import ForetoldError
 from clarice.denoise.polar_transformer import PolarTransformer, PolarTransformerSize
-from clarice.training import calibration
 from clarice.training.batches import SetBatch
 from clarice.training.calibration import calibrate, endless, equal_sizes, fit
 from clarice.training.set_draws import SetSettings
@@ -46,8 +45,7 @@ def test_the_fit_finds_the_mean_error_wherever_it_depends_on_what_is_told() -> N
         assert ((ratio - 1).abs() < 0.12).all(), ratio
 
 
-def test_only_what_foretells_the_error_changes_and_then_fits_fresh_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "_STEPS", 400)
+def test_only_what_foretells_the_error_changes_and_then_fits_fresh_sets() -> None:
     torch.manual_seed(3)
     network = PolarTransformer(SMALL).eval().requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

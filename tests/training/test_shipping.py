@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import log
 from pathlib import Path
 
 import pytest
@@ -70,26 +71,34 @@ def test_a_network_that_foretells_its_error_is_calibrated(tmp_path: Path, monkey
     size = {"box": 32, "n_angles": 16, "real_rings": 8, "fourier_rings": 5, "channels": 16, "heads": 2}
     size |= {"attention_blocks": 1, "blocks_before": 0, "blocks_after": 0}
     network = network_kind("polar-transformer").build(size)
+    one = {"name": "one", "images": 1, "views": 0, "snr": 0.1}
     summary = json.loads((run / "training.json").read_text())
     recipe = {
         "task": "denoiser",
         "network": {"name": "polar-transformer", **size},
         "sets": {"images_per_batch": 16, "sizes": [1, 8], "size_weights": [1, 1], "ctf_share": 0.0},
         "specimens": {"slots": 2},
+        "validation": {"structures": 1, "kinds": [one, {**one, "name": "some", "images": 8}]},
     }
     card = {"recipe": recipe, "images": 100, "seconds": 60.0, "version": "0.1.0"}
     write_weights(run / "last.safetensors", network.state_dict(), card)
     (run / "training.json").write_text(json.dumps({**summary, "recipe": recipe}))
     output = tmp_path / "polar-transformer.safetensors"
-    card = ship_weights(run, output, calibration_images=160)
-    assert card["calibration"]["images"] == 160
-    assert card["calibration"]["after"] != card["calibration"]["before"]
+    card = ship_weights(run, output, calibration_images=960)
+    assert card["calibration"]["images"] == 960
+    before, after = (abs(log(card["calibration"][name])) for name in ("before", "after"))
+    assert after < 0.5 * before
+    assert set(card["calibration"]["validation"]) == {"one", "some"}
+    assert card["calibration"]["structures"] == "procedural molecules"
     shipped = load_trained(output).network.state_dict()
     for name, tensor in network.state_dict().items():
         if not name.startswith("foretell."):
             assert torch.equal(shipped[name], tensor.half().float()), name
     assert (shipped["foretell.spread"] != 1).all()
-    assert f"{card['calibration']['after']:.2f} once calibrated on 160 images" in output.with_suffix(".md").read_text()
+    assert (
+        f"{card['calibration']['after']:.2f} once calibrated on 960 fresh images of procedural"
+        in output.with_suffix(".md").read_text()
+    )
     assert ship_weights(run, output, calibration_images=0)["calibration"] is None
     assert torch.equal(
         load_trained(output).network.state_dict()["foretell.spread"], torch.ones_like(network.foretell.spread)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clarice.core.errors import UsageError
 from clarice.training.validation import SetKind
 
+# What each variant is trained and judged on, unless a call says otherwise.
+IMAGES, STRUCTURES = 60_000, 6
 WHOLE = "whole"
 # 32-px images with 13 rings in real space and 10 in Fourier space.
 _SIZE: dict[str, Any] = {
@@ -24,6 +27,8 @@ _SIZE: dict[str, Any] = {
 _RINGS = _SIZE["real_rings"] + _SIZE["fourier_rings"]
 # Without attention, as many convolutions as with it.
 _ALONE = {"attention_blocks": 0, "blocks_before": 4}
+# 6 planes of 5 × 5 kernels on 23 rings: 20,700 products an angle and convolution, where 64 × 64 × 5 make 20,480.
+_PLANAR = {"convolution": "planar", "channels": 6 * _RINGS, "heads": 6}
 SETS: dict[str, Any] = {
     "images_per_batch": 128,
     "sizes": [1, 8, 32, 64],
@@ -45,12 +50,16 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Variant:
-    """A network by the name it has in the table, and the question it answers; `changes` to the whole one's size."""
+    """A network by the name it has in the table, and the question it answers; `changes` to the whole one's size.
+
+    Its error is held against that of the variant `against`, from which it differs in one thing.
+    """
 
     name: str
     question: str
     changes: Mapping[str, Any]
     network: str = "polar-transformer"
+    against: str = WHOLE
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -59,32 +68,54 @@ class Variant:
         return {"name": self.network, **size, **self.changes}
 
 
+_NO_ATTENTION, _NO_LIKELIHOOD = "no attention", "no likelihood"
 VARIANTS = (
-    Variant(WHOLE, "what the others are held against", {}),
+    Variant(WHOLE, "what most others are held against", {}),
     Variant("plain attention", "angular or plain attention: no image is turned", {"attention": "plain"}),
-    Variant("no likelihood", "attention by learned scores alone", {"likelihood": False}),
-    Variant("no attention", "each image alone, as many convolutions", _ALONE, "polar-cnn"),
+    Variant(_NO_LIKELIHOOD, "attention by learned scores alone", {"likelihood": False}),
+    Variant(_NO_ATTENTION, "each image alone, as many convolutions", _ALONE, "polar-cnn"),
+    Variant("planar convolutions", "angular or 2-D convolutions on the polar plane", _PLANAR),
     Variant(
-        "planar convolutions",
-        "angular or 2-D convolutions on the polar plane",
-        {"convolution": "planar", "channels": 4 * _RINGS},
-    ),
-    Variant(
-        "no attention, planar convolutions",
+        "planar convolutions without attention",
         "the same for each image alone",
-        {**_ALONE, "convolution": "planar", "channels": 4 * _RINGS},
+        {**_ALONE, **_PLANAR},
         "polar-cnn",
+        _NO_ATTENTION,
     ),
-    Variant("Cartesian U-Net", "polar or Cartesian, each image alone", {}, "unet"),
+    Variant("Cartesian U-Net", "polar or Cartesian, each image alone", {}, "unet", _NO_ATTENTION),
     Variant("bilinear rings", "radial-basis or bilinear resampling", {"basis": "bilinear"}),
-    Variant("real rings in", "features without the Fourier rings", {"inputs": "real"}),
-    Variant("Fourier rings in", "features without the real rings", {"inputs": "fourier"}),
+    Variant("Fourier rings alone", "rings of both spaces or of Fourier space", {"inputs": "fourier"}),
+    Variant(
+        "real rings alone",
+        "rings of both spaces or of real space, neither with the likelihood",
+        {"inputs": "real", "likelihood": False},
+        against=_NO_LIKELIHOOD,
+    ),
     Variant("1 block", "depth: blocks of attention", {"attention_blocks": 1}),
     Variant("2 blocks", "depth: blocks of attention", {"attention_blocks": 2}),
     Variant("5 blocks", "depth: blocks of attention", {"attention_blocks": 5}),
     Variant("32 channels", "width", {"channels": 32}),
     Variant("128 channels", "width", {"channels": 128}),
 )
+
+
+def chosen_variants(names: Sequence[str] | None) -> tuple[Variant, ...]:
+    """The variants of such names, with those they are held against; all without names.
+
+    Raises UsageError for a name unknown, or for none.
+    """
+    if names is None:
+        return VARIANTS
+    known = {variant.name: variant for variant in VARIANTS}
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise UsageError(f"--variants {', '.join(unknown) or 'names none'}: use some of {', '.join(known)}")
+    wanted = {*names}
+    while True:
+        more = {known[name].against for name in wanted} | wanted
+        if more == wanted:
+            return tuple(variant for variant in VARIANTS if variant.name in wanted)
+        wanted = more
 
 
 def recipe_content(variant: Variant, images: int, seed: int, data: Path | None, cache: Path) -> dict[str, Any]:
@@ -96,6 +127,7 @@ def recipe_content(variant: Variant, images: int, seed: int, data: Path | None, 
         "sets": SETS,
         "loss": {"guidance": 0.02},
         "data": None if data is None else str(data),
+        "molecules": data is None,
         "cache": str(cache),
         "validation": {"structures": 3, "kinds": [vars(kind) for kind in KINDS]},
         "training": {

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clarice.benchmark.ablation_variants import KINDS, SETS, WHOLE, Variant, recipe_content
+from clarice.benchmark.ablation_variants import IMAGES, KINDS, SETS, STRUCTURES, VARIANTS, Variant, recipe_content
+from clarice.benchmark.code_version import code_version
 from clarice.benchmark.denoise_table import paired_ratio
 from clarice.benchmark.records import Column, Results, Row
 from clarice.benchmark.row_by_row import Task, measure_rows
@@ -29,8 +30,6 @@ from clarice.training.validation import ValidationSettings, validation_sets
 
 NAME = "ablations"
 VERSION = 1
-IMAGES = 60_000
-STRUCTURES = 12
 # The kind of sets by which variants are put in order.
 JUDGED_BY = "general"
 _SETS_AT_ONCE = 4
@@ -40,9 +39,9 @@ COLUMNS = (
     Column("question", "question"),
     Column("parameters", "parameters", "{:,}"),
     *(Column(f"{kind.name}, relative MSE", kind.name, "{:.4f}") for kind in KINDS),
-    Column(f"{JUDGED_BY} over whole", "over_whole", "{:.3f}"),
-    Column("95 %", "over_whole_interval", "{0[0]:.3f} to {0[1]:.3f}"),
-    Column("training time over whole", "time_over_whole", "{:.2f}"),
+    Column("held against", "against"),
+    Column(f"{JUDGED_BY}, over that", "ratio", "{:.3f}"),
+    Column("95 % over structures", "ratio_interval", "{0[0]:.3f} to {0[1]:.3f}"),
     Column("note", "note"),
 )
 
@@ -65,8 +64,8 @@ class AblationRequest:
         least = SETS["images_per_batch"]
         if self.images < least:
             raise UsageError(f"--images {self.images} must be at least {least}, one batch")
-        if not self.variants:
-            raise UsageError("--variants names no variant")
+        if self.structures < 1:
+            raise UsageError(f"--structures {self.structures} must be at least 1")
 
     def results(self) -> Results:
         """Results to fill: empty, or those of the call that is resumed. Variants and seeds may differ between calls."""
@@ -81,7 +80,8 @@ class AblationRequest:
         }
         results = Results(NAME, VERSION, settings, ("variant", "seed"), COLUMNS)
         results.places = tuple(str(path) for path in (self.work, self.out, self.data) if path is not None)
-        results.trained_on = "the training structures, in this protocol"
+        source = "procedural molecules" if self.data is None else "the training structures and procedural molecules"
+        results.trained_on = f"{source}, in this protocol"
         if self.resume:
             results.take_up(self.out)
         if self.data is None:
@@ -90,17 +90,22 @@ class AblationRequest:
 
     @cached_property
     def judged_on(self) -> dict[str, SetBatch]:
-        """Sets of validation structures, which stay those of all variants."""
+        """Sets of validation structures, the same for all variants. Raises UsageError where there are too few."""
         return validation_sets(
             ValidationSettings(box=32, structures=self.structures, kinds=KINDS), self.data, self.work
         )
 
 
 def ablations(request: AblationRequest, *, shown: Callable[[Row], None], progress: Progress = silent) -> Results:
-    """Runs the protocol, `shown` and saved row by row; a training that was cut short goes on where it stopped."""
+    """Runs the protocol, `shown` and saved row by row; a training that was cut short goes on where it stopped.
+
+    Raises UsageError when there are fewer structures to judge on than asked for, KeyboardInterrupt on a signal to stop.
+    """
     torch.set_num_threads(request.threads)
+    results = request.results()
+    progress("validation sets", len(request.judged_on), len(KINDS))  # made before hours of training, not after
     tasks = _tasks(request, progress)
-    return measure_rows(request.results(), tasks, request.out, summarise=summarise, shown=shown)
+    return measure_rows(results, tasks, request.out, summarise=summarise, shown=shown)
 
 
 def _tasks(request: AblationRequest, progress: Progress) -> Iterator[Task]:
@@ -111,11 +116,13 @@ def _tasks(request: AblationRequest, progress: Progress) -> Iterator[Task]:
 
 
 def _rows(variant: Variant, seed: int, request: AblationRequest, progress: Progress) -> list[Row]:
-    folder = request.work / NAME / f"{variant.name.replace(' ', '-')}-seed{seed}"
+    folder = _training_folder(variant, seed, request)
     folder.mkdir(parents=True, exist_ok=True)
     content = recipe_content(variant, request.images, seed, request.data, request.work)
     recipe = recipe_of(content, folder / "recipe.yaml")
     outcome = train(recipe, folder, progress=lambda _, done, all_: progress(variant.name, done, all_))
+    if outcome.end == "signal":
+        raise KeyboardInterrupt  # a network trained by half is no row
     trained = load_trained(folder / LAST_WEIGHTS)
     errors = {name: errors_of(trained, sets, request.structures) for name, sets in request.judged_on.items()}
     return [
@@ -130,6 +137,13 @@ def _rows(variant: Variant, seed: int, request: AblationRequest, progress: Progr
     ]
 
 
+def _training_folder(variant: Variant, seed: int, request: AblationRequest) -> Path:
+    """Where a training lies: one by other code, on other data or on more images is another one."""
+    source = "molecules" if request.data is None else "structures"
+    made_by = f"{request.images}-{source}-{str(code_version().source_sha256)[:8]}"
+    return request.work / NAME / made_by / f"{variant.name.replace(' ', '-')}-seed{seed}"
+
+
 @torch.no_grad()
 def errors_of(trained: TrainedNetwork, sets: SetBatch, structures: int) -> NDArray[np.float64]:
     """Relative error on the sets of each structure, (structures,)."""
@@ -142,26 +156,30 @@ def errors_of(trained: TrainedNetwork, sets: SetBatch, structures: int) -> NDArr
 
 
 def summarise(results: Results) -> None:
-    """Holds every variant against the whole network of the same seed, with 95 % intervals over structures."""
-    finished = [row for row in results.rows if not row.get("failed")]
-    whole = {row["seed"]: row for row in finished if row["variant"] == WHOLE}
-    for row in finished:
-        against = whole.get(row["seed"])
-        if against is None or against is row:
+    """Holds every variant against the one it differs from in one thing, of the same seed: see `Variant.against`."""
+    finished = {(row["variant"], row["seed"]): row for row in results.rows if not row.get("failed")}
+    against = {variant.name: variant.against for variant in VARIANTS}
+    for row in results.rows:
+        for key in ("against", "ratio", "ratio_interval"):
+            row.pop(key, None)
+    for (name, seed), row in finished.items():
+        other = finished.get((against[name], seed))
+        if other is None or other is row:
             continue
-        ours, theirs = ({str(i): v for i, v in enumerate(one["by_structure"][JUDGED_BY])} for one in (row, against))
+        ours, theirs = ({str(i): v for i, v in enumerate(one["by_structure"][JUDGED_BY])} for one in (row, other))
         ratio = paired_ratio(ours, theirs)
         if ratio is not None:
-            row["over_whole"], row["over_whole_interval"] = ratio
-        row["time_over_whole"] = row["training_seconds"] / max(against["training_seconds"], 1e-9)
-    results.summary = dict(_sentences(finished))
+            row["against"] = other["variant"]
+            row["ratio"], row["ratio_interval"] = ratio
+    results.summary = dict(_sentences(list(finished.values())))
 
 
 def _sentences(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
-    """For each variant the ratio to the whole network, as the geometric mean over seeds."""
+    """For each variant its ratio, as the geometric mean over seeds."""
     for name in dict.fromkeys(row["variant"] for row in rows):
-        ratios = [row["over_whole"] for row in rows if row["variant"] == name and "over_whole" in row]
-        if ratios:
+        held = [row for row in rows if row["variant"] == name and "ratio" in row]
+        if held:
+            ratios = [row["ratio"] for row in held]
             mean = math.exp(float(np.mean(np.log(ratios))))
             apart = f", {min(ratios):.3f} to {max(ratios):.3f} over {len(ratios)} seeds" if len(ratios) > 1 else ""
-            yield f"{name}: error in {JUDGED_BY} sets over the whole network's", f"{mean:.3f}{apart}"
+            yield f"{name}: error in {JUDGED_BY} sets over that of {held[0]['against']}", f"{mean:.3f}{apart}"

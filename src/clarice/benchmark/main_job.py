@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from typing import Any
 from clarice.benchmark.measured import CLARICE, Usage, run_measured
 from clarice.benchmark.protocol import (
     FINEST_PIXEL_ANGSTROM,
-    VERSION,
     SimulatedStack,
     StackSettings,
     judge_images,
@@ -28,6 +28,7 @@ from clarice.core.errors import ClariceError
 from clarice.core.progress import Progress, silent
 
 NAME = "main-job"
+VERSION = 2
 COLUMNS = (
     Column("entry", "entry"),
     Column("seed", "seed"),
@@ -49,7 +50,7 @@ COLUMNS = (
     Column("load before", "load_before", "{:.1f}"),
     Column("note", "note"),
 )
-# The denoisers a run is made with: the one it takes by default, and the best one that learns from the stack alone.
+# The denoisers a run is made with: the network, and the best filter, which learns from the stack alone.
 METHODS = ("polar-transformer", "covariance-wiener")
 FAILED: Row = {"verdict": "failed", "right": False, "failed": True}
 
@@ -73,12 +74,14 @@ class Request:
         """Entry and seed of each stack."""
         return product(self.entries, self.seeds)
 
-    def results(self, protocol: str, keys: tuple[str, ...], columns: tuple[Column, ...], **more: object) -> Results:
+    def results(
+        self, protocol: str, version: int, keys: tuple[str, ...], columns: tuple[Column, ...], **more: object
+    ) -> Results:
         """Results to fill: empty, or those of the call that is resumed; `more` joins the settings."""
         settings = self.settings.record(self.data, self.threads)
         settings["structures"] = "procedural molecules" if self.data is None else "PDB entries"
         settings |= more
-        results = Results(protocol, VERSION, settings, keys, columns)
+        results = Results(protocol, version, settings, keys, columns)
         results.places = tuple(str(path) for path in (self.work, self.out, self.data) if path is not None)
         if self.resume:
             results.take_up(self.out)
@@ -87,7 +90,7 @@ class Request:
         return results
 
 
-def run_clarice(stack: SimulatedStack, folder: Path, request: Request, method: str = METHODS[0]) -> Usage:
+def run_clarice(stack: SimulatedStack, folder: Path, request: Request, method: str) -> Usage:
     """`clarice run` on the stack into a fresh `folder`: never a resumed run, so that the time is the whole time."""
     shutil.rmtree(folder, ignore_errors=True)
     command: list[str | Path] = [*request.program, "run", stack.star, "-o", folder, "--seed", str(stack.seed)]
@@ -101,17 +104,15 @@ def run_clarice(stack: SimulatedStack, folder: Path, request: Request, method: s
     )
 
 
-def measure_row(entry: str, seed: int, method: str, request: Request, progress: Progress = silent) -> Row:
-    """One stack simulated, run with a denoiser and judged. A run that fails is a row that says why."""
-    subject = load_subject(entry, structures_folder(request.data))
-    place = request.work / NAME / f"{entry}_seed{seed}"
-    stack = make_stack(subject, seed, request.settings, place / "data", request.data, progress)
+def measure_row(make: Callable[[], SimulatedStack], method: str, request: Request) -> Row:
+    """A stack run with a denoiser and judged. A run that fails is a row that says why."""
+    stack = make()
     load = load_average()
-    run = place / method
+    subject, run = stack.subject, stack.folder.with_name(method)
     usage = run_clarice(stack, run, request, method)
     row: Row = {
-        "entry": entry,
-        "seed": seed,
+        "entry": subject.entry,
+        "seed": stack.seed,
         "method": method,
         "source": subject.source,
         "symmetry": " ".join(part for part in (subject.point_group.name, subject.point_group.note) if part),
@@ -131,6 +132,16 @@ def measure_row(entry: str, seed: int, method: str, request: Request, progress: 
         return {**row, **judged(stack, run)}
     except ClariceError as error:
         return {**row, **FAILED, "note": str(error)}
+
+
+def _rows(make: Callable[[], SimulatedStack], method: str, request: Request) -> list[Row]:
+    return [measure_row(make, method, request)]
+
+
+def _stack(entry: str, seed: int, request: Request, progress: Progress) -> SimulatedStack:
+    subject = load_subject(entry, structures_folder(request.data))
+    folder = request.work / NAME / f"{entry}_seed{seed}" / "data"
+    return make_stack(subject, seed, request.settings, folder, request.data, progress)
 
 
 def judged(stack: SimulatedStack, run: Path) -> dict[str, Any]:
@@ -169,15 +180,18 @@ def main_job(
 ) -> Results:
     """Runs the protocol, `shown` and saved row by row; finished rows of a resumed call are kept, and shown as well."""
 
-    def task(entry: str, seed: int, method: str) -> Task:
-        key: Row = {"entry": entry, "seed": seed, "method": method}
-        return Task((key,), lambda: [measure_row(entry, seed, method, request, progress)])
+    def tasks() -> Iterator[Task]:
+        for entry, seed in request.stacks():
+            stack = cache(partial(_stack, entry, seed, request, progress))  # made when the first row needs it
+            for method in methods:
+                key: Row = {"entry": entry, "seed": seed, "method": method}
+                yield Task((key,), partial(_rows, stack, method, request))
 
-    results = request.results(NAME, ("entry", "seed", "method"), COLUMNS)
+    results = request.results(NAME, VERSION, ("entry", "seed", "method"), COLUMNS)
     results.trained_on = "the training structures, as the card of each network's weights says"
     return measure_rows(
         results,
-        (task(entry, seed, method) for entry, seed in request.stacks() for method in methods),
+        tasks(),
         request.out,
         summarise=summarise,
         shown=shown,

@@ -26,6 +26,7 @@ from clarice.core.errors import ResourceError
 from clarice.core.progress import Progress, silent
 
 NAME = "peers"
+VERSION = 1
 OUR_FILTER, ASPIRE_FILTER = "clarice covariance-wiener", "ASPIRE covariance Wiener"
 FILTERS = {"covariance-wiener": OUR_FILTER, "aspire": ASPIRE_FILTER}
 # Each peer beside what of ours it is measured against, and the figure that says how good they are: less is better.
@@ -59,7 +60,7 @@ COLUMNS = (
 def peers(request: PeerRequest, *, shown: Callable[[Row], None], progress: Progress = silent) -> Results:
     """Runs the protocol, `shown` and saved row by row; finished rows of a resumed call are kept."""
     base = request.base
-    results = base.results(NAME, _KEYS, COLUMNS, quick=request.quick)
+    results = base.results(NAME, VERSION, _KEYS, COLUMNS, quick=request.quick)
     if request.quick:
         results.notes.append("quick: RELION ran a tenth of its iterations, so its ratios measure nothing")
     tasks = (task for entry, seed in base.stacks() for task in tasks_of(entry, seed, request, progress))

@@ -27,7 +27,6 @@ from clarice.metrics.shells import frc, fsc, resolution_at
 from clarice.physics.simulate import SimulationSettings, simulate
 from clarice.physics.simulation_files import write_simulation
 
-VERSION = 1
 # A map is the right structure when its FSC with the truth holds 0.5 to this many pixels.
 RIGHT_WITHIN_PX = 4.0
 # Structures whose pixel is finer lose signal to the CTF's oscillations within so small a box.
@@ -196,7 +195,10 @@ def judge_poses(path: Path, stack: SimulatedStack) -> dict[str, float]:
 
 
 def judge_images(path: Path, stack: SimulatedStack) -> dict[str, float]:
-    """Error of the denoised particles in the table at `path` against the projections they show, and their FRC."""
+    """Error of the denoised particles in the table at `path` against the projections they show, and their FRC.
+
+    Raises InputError when they are not as many or not in the same box.
+    """
     found = open_particles(path)
     truth = open_particles(stack.clean, pixel_size_angstrom=stack.pixel_size_angstrom)
     if len(found) != len(truth) or found.box != truth.box:

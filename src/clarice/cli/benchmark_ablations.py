@@ -7,21 +7,18 @@ from typing import Annotated
 
 import typer
 
-from clarice.benchmark.ablation_variants import VARIANTS, WHOLE, Variant
+from clarice.benchmark.ablation_variants import IMAGES, STRUCTURES, VARIANTS, chosen_variants
 from clarice.benchmark.records import Row
 from clarice.benchmark.structures import seeds_of, structures_folder
 from clarice.cli.benchmark_options import DataOption, MoleculesOption, insist_on_limits, make_folders, tell_procedural
 from clarice.cli.benchmark_results import tell
 from clarice.cli.console import console, showing_progress
-from clarice.core.errors import UsageError
 
 _O = typer.Option
 _NAMES = tuple(variant.name for variant in VARIANTS)
-# As in `clarice.benchmark.ablations`, which takes seconds to import.
-_IMAGES, _STRUCTURES = 60_000, 12
 
 VariantsOption = Annotated[
-    str | None, _O("--variants", help=f"Variants, separated by commas, of: {'; '.join(_NAMES)}. All if absent.")
+    str | None, _O("--variants", help=f"Variants, separated by commas, of: {', '.join(_NAMES)}. All if absent.")
 ]
 SeedsOption = Annotated[str, _O("--seeds", help="Seeds, one training of each variant for each.")]
 ImagesOption = Annotated[int, _O("--images", help="Images that each variant is trained on.")]
@@ -40,8 +37,8 @@ def register(protocols: typer.Typer) -> None:
 def benchmark_ablations(
     variants: VariantsOption = None,
     seeds: SeedsOption = "1",
-    images: ImagesOption = _IMAGES,
-    structures: StructuresOption = _STRUCTURES,
+    images: ImagesOption = IMAGES,
+    structures: StructuresOption = STRUCTURES,
     data: DataOption = None,
     molecules: MoleculesOption = False,
     out: OutOption = Path("benchmarks"),
@@ -53,7 +50,8 @@ def benchmark_ablations(
     insist_on_limits(threads, 1.0)
     data = None if molecules else data
     structures_folder(data)
-    chosen, numbers = chosen_variants(variants), tuple(seeds_of(seeds))
+    names = None if variants is None else [name.strip() for name in variants.split(",") if name.strip()]
+    chosen, numbers = chosen_variants(names), tuple(seeds_of(seeds))
     from clarice.benchmark.ablations import AblationRequest, ablations
 
     request = AblationRequest(
@@ -73,17 +71,6 @@ def benchmark_ablations(
     with showing_progress() as progress:
         results = ablations(request, shown=tell_row, progress=progress)
     tell(results, out)
-
-
-def chosen_variants(text: str | None) -> tuple[Variant, ...]:
-    """The variants named, and the whole network, which they are held against. Raises UsageError for a name unknown."""
-    if text is None:
-        return VARIANTS
-    wanted = {name.strip() for name in text.split(",") if name.strip()}
-    unknown = sorted(wanted - set(_NAMES))
-    if unknown or not wanted:
-        raise UsageError(f"--variants {text!r} is not known: use some of {'; '.join(_NAMES)}")
-    return tuple(variant for variant in VARIANTS if variant.name in wanted | {WHOLE})
 
 
 def tell_row(row: Row) -> None:

@@ -26,7 +26,7 @@ def export_weights(
         int, _O(help="Images on which errors that a network foretells are calibrated; 0 for none.", min=0)
     ] = 20_000,
     data: Annotated[
-        Path | None, _O(envvar="CLARICE_DATA", help="Folder of structures, where it is not as it was for training.")
+        Path | None, _O(help="Folder of structures to calibrate on, where it is not the one of training.")
     ] = None,
 ) -> None:
     """Export a denoiser's weights with their card and an example to check them by.

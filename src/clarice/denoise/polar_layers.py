@@ -54,18 +54,20 @@ class ImageNorm(nn.Module):
 class PlanarConv(nn.Module):
     """Convolution over the plane of (angle, ring), as on any image: the same kernel at all rings.
 
-    Signals (…, T, R·P) hold P planes ring by ring. An angular convolution knows at which radius it looks and sees all
-    radii at once; this one does neither, and is what it is compared with.
+    Signals (…, T, R·P) hold P planes ring by ring. `rings` tells how many of them belong to each space: a kernel does
+    not reach from the last ring of one into the first of another. An angular convolution knows at which radius it
+    looks and sees all radii at once; this one does neither, and is what it is compared with.
     """
 
-    def __init__(self, rings: int, channels_in: int, channels_out: int, width: int) -> None:
+    def __init__(self, rings: tuple[int, ...], channels_in: int, channels_out: int, width: int) -> None:
         super().__init__()
         if width % 2 == 0:
             raise ValueError(f"a kernel of {width} samples has no centre")
-        if channels_in % rings or channels_out % rings:
-            raise ValueError(f"{channels_in} to {channels_out} channels are not whole planes of {rings} rings")
+        count = sum(rings)
+        if channels_in % count or channels_out % count:
+            raise ValueError(f"{channels_in} to {channels_out} channels are not whole planes of {count} rings")
         self.rings, self.reach = rings, width // 2
-        planes_in, planes_out = channels_in // rings, channels_out // rings
+        planes_in, planes_out = channels_in // count, channels_out // count
         self.weight = nn.Parameter(torch.empty(planes_out, planes_in * width**2))
         self.bias = nn.Parameter(torch.zeros(planes_out))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
@@ -76,10 +78,13 @@ class PlanarConv(nn.Module):
 
     def forward(self, signals: Tensor) -> Tensor:
         flat = _around(signals.flatten(0, -3), self.reach)
-        planes = flat.view(*flat.shape[:-1], self.rings, -1).permute(0, 3, 1, 2)  # (n, P, T + 2 reach, R)
+        planes = flat.view(*flat.shape[:-1], sum(self.rings), -1).permute(0, 3, 1, 2)  # (n, P, T + 2 reach, R)
         width = 2 * self.reach + 1
         kernel = self.weight.view(len(self.weight), -1, width, width)
-        convolved = nn.functional.conv2d(planes, kernel, self.bias, padding=(0, self.reach))
+        spaces = torch.split(planes, list(self.rings), dim=-1)
+        convolved = torch.cat(
+            [nn.functional.conv2d(space, kernel, self.bias, padding=(0, self.reach)) for space in spaces], dim=-1
+        )
         return convolved.permute(0, 2, 3, 1).reshape(*signals.shape[:-1], -1)
 
 

@@ -27,8 +27,9 @@ class PolarTransformerSize:
 
     The last five fields take away what makes it what it is, to measure what each is worth: `attention` over relative
     angles or, "plain", at angle 0 alone; its scores with the `likelihood` or learned alone; `convolution` along the
-    angle or, "planar", over the plane of angle and ring; features from `inputs` of both spaces or one; real rings by
-    the radial `basis` or bilinear. A planar network has as many `channels` as rings times planes.
+    angle or, "planar", over the plane of angle and ring; `inputs` are rings of both spaces or of one, where the
+    likelihood is a sum over Fourier rings; real rings by the radial `basis` or bilinear. A planar network has as many
+    `channels` as rings times planes.
     """
 
     box: int = 64
@@ -52,6 +53,8 @@ class PolarTransformerSize:
         for name in ("attention", "convolution", "inputs", "basis"):
             if getattr(self, name) not in (known := get_args(kinds[name])):
                 raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
+        if self.inputs == "real" and self.likelihood and self.attention_blocks:
+            raise ValueError("the likelihood needs Fourier rings: set likelihood to false where inputs are real")
 
     @property
     def frame(self) -> PolarFrame:
@@ -60,14 +63,16 @@ class PolarTransformerSize:
     @property
     def convolve(self) -> Convolution:
         """What makes the convolutions between features."""
-        return AngularConv if self.convolution == "angular" else partial(PlanarConv, self.frame.count)
+        return (
+            AngularConv if self.convolution == "angular" else partial(PlanarConv, (self.real_rings, self.fourier_rings))
+        )
 
     def residual(self) -> ResidualConv:
         """One unit of the polar CNN."""
         return ResidualConv(self.channels, self.kernel, self.convolve)
 
     def seen_rings(self) -> Tensor:
-        """1 for the rings that features are made of, 0 for the others, (R,)."""
+        """1 for the rings that the network is shown, 0 for the others, (R,)."""
         seen = torch.ones(self.frame.count)
         if self.inputs == "real":
             seen[self.real_rings :] = 0
@@ -161,7 +166,7 @@ class PolarTransformer(nn.Module):
 
     def denoise_rings(self, measured: MeasuredRings, allowed: Tensor | None = None) -> DenoisedRings:
         """All that is found out about sets of images from their rings."""
-        features = self.enter(measured.rings * self.seen) + self.enter_profile(measured.profile)[:, :, None]
+        features = self.enter(measured.rings) + self.enter_profile(measured.profile)[:, :, None]
         features = self.before(features.float())
         attended, sketches = [], []
         for block in self.attention:
@@ -189,7 +194,7 @@ class PolarTransformer(nn.Module):
             profile = squared.mean(dim=1).view(profile.shape) - 1
         with torch.autocast(noisy.device.type, enabled=False):
             rings = noisy.flatten(2).float() @ self.analysis
-        return MeasuredRings.of(rings.view(sets, count, self.size.n_angles, -1), profile)
+        return MeasuredRings.of(rings.view(sets, count, self.size.n_angles, -1) * self.seen, profile)
 
 
 def _typical_signal(size: PolarTransformerSize) -> Tensor:

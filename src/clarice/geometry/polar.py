@@ -117,7 +117,7 @@ class RealPolarGrid:
 
     Values move between grids by a weighted Gaussian radial basis of width `sigma_px` (Andén & Sagemüller 2025):
     stable where bilinear interpolation is not, since every output is a normalised average. `basis` "bilinear" takes
-    the four nearest samples of the other grid instead, for comparison.
+    the four nearest samples of the other grid instead, for comparison; the centre pixel is the innermost ring's mean.
     """
 
     box: int
@@ -126,6 +126,10 @@ class RealPolarGrid:
     max_radius_px: float
     sigma_px: float = 0.6
     basis: Basis = "radial"
+
+    def __post_init__(self) -> None:
+        if self.basis == "bilinear" and self.max_radius_px > (self.box - 1) // 2:
+            raise ValueError(f"rings of {self.max_radius_px:g} px reach beyond a box of {self.box} px")
 
     def points(self) -> Tensor:
         """Sample points (n_rings · n_angles, 2), (x, y) pixel indices, float64."""
@@ -206,8 +210,10 @@ def _from_polar(grid: RealPolarGrid) -> SparseEntries:
     inside = (radius <= grid.max_radius_px).nonzero()[:, 0]
     ring = (radius[inside] * grid.n_rings / grid.max_radius_px - 0.5).clamp(0, grid.n_rings - 1)
     angle = torch.atan2(offset[inside, 1], offset[inside, 0]) * grid.n_angles / (2 * math.pi)
+    centre, rim = inside[radius[inside] == 0], torch.arange(grid.n_angles)
+    ring, angle, inside = (values[radius[inside] > 0] for values in (ring, angle, inside))
+    entries = [(centre.expand(grid.n_angles), rim, torch.full((grid.n_angles,), 1 / grid.n_angles).double())]
     low_ring, low_angle = ring.floor(), angle.floor()
-    entries = []
     for up, on in ((0, 0), (0, 1), (1, 0), (1, 1)):
         along = (1 - (ring - low_ring - up).abs()) * (1 - (angle - low_angle - on).abs())
         at_ring = (low_ring.long() + up).clamp(max=grid.n_rings - 1)

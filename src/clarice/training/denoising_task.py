@@ -80,7 +80,8 @@ class DenoiserSettings(_Part):
     """The keys of a recipe for a denoiser.
 
     `data`: folder of structures, the environment's CLARICE_DATA if None. `cache`: where validation sets are kept.
-    `start`: exported weights of the same network to start from, instead of random ones.
+    `molecules`: procedural molecules alone, whatever the environment names. `start`: exported weights of the same
+    network to start from, instead of random ones.
     """
 
     network: NetworkSettings
@@ -89,6 +90,7 @@ class DenoiserSettings(_Part):
     loss: LossSettings = LossSettings()
     validation: JudgedOn = JudgedOn()
     data: Path | None = None
+    molecules: bool = False
     cache: Path | None = None
     start: Path | None = None
 
@@ -105,7 +107,9 @@ class DenoisingTask:
         except TypeError as error:
             raise UsageError(f"sets: {error}") from error
         self.images_per_batch = self.sets.images_per_batch
-        self._data = data_folder(settings.data)
+        if settings.molecules and settings.data is not None:
+            raise UsageError(f"data {settings.data} and molecules exclude each other: drop one of them")
+        self.data = None if settings.molecules else data_folder(settings.data)
         self._endless: EndlessSets | None = None
         self._fixed: dict[str, SetBatch] | None = None
         self.kind.build(settings.network.changes)  # a size that cannot be is refused before anything is simulated
@@ -136,7 +140,7 @@ class DenoisingTask:
                 self.sets,
                 SpecimenPool(
                     specimens,
-                    training_structures(self._data),
+                    training_structures(self.data),
                     slots=pool.slots,
                     replace_every=pool.replace_every,
                     workers=pool.workers,
@@ -169,22 +173,27 @@ class DenoisingTask:
             total = total + weights.sketches * parts["sketches"] + weights.guidance * parts["divergence"]
         return total, parts
 
-    @torch.no_grad()
-    def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """Relative error on each kind of sets; "error" is the mean over those with particles in them."""
+    def fixed_sets(self) -> dict[str, SetBatch]:
+        """The sets of validation structures by kind, the same in every call."""
         if self._fixed is None:
             judged = self.settings.validation
             settings = ValidationSettings(box=self.box, structures=judged.structures, kinds=judged.kinds)
-            self._fixed = validation_sets(settings, self._data, self.settings.cache)
+            self._fixed = validation_sets(settings, self.data, self.settings.cache)
+        return self._fixed
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Relative error on each kind of sets; "error" is the mean over those with particles in them."""
+        fixed = self.fixed_sets()
         figures: dict[str, float] = {}
-        for name, stack in self._fixed.items():
+        for name, stack in fixed.items():
             at_once = max(1, _IMAGES_AT_ONCE // stack.noisy.shape[1])
             errors = []
             for start in range(0, len(stack.noisy), at_once):
                 part = stack.sets(slice(start, start + at_once)).to(device)
                 errors.append(relative_error(model(part.noisy, part.transfer).images, part.clean, part.power).cpu())
             figures[name] = float(torch.cat(errors).mean())
-        shown = [figures[name] for name, stack in self._fixed.items() if bool((stack.view >= 0).any())]
+        shown = [figures[name] for name, stack in fixed.items() if bool((stack.view >= 0).any())]
         return {"error": sum(shown) / len(shown), **figures}
 
 

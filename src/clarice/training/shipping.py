@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from clarice.core.errors import InputError
 from clarice.core.progress import Progress, silent
@@ -19,8 +17,8 @@ from clarice.denoise.trained import EXAMPLE_IMAGES, EXAMPLE_NOISY, load_trained
 from clarice.geometry.fourier import radius_grid
 from clarice.io.atomic import writing
 from clarice.io.weights import read_weights, write_weights
-from clarice.training.batches import SetBatch
-from clarice.training.calibration import Calibration, calibrate, endless, equal_sizes
+from clarice.training.calibration import calibrate, endless, equal_sizes, foretold_over_actual
+from clarice.training.denoising_task import DenoisingTask
 from clarice.training.logs import last_validation
 from clarice.training.recipe import recipe_of
 from clarice.training.summary import LAST_WEIGHTS, SUMMARY_NAME
@@ -43,19 +41,19 @@ def ship_weights(
     """Writes the averaged weights of a denoiser's training to `output` (.safetensors, float16) with card and example.
 
     A network that foretells its error is calibrated first, on `calibration_images` images as its recipe draws them
-    (0: left as it is), from the structures in `data`, or where its training found them. Beside the weights goes their
-    card as a page, with the ending .md. Returns the card. Raises InputError when the folder is no training run of a
-    denoiser.
+    (0: left as it is) of the structures in `data`, or those that the recipe names or the environment does. Beside the
+    weights goes their card as a page, with the ending .md. Returns the card. Raises InputError when the folder is no
+    training run of a denoiser, or its structures are missing.
     """
     summary = _summary(run_folder)
     stored = read_weights(run_folder / LAST_WEIGHTS)
     tensors = {name: t.half().float() if t.is_floating_point() else t for name, t in stored.tensors.items()}
     network = load_trained(run_folder / LAST_WEIGHTS).network
-    calibration: Calibration | None = None
+    calibration: dict[str, Any] | None = None
     if calibration_images > 0 and isinstance(network, PolarTransformer):
         network.load_state_dict(tensors)
-        batches = _fresh_batches(run_folder / LAST_WEIGHTS, stored.card, data)
-        calibration = calibrate(network, batches, calibration_images, progress)
+        task = _task(run_folder / LAST_WEIGHTS, stored.card, data)
+        calibration = _calibrated(network, task, int(stored.card["images"]), calibration_images, progress)
         tensors = {name: t.half().float() for name, t in network.state_dict().items()}
     card = {
         **stored.card,
@@ -64,7 +62,7 @@ def ship_weights(
         "last_quarter_gain": summary["last_quarter_gain"],
         "trained": summary["trained"],
         "validation": last_validation(run_folder),
-        "calibration": None if calibration is None else asdict(calibration),
+        "calibration": calibration,
         "note": note,
     }
     write_weights(output, tensors, card, torch.float16)
@@ -75,18 +73,32 @@ def ship_weights(
     images = load_trained(output).network(noisy).images
     write_weights(output, {**tensors, EXAMPLE_NOISY: noisy, EXAMPLE_IMAGES: images}, card, torch.float16)
     with writing(output.with_suffix(".md")) as temporary:
-        temporary.write_text(card_page(output.stem, card, _parameters(tensors)), encoding="utf-8")
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        temporary.write_text(card_page(output.stem, card, parameters), encoding="utf-8")
     return card
 
 
-def _fresh_batches(path: Path, card: dict[str, Any], data: Path | None) -> Iterator[SetBatch]:
-    """Batches as the recipe draws them, all sizes of sets alike, from beyond those that training saw."""
+def _task(path: Path, card: dict[str, Any], data: Path | None) -> DenoisingTask:
+    """The task of the weights' recipe, with equal odds for all sizes of sets."""
     content = {**card["recipe"], "start": None, "cache": None, "sets": equal_sizes(card["recipe"]["sets"])}
     if data is not None:
         content["data"] = str(data)
     task = recipe_of(content, path).task()
-    first = -(-int(card["images"]) // task.images_per_batch)
-    return endless(lambda position: task.batch(position, 0, 1, torch.device("cpu")), first)
+    if not isinstance(task, DenoisingTask):
+        raise TypeError(f"{path} is of another task")
+    return task
+
+
+def _calibrated(
+    network: PolarTransformer, task: DenoisingTask, trained: int, images: int, progress: Progress
+) -> dict[str, Any]:
+    """Calibrates on batches from beyond those that training saw, and says how well that holds for other molecules."""
+    first = -(-trained // task.images_per_batch)
+    batches = endless(lambda position: task.batch(position, 0, 1, torch.device("cpu")), first)
+    found = calibrate(network, batches, images, progress)
+    held = {name: round(foretold_over_actual(network, sets), 3) for name, sets in task.fixed_sets().items()}
+    structures = "procedural molecules" if task.data is None else "training structures and procedural molecules"
+    return {**asdict(found), "structures": structures, "validation": held}
 
 
 def _summary(run_folder: Path) -> dict[str, Any]:
@@ -107,10 +119,6 @@ def _without_folders(recipe: dict[str, Any]) -> dict[str, Any]:
     if kept.get("start"):
         kept["start"] = Path(kept["start"]).name
     return kept
-
-
-def _parameters(tensors: dict[str, Tensor]) -> int:
-    return sum(t.numel() for t in tensors.values() if t.is_floating_point())
 
 
 def card_page(name: str, card: dict[str, Any], parameters: int) -> str:
@@ -147,7 +155,8 @@ def card_page(name: str, card: dict[str, Any], parameters: int) -> str:
 def _on_calibration(calibration: dict[str, Any] | None) -> list[str]:
     if calibration is None:
         return []
+    held = ", ".join(f"{kind} {ratio:.2f}" for kind, ratio in calibration["validation"].items())
     return [
         f"- error foretold over actual: {calibration['before']:.2f}, and {calibration['after']:.2f} once calibrated on "
-        f"{calibration['images']:,} images (on those of them that the fit did not see)"
+        f"{calibration['images']:,} fresh images of {calibration['structures']}; on validation structures: {held}"
     ]
