@@ -9,6 +9,7 @@ import typer
 
 from clarice.cli.console import console, showing_progress
 from clarice.core.errors import UsageError
+from clarice.core.parallel import operations_shared
 
 _O = typer.Option
 
@@ -41,7 +42,7 @@ def export_weights(
         raise UsageError(f"{output} must end in .safetensors: that is the format weights are kept in")
     from clarice.training.shipping import ship_weights  # seconds to import, for this command alone
 
-    with showing_progress() as progress:
+    with showing_progress() as progress, operations_shared():
         card = ship_weights(run, output, note, calibration_images=calibrate, data=data, progress=progress)
     console.print(
         f"weights of {card['images']:,} images: {output}; their card: {output.with_suffix('.md')}", markup=False

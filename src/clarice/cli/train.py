@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from clarice.cli.console import console, showing_progress
 from clarice.cli.output_folder import make_folder
-from clarice.core.parallel import worker_count
+from clarice.core.parallel import operations_shared
 from clarice.core.progress import Progress, silent
 from clarice.pipeline.lock import locked
 from clarice.training.recipe import read_recipe
@@ -51,7 +50,7 @@ def train(
     first = "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0"
     read = read_recipe(recipe, changes or ())
     make_folder(output)
-    with _alone(output, first) as progress, _all_threads():
+    with _alone(output, first) as progress, operations_shared():
         outcome = run_training(
             read,
             output,
@@ -78,14 +77,3 @@ def _alone(folder: Path, first: bool) -> Iterator[Progress]:
         return
     with locked(folder), showing_progress() as progress:
         yield progress
-
-
-@contextmanager
-def _all_threads() -> Iterator[None]:
-    """A network's operations are large, unlike those of the other commands: each is shared by all threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(worker_count())
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

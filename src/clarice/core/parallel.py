@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TypeVar
 
@@ -44,6 +45,17 @@ def _workers() -> ThreadPoolExecutor:
 def run_operations_alone() -> None:
     """Makes the calling thread run each tensor operation by itself, as the workers do. For programs of our own."""
     torch.set_num_threads(1)
+
+
+@contextmanager
+def operations_shared() -> Iterator[None]:
+    """Every tensor operation meanwhile is shared by all threads: for networks, whose operations are large."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(worker_count())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -102,6 +102,7 @@ def _observed(
     while done < images:
         batch = next(batches)
         device, dtype = batch.noisy.device, fast_dtype(batch.noisy.device)
+        torch.set_num_threads(torch.get_num_threads())  # a thread that makes specimens took one for all, see `Learner`
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             found = network.denoise_rings(network.measure(batch.noisy, batch.transfer))
             estimate = network.estimate_of(found)
