@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in the programs that are started here: sums of several threads round otherwise."""
-    monkeypatch.setattr("clarice.cli.train.worker_count", lambda: 1)
+    monkeypatch.setattr("clarice.core.parallel.worker_count", lambda: 1)
 
 
 def invoke(*words: object) -> tuple[int, str]:
