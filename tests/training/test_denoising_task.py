@@ -166,6 +166,30 @@ def test_training_starts_from_given_weights(tmp_path: Path) -> None:
         DenoisingTask(other, 1).model()
 
 
+def test_a_deeper_network_starts_from_the_blocks_of_a_shallower_one(tmp_path: Path) -> None:
+    shallow = NetworkSettings(name="polar-transformer", **{**SIZE, "attention_blocks": 2})
+    first = DenoisingTask(DenoiserSettings(network=shallow), 1).model()
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    path = tmp_path / "start.safetensors"
+    write_weights(path, first.state_dict(), {"recipe": {"network": shallow.model_dump()}})
+    deep = NetworkSettings(name="polar-transformer", **{**SIZE, "attention_blocks": 3})
+    made = DenoisingTask(DenoiserSettings(network=deep, start=path, start_blocks=[0, 1, 1]), 1).model()
+    old, new = first.state_dict(), made.state_dict()
+    assert torch.equal(new["leave.weight"], old["leave.weight"])
+    for name in (name for name in old if name.startswith("attention.1.")):
+        assert torch.equal(new[name], old[name])
+        assert torch.equal(new[name.replace("attention.1.", "attention.2.")], old[name])
+    assert new["foretell.first.weight"].shape != old["foretell.first.weight"].shape
+    for blocks in ([0, 1], [0, 1, 2]):  # too few, and one that is not there
+        settings = DenoiserSettings(network=deep, start=path, start_blocks=blocks)
+        with pytest.raises(InputError, match=f"with the blocks {', '.join(map(str, blocks))}"):
+            DenoisingTask(settings, 1).model()
+    with pytest.raises(UsageError, match="start_blocks"):
+        DenoisingTask(DenoiserSettings(network=deep, start_blocks=[0]), 1)
+
+
 def test_settings_that_cannot_be_are_refused_in_words() -> None:
     with pytest.raises(UsageError, match="no network 'polar-bear'"):
         DenoisingTask(DenoiserSettings(network=NetworkSettings(name="polar-bear")), 1)

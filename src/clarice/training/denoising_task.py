@@ -10,16 +10,16 @@ import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from torch import Tensor, nn
 
-from clarice.core.errors import InputError, UsageError
+from clarice.core.errors import UsageError
 from clarice.denoise.networks import box_of, network_kind
 from clarice.denoise.polar_transformer import DenoisedRings, PolarTransformer
-from clarice.denoise.trained import load_trained
 from clarice.training.attention_guide import divergence, fourier_rings, guide
 from clarice.training.batches import EndlessSets, SetBatch
 from clarice.training.denoising_loss import foretelling_loss, relative_error, seen_error, shell_error, sketch_error
 from clarice.training.set_draws import SetSettings
 from clarice.training.specimen_pool import SpecimenPool
 from clarice.training.specimens import SpecimenSettings
+from clarice.training.start import take_over
 from clarice.training.structures import data_folder, training_structures
 from clarice.training.task import task
 from clarice.training.validation import SMALL_KINDS, SetKind, ValidationSettings, validation_sets
@@ -81,7 +81,8 @@ class DenoiserSettings(_Part):
 
     `data`: folder of structures, the environment's CLARICE_DATA if None. `cache`: where validation sets are kept.
     `molecules`: procedural molecules alone, whatever the environment names. `start`: exported weights of the same
-    network to start from, instead of random ones.
+    network to start from, instead of random ones; with `start_blocks`, of one whose blocks of attention number
+    otherwise: which of them each of ours begins as.
     """
 
     network: NetworkSettings
@@ -93,6 +94,7 @@ class DenoiserSettings(_Part):
     molecules: bool = False
     cache: Path | None = None
     start: Path | None = None
+    start_blocks: Sequence[int] | None = None
 
 
 class DenoisingTask:
@@ -107,6 +109,8 @@ class DenoisingTask:
         except TypeError as error:
             raise UsageError(f"sets: {error}") from error
         self.images_per_batch = self.sets.images_per_batch
+        if settings.start_blocks is not None and settings.start is None:
+            raise UsageError("start_blocks names blocks of no weights: give start, or drop it")
         if settings.molecules and settings.data is not None:
             raise UsageError(f"data {settings.data} and molecules exclude each other: drop one of them")
         self.data = None if settings.molecules else data_folder(settings.data)
@@ -121,14 +125,7 @@ class DenoisingTask:
         """
         network = self.kind.build(self.settings.network.changes)
         if self.settings.start is not None:
-            started = load_trained(self.settings.start)
-            try:
-                network.load_state_dict(started.network.state_dict())
-            except RuntimeError as error:
-                raise InputError(
-                    f"{self.settings.start} holds a {started.kind.name} of another size than the recipe's network: "
-                    "give weights of the same, or none"
-                ) from error
+            take_over(network, self.settings.start, self.settings.start_blocks)
         return network
 
     def batch(self, position: int, rank: int, world: int, device: torch.device) -> SetBatch:
