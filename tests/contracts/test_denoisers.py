@@ -129,7 +129,9 @@ def test_turning_every_image_turns_every_estimate(method: str, simulated: Simula
 def test_pure_noise_gives_little_power(method: str, simulated: SimulatedSet) -> None:
     real = run(method, white_set(simulated.particles))
     nothing = run(method, white_set(noise_like(simulated.particles)))
-    assert float(np.mean(nothing**2)) < 0.05 * float(np.mean(real**2))
+    # A network that sees one image at a time has little to tell nothing from something by.
+    alone = method in NETWORKS and not NETWORKS[method].joint
+    assert float(np.mean(nothing**2)) < (0.1 if alone else 0.05) * float(np.mean(real**2))
 
 
 @pytest.mark.parametrize("method", METHODS)
