@@ -105,6 +105,24 @@ def test_a_resumed_call_keeps_rows_and_adds_cells(request_of: Make) -> None:
     assert len(again) == 4
 
 
+def test_pictures_show_what_earlier_calls_found_too(request_of: Make) -> None:
+    """Another method, and then another SNR, each in a call of its own."""
+    sizes = []
+    for changes in (
+        {},
+        {"methods": [Method("other", copied)]},
+        {"methods": [Method("other", copied)], "grid": Grid(["general"], [12], [0.2])},
+    ):
+        request = request_of(resume=True, **changes)
+        denoise(request, shown=nothing)
+        with Image.open(request.out / "denoise-general-12-gaussian-ctf-off.png") as picture:
+            sizes.append(picture.size)
+    (width, height), (wider, same), (as_wide, higher) = sizes
+    assert wider == width + 132  # a tile and its gap
+    assert same == height
+    assert (as_wide, higher) == (wider, height + 132)
+
+
 def test_sheets_without_a_structure_are_left_out_with_a_note(request_of: Make) -> None:
     results = denoise(request_of(grid=Grid(["general"], [12], [0.5], ctfs=["on", "on-fine"])), shown=nothing)
     assert {row["ctf"] for row in results.rows} <= {"on", "on-fine"}

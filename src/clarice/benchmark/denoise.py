@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from clarice.benchmark.denoise_cells import CELL_KEYS, Cell, Grid, Sheet
+from clarice.benchmark.denoise_cells import CELL_KEYS, Cell, Grid, Sheet, grid_of
 from clarice.benchmark.denoise_methods import Method
 from clarice.benchmark.denoise_pictures import draw_sheets, keep_sample
 from clarice.benchmark.denoise_scores import Answer, SetScores, output_power, over_sets, score
@@ -105,7 +105,10 @@ def denoise(request: DenoiseRequest, *, shown: Callable[[Row], None], progress: 
             store = SignalStore(sheet, request.sets, request.seed, request.box, table, Path(folder))
             tasks = _tasks(sheet, store, request, progress)
             measure_rows(results, tasks, request.out, summarise=summarise, shown=shown)
-        draw_sheets(request.grid, request.subjects, [m.name for m in request.methods], request.work, request.out)
+        drawn = [row for row in results.rows if not row.get("failed")]  # those of earlier calls too
+        if drawn:
+            methods = list(dict.fromkeys(row["method"] for row in drawn))
+            draw_sheets(grid_of(drawn), request.subjects, methods, request.work, request.out)
     return results
 
 

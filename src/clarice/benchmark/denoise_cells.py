@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
+from typing import Any
 
 from clarice.core.errors import UsageError
 
@@ -91,3 +92,9 @@ class Grid:
     def cells(self, sheet: Sheet) -> Iterator[Cell]:
         """The cells of a sheet."""
         return (Cell(sheet, noise, snr) for noise, snr in product(self.noises, self.snrs))
+
+
+def grid_of(rows: Sequence[Mapping[str, Any]]) -> Grid:
+    """The least grid in which all of at least one row have their cells."""
+    settings, sizes, noises, ctfs, snrs = ([*dict.fromkeys(row[key] for row in rows)] for key in CELL_KEYS)
+    return Grid(settings, sizes, snrs, noises, ctfs)

@@ -32,10 +32,9 @@ def keep_sample(work: Path, cell: Cell, method: str, images: Images, truth: Imag
 
 
 def draw_sheets(grid: Grid, subjects: Sequence[Subject], methods: Sequence[str], work: Path, out: Path) -> list[Path]:
-    """One picture for each setting, noise and CTF of the grid, at its largest sets: `out/denoise-….png`."""
-    drawn = []
-    largest = {(sheet.setting, sheet.ctf): sheet for sheet in sorted(grid.sheets(), key=lambda sheet: sheet.size)}
-    for sheet in largest.values():
+    """A picture for each setting, noise and CTF of the grid, of its largest sets with samples: `out/denoise-….png`."""
+    largest: dict[tuple[str, str, str], tuple[Path, list[tuple[Cell, str]]]] = {}
+    for sheet in sorted(grid.sheets(), key=lambda sheet: sheet.size):
         cells = list(grid.cells(sheet))
         for noise in grid.noises:
             rows = [
@@ -45,10 +44,12 @@ def draw_sheets(grid: Grid, subjects: Sequence[Subject], methods: Sequence[str],
             ]
             if rows:
                 path = out / f"denoise-{sheet.setting}-{sheet.size}-{noise}-ctf-{sheet.ctf}.png"
-                with writing(path) as temporary:
-                    picture(rows, (_RAW, *methods, _TRUTH), work).save(temporary, format="PNG", optimize=True)
-                drawn.append(path)
-    return drawn
+                largest[sheet.setting, noise, sheet.ctf] = path, rows
+    for path, rows in largest.values():
+        shown = [name for name in methods if any(_sample_path(work, *row, name).is_file() for row in rows)]
+        with writing(path) as temporary:
+            picture(rows, (_RAW, *shown, _TRUTH), work).save(temporary, format="PNG", optimize=True)
+    return [path for path, _ in largest.values()]
 
 
 def _with_samples(cell: Cell, subjects: Sequence[Subject], work: Path) -> list[Subject]:
