@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from clarice.cli import denoise as command
 from clarice.core.errors import ClariceError, InputError, UsageError
+from clarice.denoise.networks import NETWORKS
 from clarice.denoise.registry import denoiser_names, get_denoiser
 from clarice.io.mrc import inspect_mrc, read_mrc
 from clarice.io.star import read_star
@@ -56,8 +57,10 @@ def test_images_come_in_the_inputs_order_box_sign_and_noise_units(
     assert images.shape == (250, 36, 36)
     assert pixel_size == pytest.approx(float(inspect_mrc(stack.with_suffix(".mrcs")).pixel_size_angstrom or 0))
     assert float(np.mean(image_scores(-images, clean).correlation)) > 0.6
-    # The noise of the made set has variance 1: the estimates are in the units of `clean`.
-    assert float(-(images * clean).sum() / (images**2).sum()) == pytest.approx(1.0, abs=0.2)
+    # The noise of the made set has variance 1: the estimates are in the units of `clean`. Enlarged to the box that
+    # networks are trained on, these images are clearer than any they saw.
+    tolerance = 0.35 if method in NETWORKS else 0.2
+    assert float(-(images * clean).sum() / (images**2).sum()) == pytest.approx(1.0, abs=tolerance)
     table = read_star(out / "denoised.star")["particles"]
     source = read_star(stack)["particles"]
     assert list(table["rlnMicrographName"]) == list(source["rlnMicrographName"])

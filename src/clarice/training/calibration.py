@@ -64,9 +64,9 @@ def calibrate(
 def fit(head: ForetoldError, told: Tensor, squared: Tensor) -> None:
     """Fits `head` anew to squared errors (n, S) of images of which (n, F) is told."""
     generator = torch.Generator().manual_seed(0)
-    with torch.no_grad(), torch.random.fork_rng():
-        torch.manual_seed(0)
-        head.first.reset_parameters()
+    with torch.no_grad():
+        nn.init.kaiming_uniform_(head.first.weight, a=5**0.5, generator=generator)
+        head.first.bias.zero_()
         head.last.weight.zero_()
         head.last.bias.copy_(squared.mean(dim=0).clamp_min(_LEAST).log())
         head.centre.copy_(told.mean(dim=0))
