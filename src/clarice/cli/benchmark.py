@@ -23,6 +23,7 @@ from clarice.cli.benchmark_options import (
     BoxOption,
     DataOption,
     MoleculesOption,
+    denoisers_named,
     insist_on_limits,
     make_folders,
     tell_procedural,
@@ -33,7 +34,6 @@ from clarice.cli.console import console, showing_progress
 from clarice.cli.groups import command_group
 from clarice.core.errors import UsageError
 from clarice.core.progress import Progress
-from clarice.denoise.registry import get_denoiser
 
 _O = typer.Option
 EntriesOption = Annotated[
@@ -77,11 +77,7 @@ def register(app: typer.Typer) -> None:
 
 def main_job(methods: MethodsOption = ",".join(job.METHODS)) -> Protocol:
     """Simulate stacks, run the whole job on each, and compare maps, poses and denoised images with the truth."""
-    chosen = tuple(words(methods))
-    if not chosen:
-        raise UsageError(f"--methods names no denoiser: write them as in --methods {','.join(job.METHODS)}")
-    for name in chosen:
-        get_denoiser(name)
+    chosen = denoisers_named(methods, job.METHODS)
     return lambda request, **how: job.main_job(request, chosen, **how)
 
 

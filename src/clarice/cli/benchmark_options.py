@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from clarice.benchmark.structures import words
 from clarice.cli.console import console
 from clarice.cli.output_folder import make_folder
 from clarice.core.errors import UsageError
+from clarice.denoise.registry import get_denoiser
 
 _O = typer.Option
 BoxOption = Annotated[int, _O("--box", help="Box, pixels.")]
@@ -26,6 +29,16 @@ def insist_on_limits(threads: int, timeout_minutes: float) -> None:
         raise UsageError(f"--threads {threads} must be at least 1")
     if not timeout_minutes > 0:
         raise UsageError(f"--timeout {timeout_minutes:g} must be above 0 minutes")
+
+
+def denoisers_named(text: str, usual: Sequence[str]) -> tuple[str, ...]:
+    """The denoisers of a list separated by commas or blanks. Raises UsageError for none, or one there is not."""
+    named = tuple(words(text))
+    if not named:
+        raise UsageError(f"--methods names no denoiser: write them as in --methods {','.join(usual)}")
+    for name in named:
+        get_denoiser(name)
+    return named
 
 
 def make_folders(out: Path, work: Path) -> None:

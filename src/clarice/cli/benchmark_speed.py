@@ -10,20 +10,19 @@ import typer
 from clarice.benchmark.protocol import StackSettings
 from clarice.benchmark.records import Row
 from clarice.benchmark.speed import COUNTS, METHODS, SpeedRequest, speed
-from clarice.benchmark.structures import default_entries, load_subject, structures_folder, words
+from clarice.benchmark.structures import default_entries, load_subject, structures_folder
 from clarice.cli.benchmark_denoise import numbers
 from clarice.cli.benchmark_options import (
     BoxOption,
     DataOption,
     MoleculesOption,
+    denoisers_named,
     insist_on_limits,
     make_folders,
     tell_procedural,
 )
 from clarice.cli.benchmark_results import tell
 from clarice.cli.console import console, showing_progress
-from clarice.core.errors import UsageError
-from clarice.denoise.registry import get_denoiser
 
 _O = typer.Option
 ParticlesOption = Annotated[str, _O("--particles", help="Particles a stack, a list.")]
@@ -66,17 +65,13 @@ def benchmark_speed(
     folder = structures_folder(data)
     chosen = (default_entries(folder)[0] if entry is None else entry).strip().lower()
     load_subject(chosen, folder)
-    named = words(methods)
-    if not named:
-        raise UsageError(f"--methods names no denoiser: write them as in --methods {','.join(METHODS)}")
-    for name in named:
-        get_denoiser(name)
+    named = denoisers_named(methods, METHODS)
     settings = StackSettings(box=box, snr=snr)
     settings.simulation(1, None)
     request = SpeedRequest(
         chosen,
         numbers(particles, "--particles", int),
-        tuple(named),
+        named,
         settings,
         out.resolve(),
         work.resolve(),
