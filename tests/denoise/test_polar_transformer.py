@@ -98,10 +98,10 @@ def test_any_set_size_and_weights_that_sum_to_one(count: int) -> None:
     assert estimate.images.shape == (2, count, 24, 24)
     assert torch.isfinite(estimate.images).all()
     for attended in weights:
-        total = attended.to_source().sum(dim=-1) + attended.kept
+        total = attended.to_source.sum(dim=-1) + attended.kept
         assert torch.allclose(total, torch.ones_like(total), atol=1e-5)
         assert (attended.kept >= -1e-6).all()
-        assert attended.to_source().diagonal(dim1=-2, dim2=-1).abs().max() == 0
+        assert attended.to_source.diagonal(dim1=-2, dim2=-1).abs().max() == 0
         if count == 1:
             assert torch.allclose(attended.kept, torch.ones_like(attended.kept))
 
@@ -150,7 +150,7 @@ def test_attention_copies_the_one_twin_in_the_set_and_says_at_which_angle() -> N
         weights = model.with_weights(images)[1][0]
     by_angle = weights.posterior[:, 0, :, 4, 1].mean(dim=1)  # image 4 is image 1 turned by 90°
     assert int(by_angle.argmax()) == SMALL.n_angles // 4
-    assert float(weights.to_source()[0, :, 4, 1].min()) > 0.9
+    assert float(weights.to_source[0, :, 4, 1].min()) > 0.9
 
 
 @pytest.mark.parametrize("count", [1, 5])
@@ -210,7 +210,7 @@ def test_without_the_likelihood_scores_are_learned_alone() -> None:
     attention = model.attention[0].attend
     with torch.no_grad():
         attention.project.weight[: 2 * SMALL.channels] = 0  # type: ignore[union-attr, index]
-        posterior = model.with_weights(4 * noise(1, 5, 24, 24))[1][0].posterior
+    posterior = model.with_weights(4 * noise(1, 5, 24, 24))[1][0].posterior.detach()
     others = posterior[..., ~torch.eye(5, dtype=torch.bool)]
     spread = others.view(SMALL.n_angles, 1, SMALL.heads, 5, 4)
     assert torch.allclose(spread, spread.mean(dim=(0, -1), keepdim=True).expand_as(spread), rtol=1e-4)
@@ -255,3 +255,18 @@ def test_an_unknown_word_for_a_part_is_refused() -> None:
 def test_a_planar_network_holds_whole_planes() -> None:
     with pytest.raises(ValueError, match="planes of 16 rings"):
         PolarTransformer(replace(SMALL, convolution="planar", channels=20))
+
+
+def test_attention_in_parts_is_attention_at_once() -> None:
+    """What is worked out some images at a time, when nothing is learned, is what training sees whole."""
+    model = network()
+    images = 4 * noise(1, 70, 24, 24)  # more than two parts of 32
+    whole, at_once = model.with_weights(images)
+    with torch.no_grad():
+        joined, in_parts = model.with_weights(images)
+    assert torch.allclose(whole.images, joined.images, atol=1e-5 * float(joined.images.abs().max()))
+    for one, other in zip(at_once, in_parts, strict=True):
+        assert one.posterior.shape[2] == SMALL.heads
+        assert torch.allclose(one.posterior.mean(dim=2, keepdim=True), other.posterior, atol=1e-6)
+        assert torch.allclose(one.to_source, other.to_source, atol=1e-5)
+        assert torch.allclose(one.evidence, other.evidence, atol=1e-4)

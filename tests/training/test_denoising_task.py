@@ -113,13 +113,13 @@ def test_the_guide_finds_turned_copies_at_their_angle_and_nothing_else() -> None
 
 
 def test_divergence_is_zero_at_the_guide_and_grows_away_from_it() -> None:
-    from clarice.denoise.angular_attention import AngularWeights
+    from clarice.denoise.angular_weights import AngularWeights
 
     network = PolarTransformer(PolarTransformerSize(**SIZE))
     clean = smooth(4)
     target = guide(network, fourier_rings(network, clean))
-    same = AngularWeights(target[:, :, None].expand(-1, -1, 2, -1, -1))
-    uniform = AngularWeights(torch.full_like(same.posterior, 0.5 / (32 * 3)))
+    same = AngularWeights.of(target[:, :, None].expand(-1, -1, 2, -1, -1))
+    uniform = AngularWeights.of(torch.full_like(same.posterior, 0.5 / (32 * 3)))
     at_guide, away = float(divergence([same], target, clean)), float(divergence([uniform], target, clean))
     assert at_guide == pytest.approx(0, abs=1e-4)
     assert away > 0.05

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clarice.core.particles import RowIndex
-from clarice.denoise.angular_attention import AngularWeights
+from clarice.denoise.angular_weights import AngularWeights
 from clarice.denoise.notes import Sources
 
 

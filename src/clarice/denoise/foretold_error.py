@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from clarice.denoise.angular_attention import AngularWeights
+from clarice.denoise.angular_weights import AngularWeights
 
 
 class ForetoldError(nn.Module):
@@ -40,4 +40,4 @@ def told(features: Tensor, attended: Sequence[AngularWeights]) -> Tensor:
     """
     wide = features.float()
     pooled = [wide.mean(dim=2), (wide.square().mean(dim=2) + 1e-6).log()]
-    return torch.cat([*pooled, *(weights.evidence().transpose(1, 2).flatten(2) for weights in attended)], dim=-1)
+    return torch.cat([*pooled, *(weights.evidence.transpose(1, 2).flatten(2) for weights in attended)], dim=-1)

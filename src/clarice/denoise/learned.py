@@ -30,6 +30,8 @@ from clarice.physics.noisy_set import NoisySet
 BATCH = 128
 # Images of a set that attend to one another: more help one another more, at a cost in time that grows as they do.
 NEIGHBOURHOOD = 256
+# Images of a set in the pass before, which only looks for what is alike: time grows with it, neighbours hardly differ.
+LOOKED_THROUGH = 128
 # Results above this wait on the disk for their turn.
 _IN_MEMORY_BYTES = 1 << 30
 
@@ -62,13 +64,14 @@ def denoise_jointly(
     trained: TrainedNetwork,
     progress: Progress = silent,
     size: int = NEIGHBOURHOOD,
+    looked_through: int = LOOKED_THROUGH,
     notes: Notes | None = None,
 ) -> DenoisedRows:
     """Images that denoise one another, in neighbourhoods of at most `size`, in row order.
 
-    A stack of more than `size` images is gone through twice: in sets as they come, which yields features that do not
-    depend on in-plane angles, and then in sets of those that look alike. Time grows linearly with the stack. `notes`
-    hears where each image came from and how wrong it is expected to be.
+    A stack of more than `size` images is gone through twice: in sets of `looked_through` as they come, which yields
+    features that do not depend on in-plane angles, and then in sets of those that look alike. Time grows linearly
+    with the stack. `notes` hears where each image came from and how wrong it is expected to be.
     """
     runner = _Runner(trained)
     count = len(noisy)
@@ -76,7 +79,7 @@ def denoise_jointly(
         joint = runner.joint(noisy, np.arange(count), notes)
         yield np.arange(count), as_array(from_network(joint.images, noisy.box))
         return
-    features = _features(noisy, runner, size, progress)
+    features = _features(noisy, runner, looked_through, progress)
     groups = neighbourhoods(features, size)
     yield from _in_row_order(noisy, runner, groups, progress, notes)
 

@@ -13,7 +13,8 @@ from typing import Literal, get_args, get_type_hints
 import torch
 from torch import Tensor, nn
 
-from clarice.denoise.angular_attention import AngularAttention, AngularWeights, MeasuredRings
+from clarice.denoise.angular_attention import AngularAttention, MeasuredRings
+from clarice.denoise.angular_weights import AngularWeights
 from clarice.denoise.estimate import Estimate
 from clarice.denoise.foretold_error import ForetoldError, told
 from clarice.denoise.polar_layers import AngularConv, Convolution, ImageNorm, PlanarConv, ResidualConv

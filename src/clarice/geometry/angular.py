@@ -80,16 +80,26 @@ def _by_transform(values: Tensor) -> bool:
     return values.dtype == torch.float32 and values.device.type != "cpu"
 
 
-def correlate_spectra(a: Tensor, b: Tensor, n_angles: int) -> Tensor:
-    """Scores (T, …, n, j) from packed spectra `a` (M, …, n, 2C) and `b` (M, …, j, 2C) of one dtype; differentiable."""
-    b_real, b_imaginary = conjugate_products(b)
+def right_factors(b: Tensor) -> Tensor:
+    """References with the packed spectrum `b` (M, …, j, 2C) as `correlate_factors` takes them: (2M, …, 2C, j)."""
+    return torch.cat(conjugate_products(b))
+
+
+def correlate_factors(a: Tensor, factors: Tensor, n_angles: int) -> Tensor:
+    """`correlate_spectra` with references whose `right_factors` were worked out before, for many `a`."""
     if _by_transform(a):
+        b_real, b_imaginary = factors.chunk(2)
         cross = torch.complex(a @ b_real, a @ b_imaginary)
         exact: Tensor = torch.fft.irfft(cross, n=n_angles, dim=0, norm="forward")
         return exact
-    cross = torch.cat([a, a]) @ torch.cat([b_real, b_imaginary])  # (2M, …, n, j)
+    cross = torch.cat([a, a]) @ factors  # (2M, …, n, j)
     scores = fourier_matrix(n_angles, a.dtype, a.device) @ cross.flatten(1)
     return scores.view(n_angles, *cross.shape[1:])
+
+
+def correlate_spectra(a: Tensor, b: Tensor, n_angles: int) -> Tensor:
+    """Scores (T, …, n, j) from packed spectra `a` (M, …, n, 2C) and `b` (M, …, j, 2C) of one dtype; differentiable."""
+    return correlate_factors(a, right_factors(b), n_angles)
 
 
 def correlate(

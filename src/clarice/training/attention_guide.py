@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from clarice.denoise.angular_attention import AngularWeights
+from clarice.denoise.angular_weights import AngularWeights
 from clarice.denoise.polar_transformer import PolarTransformer
 from clarice.geometry.angular import RULED_OUT, assign, correlate_spectra, to_spectrum
 
