@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from clarice.core.errors import UsageError
 from clarice.core.progress import Progress, silent
+from clarice.denoise.registry import DEFAULT_METHOD
 from clarice.pipeline.job import run_job
 from clarice.pipeline.job_settings import JobSettings, checked, real_number, whole_number
 from clarice.pipeline.run_folder import nobody
@@ -27,7 +28,7 @@ def run(
     passthrough: AnyPath | Sequence[AnyPath] = (),
     pixel_size_angstrom: float | None = None,
     optics_group: int | None = None,
-    method: str = "covariance-wiener",
+    method: str = DEFAULT_METHOD,
     diameter_angstrom: float | None = None,
     symmetry: str = "C1",
     classes: int | None = None,

@@ -21,7 +21,7 @@ from clarice.cli.stack_options import (
     prepare_stack,
 )
 from clarice.core.counting import counted
-from clarice.denoise.registry import denoiser_names, get_denoiser
+from clarice.denoise.registry import DEFAULT_METHOD, denoiser_names, get_denoiser
 from clarice.io.stack import open_particles
 from clarice.pipeline.denoised_files import write_denoised
 
@@ -59,7 +59,7 @@ def register(app: typer.Typer) -> None:
 def denoise(
     stack: StackArgument,
     output: OutputOption,
-    method: MethodOption = "covariance-wiener",
+    method: MethodOption = DEFAULT_METHOD,
     root: RootOption = None,
     passthrough: PassthroughOption = None,
     pixel_size: PixelSizeOption = None,

@@ -25,6 +25,7 @@ from clarice.cli.stack_options import (
     SymmetryOption,
     WorkingBoxOption,
 )
+from clarice.denoise.registry import DEFAULT_METHOD
 from clarice.pipeline.job_settings import UNTIL_WORDS, JobSettings
 from clarice.pipeline.stack_input import StackInput
 
@@ -39,9 +40,7 @@ def register(app: typer.Typer) -> None:
 def run(
     stack: StackArgument,
     output: Annotated[Path, _O("-o", "--output", help="Run folder: new, empty, or that of a run to go on with.")],
-    method: Annotated[str, _O(help="Denoising method; `clarice denoise --list-methods` tells which.")] = (
-        "covariance-wiener"
-    ),
+    method: Annotated[str, _O(help="Denoising method; `clarice denoise --list-methods` tells which.")] = DEFAULT_METHOD,
     diameter: DiameterOption = None,
     symmetry: SymmetryOption = "C1",
     classes: Annotated[int | None, _O(help="2D classes; one for every 60 particles, at most 50, if absent.")] = None,

@@ -21,6 +21,8 @@ DenoisedRows = Iterator[tuple[RowIndex, NDArray[np.float32]]]
 
 # Each module registers its methods when it is imported.
 METHOD_MODULES = ("wiener", "covariance_wiener", "learned")
+# What denoises unless another method is asked for.
+DEFAULT_METHOD = "polar-transformer"
 
 
 class DenoiserFunction(Protocol):

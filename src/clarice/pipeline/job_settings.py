@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from clarice.core.errors import UsageError
-from clarice.denoise.registry import get_denoiser
+from clarice.denoise.registry import DEFAULT_METHOD, get_denoiser
 from clarice.geometry.so3 import symmetry_rotations
 
 # Steps of the work draw from seeds made of this one, in 64 bits.
@@ -32,7 +32,7 @@ class JobSettings:
     open; `classes` 2D classes; `starts` random starts of the first map; `until` names the last stage to run.
     """
 
-    method: str = "covariance-wiener"
+    method: str = DEFAULT_METHOD
     diameter_angstrom: float | None = None
     symmetry: str = "C1"
     classes: int | None = None
