@@ -23,6 +23,11 @@ from clarice.cli.benchmark_options import (
     BoxOption,
     DataOption,
     MoleculesOption,
+    OutOption,
+    ResumeOption,
+    ThreadsOption,
+    TimeoutOption,
+    WorkOption,
     denoisers_named,
     insist_on_limits,
     make_folders,
@@ -44,11 +49,6 @@ SeedsOption = Annotated[str, _O("--seeds", help="Seeds, one stack each.")]
 ParticlesOption = Annotated[int, _O("--particles", help="Particles a stack.")]
 SnrOption = Annotated[float, _O("--snr", help="Signal-to-noise ratio.")]
 ShiftOption = Annotated[float, _O("--shift-px", help="Largest shift in x and y, pixels.")]
-OutOption = Annotated[Path, _O("--out", help="Folder for the results, JSON and Markdown.")]
-WorkOption = Annotated[Path, _O("--work", help="Folder for stacks and runs; they may be removed afterwards.")]
-ResumeOption = Annotated[bool, _O("--resume", help="Keep the finished rows of an earlier call in --out.")]
-ThreadsOption = Annotated[int, _O("--threads", help="Threads of every program measured.")]
-TimeoutOption = Annotated[float, _O("--timeout", help="Minutes after which a program is ended.")]
 
 
 MethodsOption = Annotated[str, _O("--methods", help="Denoisers, each a run of its own on every stack.")]

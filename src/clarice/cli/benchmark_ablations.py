@@ -10,7 +10,17 @@ import typer
 from clarice.benchmark.ablation_variants import IMAGES, STRUCTURES, VARIANTS, chosen_variants
 from clarice.benchmark.records import Row
 from clarice.benchmark.structures import seeds_of, structures_folder
-from clarice.cli.benchmark_options import DataOption, MoleculesOption, insist_on_limits, make_folders, tell_procedural
+from clarice.cli.benchmark_options import (
+    DataOption,
+    MoleculesOption,
+    OutOption,
+    ResumeOption,
+    ThreadsOption,
+    WorkOption,
+    insist_on_limits,
+    make_folders,
+    tell_procedural,
+)
 from clarice.cli.benchmark_results import tell
 from clarice.cli.console import console, showing_progress
 
@@ -23,10 +33,6 @@ VariantsOption = Annotated[
 SeedsOption = Annotated[str, _O("--seeds", help="Seeds, one training of each variant for each.")]
 ImagesOption = Annotated[int, _O("--images", help="Images that each variant is trained on.")]
 StructuresOption = Annotated[int, _O("--structures", help="Validation structures that each variant is judged on.")]
-OutOption = Annotated[Path, _O("--out", help="Folder for the results, JSON and Markdown.")]
-WorkOption = Annotated[Path, _O("--work", help="Folder for trainings, which go on where they stopped.")]
-ResumeOption = Annotated[bool, _O("--resume", help="Keep the rows of an earlier call in --out.")]
-ThreadsOption = Annotated[int, _O("--threads", help="Threads.")]
 
 
 def register(protocols: typer.Typer) -> None:

@@ -19,6 +19,11 @@ from clarice.cli.benchmark_options import (
     BoxOption,
     DataOption,
     MoleculesOption,
+    OutOption,
+    ResumeOption,
+    ThreadsOption,
+    TimeoutOption,
+    WorkOption,
     insist_on_limits,
     make_folders,
     tell_procedural,
@@ -55,11 +60,6 @@ MethodsOption = Annotated[
 ]
 SetsOption = Annotated[int, _O("--sets", help="Sets a structure in each cell.")]
 SeedOption = Annotated[int, _O("--seed", help="Seed of views, angles and noise.")]
-OutOption = Annotated[Path, _O("--out", help="Folder for the results, JSON, Markdown and pictures.")]
-WorkOption = Annotated[Path, _O("--work", help="Folder for signals and sample images; it may be removed afterwards.")]
-ResumeOption = Annotated[bool, _O("--resume", help="Keep the rows of an earlier call in --out; cells may be added.")]
-ThreadsOption = Annotated[int, _O("--threads", help="Threads of every method.")]
-TimeoutOption = Annotated[float, _O("--timeout", help="Minutes after which a peer's program is ended.")]
 
 
 def register(protocols: typer.Typer) -> None:

@@ -22,6 +22,12 @@ DataOption = Annotated[
 ]
 MoleculesOption = Annotated[bool, _O("--molecules", help="Run on procedural molecules, whatever --data says.")]
 
+OutOption = Annotated[Path, _O("--out", help="Folder for the results: JSON, Markdown, and pictures if there are any.")]
+WorkOption = Annotated[Path, _O("--work", help="Folder for what is made on the way; it may be removed afterwards.")]
+ResumeOption = Annotated[bool, _O("--resume", help="Keep the finished rows of an earlier call in --out.")]
+ThreadsOption = Annotated[int, _O("--threads", help="Threads of everything measured.")]
+TimeoutOption = Annotated[float, _O("--timeout", help="Minutes after which a program is ended.")]
+
 
 def insist_on_limits(threads: int, timeout_minutes: float) -> None:
     """Raises UsageError for fewer threads than one, or no time at all."""

@@ -16,6 +16,11 @@ from clarice.cli.benchmark_options import (
     BoxOption,
     DataOption,
     MoleculesOption,
+    OutOption,
+    ResumeOption,
+    ThreadsOption,
+    TimeoutOption,
+    WorkOption,
     denoisers_named,
     insist_on_limits,
     make_folders,
@@ -32,11 +37,6 @@ EntryOption = Annotated[
 ]
 SnrOption = Annotated[float, _O("--snr", help="Signal-to-noise ratio.")]
 SeedOption = Annotated[int, _O("--seed", help="Seed of the stacks.")]
-OutOption = Annotated[Path, _O("--out", help="Folder for the results, JSON and Markdown.")]
-WorkOption = Annotated[Path, _O("--work", help="Folder for stacks and results; it may be removed afterwards.")]
-ResumeOption = Annotated[bool, _O("--resume", help="Keep the finished rows of an earlier call in --out.")]
-ThreadsOption = Annotated[int, _O("--threads", help="Threads of every program measured.")]
-TimeoutOption = Annotated[float, _O("--timeout", help="Minutes after which a program is ended.")]
 
 
 def register(protocols: typer.Typer) -> None:
