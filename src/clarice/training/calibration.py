@@ -20,7 +20,7 @@ from clarice.denoise.foretold_error import ForetoldError
 from clarice.denoise.polar_transformer import PolarTransformer
 from clarice.geometry.angular import fast_dtype
 from clarice.training.batches import SetBatch
-from clarice.training.denoising_loss import foretelling_loss, shell_error
+from clarice.training.denoising_loss import foretelling_loss, shell_error, shell_members
 from clarice.training.set_draws import SetSettings
 
 # How often the fit sees each image, images a step, and its highest learning rate.
@@ -86,7 +86,7 @@ def fit(head: ForetoldError, told: Tensor, squared: Tensor) -> None:
 
 
 def foretold_over_actual(network: PolarTransformer, sets: SetBatch) -> float:
-    """Foretold over actual error on sets (B, N, L, L), summed over images and shells."""
+    """Foretold over actual error on sets (B, N, L, L), summed over images and all their coefficients."""
     each = (sets.sets(slice(row, row + 1)) for row in range(len(sets.noisy)))
     _, squared, foretold = _observed(network, each, sets.noisy.shape[:2].numel())
     return _ratio(foretold, squared)
@@ -117,7 +117,9 @@ def _observed(
 
 
 def _ratio(log_error: Tensor, squared: Tensor) -> float:
-    return float(log_error.exp().sum() / squared.sum().clamp_min(_LEAST))
+    """Foretold over actual error of whole images, from those of their shells' coefficients (n, S)."""
+    members = shell_members(2 * (squared.shape[-1] - 1), squared.device)
+    return float((log_error.exp() * members).sum() / (squared * members).sum().clamp_min(_LEAST))
 
 
 def endless(batch: Callable[[int], SetBatch], first: int) -> Iterator[SetBatch]:

@@ -32,6 +32,16 @@ def seen_error(images: Tensor, clean: Tensor, transfer: Tensor, snr: Tensor) -> 
     return per_set
 
 
+def _shells(box: int, device: torch.device) -> Tensor:
+    """The shell of each coefficient of a transform (L, L), flat; from Nyquist on it is the last, L // 2."""
+    return torch.fft.ifftshift(shell_index(box, 2, device)).clamp(max=box // 2).flatten()
+
+
+def shell_members(box: int, device: torch.device) -> Tensor:
+    """How many coefficients of a transform (L, L) each shell holds: (L // 2 + 1,)."""
+    return torch.bincount(_shells(box, device), minlength=box // 2 + 1)
+
+
 def shell_error(images: Tensor, clean: Tensor) -> Tensor:
     """Mean squared error per coefficient of the orthonormal transform, by Fourier shell: (B, N, L // 2 + 1).
 
@@ -39,10 +49,8 @@ def shell_error(images: Tensor, clean: Tensor) -> Tensor:
     """
     box = images.shape[-1]
     squared = torch.fft.fft2((images - clean).float(), norm="ortho").abs().square().flatten(2)
-    shell = torch.fft.ifftshift(shell_index(box, 2, images.device)).clamp(max=box // 2).flatten()
-    members = torch.bincount(shell, minlength=box // 2 + 1)
     sums = torch.zeros((*squared.shape[:2], box // 2 + 1), device=images.device)
-    return sums.index_add(2, shell, squared) / members
+    return sums.index_add(2, _shells(box, images.device), squared) / shell_members(box, images.device)
 
 
 def foretelling_loss(log_error: Tensor, actual: Tensor) -> Tensor:
