@@ -28,6 +28,7 @@ def run_folder(folder: Path, task: str = "denoiser") -> Path:
     card = {"recipe": recipe, "images": 12800, "seconds": 60.0, "version": "0.1.0"}
     write_weights(folder / "last.safetensors", network.state_dict(), card)
     summary = {"recipe": recipe, "machine": {"device": "x86_64"}, "last_quarter_gain": 0.02, "trained": False}
+    summary["validations"] = [[0, 1.0], [6400, 0.5], [12800, 0.25]]
     (folder / "training.json").write_text(json.dumps(summary))
     rows = [
         "images,loss,validation_error,validation_single",
@@ -61,6 +62,7 @@ def test_the_example_replays_and_the_card_says_what_was_trained(tmp_path: Path) 
         "| single | 0.3000 |",
         "does not count as fully trained",
         "-2.00 %",
+        "0 1.0000, 6,400 0.5000, 12,800 0.2500",
     ):
         assert text in page
 

@@ -62,6 +62,7 @@ def ship_weights(
         "last_quarter_gain": summary["last_quarter_gain"],
         "trained": summary["trained"],
         "validation": last_validation(run_folder),
+        "validations": summary["validations"],
         "calibration": calibration,
         "note": note,
     }
@@ -139,6 +140,8 @@ def card_page(name: str, card: dict[str, Any], parameters: int) -> str:
         "- the last quarter of the images changed the validation error by "
         + ("an unknown share" if gain is None else f"{-100 * gain:+.2f} %")
         + ("; it counts as trained" if card["trained"] else "; it does not count as fully trained"),
+        "- validation error by images seen: "
+        + ", ".join(f"{images:,} {error:.4f}" for images, error in card["validations"]),
         *_on_calibration(card.get("calibration")),
         f"- version {card['version']}",
         "",
