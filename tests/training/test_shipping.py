@@ -81,6 +81,8 @@ def test_a_network_that_foretells_its_error_is_calibrated(tmp_path: Path, monkey
         "sets": {"images_per_batch": 16, "sizes": [1, 8], "size_weights": [1, 1], "ctf_share": 0.0},
         "specimens": {"slots": 2},
         "validation": {"structures": 1, "kinds": [one, {**one, "name": "some", "images": 8}]},
+        "start": "/somewhere/first.safetensors",
+        "start_blocks": [0],
     }
     card = {"recipe": recipe, "images": 100, "seconds": 60.0, "version": "0.1.0"}
     write_weights(run / "last.safetensors", network.state_dict(), card)

@@ -81,7 +81,8 @@ def ship_weights(
 
 def _task(path: Path, card: dict[str, Any], data: Path | None) -> DenoisingTask:
     """The task of the weights' recipe, with equal odds for all sizes of sets."""
-    content = {**card["recipe"], "start": None, "cache": None, "sets": equal_sizes(card["recipe"]["sets"])}
+    beside = {"start": None, "start_blocks": None, "cache": None}  # where training started and kept its sets
+    content = {**card["recipe"], **beside, "sets": equal_sizes(card["recipe"]["sets"])}
     if data is not None:
         content["data"] = str(data)
     task = recipe_of(content, path).task()
