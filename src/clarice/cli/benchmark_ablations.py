@@ -23,7 +23,6 @@ from clarice.cli.benchmark_options import (
 )
 from clarice.cli.benchmark_results import tell
 from clarice.cli.console import console, showing_progress
-from clarice.core.allocator import keep_freed_memory
 
 _O = typer.Option
 _NAMES = tuple(variant.name for variant in VARIANTS)
@@ -75,7 +74,6 @@ def benchmark_ablations(
     make_folders(out, work)
     if data is None:
         tell_procedural()
-    keep_freed_memory()
     with showing_progress() as progress:
         results = ablations(request, shown=tell_row, progress=progress)
     tell(results, out)

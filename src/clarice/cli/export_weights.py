@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from clarice.cli.console import console, showing_progress
-from clarice.core.allocator import keep_freed_memory
 from clarice.core.errors import UsageError
 from clarice.core.parallel import operations_shared
 
@@ -43,7 +42,6 @@ def export_weights(
         raise UsageError(f"{output} must end in .safetensors: that is the format weights are kept in")
     from clarice.training.shipping import ship_weights  # seconds to import, for this command alone
 
-    keep_freed_memory()
     with showing_progress() as progress, operations_shared():
         card = ship_weights(run, output, note, calibration_images=calibrate, data=data, progress=progress)
     console.print(

@@ -32,14 +32,18 @@ def seen_error(images: Tensor, clean: Tensor, transfer: Tensor, snr: Tensor) -> 
     return per_set
 
 
-def _shells(box: int, device: torch.device) -> Tensor:
-    """The shell of each coefficient of a transform (L, L), flat; from Nyquist on it is the last, L // 2."""
-    return torch.fft.ifftshift(shell_index(box, 2, device)).clamp(max=box // 2).flatten()
+def _shells(box: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The shell of each coefficient of a transform (L, L), flat, and how many each shell holds, (L // 2 + 1,).
+
+    The last shell holds everything from Nyquist on.
+    """
+    shell = torch.fft.ifftshift(shell_index(box, 2, device)).clamp(max=box // 2).flatten()
+    return shell, torch.bincount(shell, minlength=box // 2 + 1)
 
 
 def shell_members(box: int, device: torch.device) -> Tensor:
-    """How many coefficients of a transform (L, L) each shell holds: (L // 2 + 1,)."""
-    return torch.bincount(_shells(box, device), minlength=box // 2 + 1)
+    """How many coefficients of a transform (L, L) each shell of `shell_error` holds: (L // 2 + 1,)."""
+    return _shells(box, device)[1]
 
 
 def shell_error(images: Tensor, clean: Tensor) -> Tensor:
@@ -49,8 +53,9 @@ def shell_error(images: Tensor, clean: Tensor) -> Tensor:
     """
     box = images.shape[-1]
     squared = torch.fft.fft2((images - clean).float(), norm="ortho").abs().square().flatten(2)
+    shell, members = _shells(box, images.device)
     sums = torch.zeros((*squared.shape[:2], box // 2 + 1), device=images.device)
-    return sums.index_add(2, _shells(box, images.device), squared) / shell_members(box, images.device)
+    return sums.index_add(2, shell, squared) / members
 
 
 def foretelling_loss(log_error: Tensor, actual: Tensor) -> Tensor:
