@@ -14,7 +14,7 @@ import typer
 
 from clarice.cli.console import console, showing_progress
 from clarice.cli.output_folder import make_folder
-from clarice.core.allocator import keep_freed_memory
+from clarice.core.allocator import freed_memory_kept
 from clarice.core.parallel import operations_shared
 from clarice.core.progress import Progress, silent
 from clarice.pipeline.lock import locked
@@ -51,8 +51,7 @@ def train(
     first = "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0"
     read = read_recipe(recipe, changes or ())
     make_folder(output)
-    keep_freed_memory()
-    with _alone(output, first) as progress, operations_shared():
+    with _alone(output, first) as progress, operations_shared(), freed_memory_kept():
         outcome = run_training(
             read,
             output,
