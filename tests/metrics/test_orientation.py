@@ -10,6 +10,7 @@ from clarice.geometry.so3 import angle_between_deg, in_plane, random_rotations, 
 from clarice.metrics.orientation import (
     common_line_angles_deg,
     common_line_share,
+    found_line_share,
     orientation_errors,
     view_and_in_plane_deg,
 )
@@ -108,6 +109,21 @@ def test_common_lines_of_symmetric_structures(generator):
     found = true @ group[np.random.default_rng(1).integers(4, size=30)]
     assert common_line_share(found, true, symmetry="C4") == 1
     assert common_line_share(found, true) < 0.7
+
+
+def test_lines_that_were_found_are_judged_like_those_of_rotations(generator):
+    true = random_rotations(12, generator)
+    upper = np.triu(np.ones((12, 12), dtype=bool), 1)
+    first, second = np.nonzero(upper)
+    angle = np.zeros((12, 12))
+    angle[first, second], angle[second, first] = np.deg2rad(common_line_angles_deg(true[first], true[second])).T
+    assert found_line_share(angle, true) == 1
+    assert found_line_share(angle + np.pi, true) == 1, "a line has two ends"
+    assert found_line_share(angle + np.pi * upper, true) == 0, "they belong together"
+    assert found_line_share(angle + np.deg2rad(9), true) == 1
+    assert found_line_share(angle + np.deg2rad(11) * upper, true) == 0
+    angle[0] += 1
+    assert found_line_share(angle, true) == pytest.approx(1 - 11 / 66)
 
 
 def test_pairs_are_drawn_by_seed_when_there_are_many(generator):

@@ -165,9 +165,28 @@ def common_line_share(
         chosen = np.random.default_rng(seed).choice(len(first), most_pairs, replace=False)
         first, second = first[chosen], second[chosen]
     lines = common_line_angles_deg(found[first], found[second])
-    right = np.zeros(len(first), dtype=bool)
+    return float(right_lines(lines, true[first], true[second], symmetry, within_deg).mean())
+
+
+def found_line_share(
+    angle_rad: FloatArray, true: FloatArray, *, symmetry: str = "C1", within_deg: float = 10.0
+) -> float:
+    """Share of lines that were looked for, not implied by rotations, which are right as in `common_line_share`.
+
+    `angle_rad` (n, n): at [i, j] the direction in image i of the line it shares with image j.
+    """
+    first, second = np.triu_indices(len(true), 1)
+    lines = np.rad2deg(np.stack([angle_rad[first, second], angle_rad[second, first]], axis=-1))
+    return float(right_lines(lines, true[first], true[second], symmetry, within_deg).mean())
+
+
+def right_lines(
+    lines_deg: FloatArray, first: FloatArray, second: FloatArray, symmetry: str = "C1", within_deg: float = 10.0
+) -> NDArray[np.bool_]:
+    """Which of the lines (p, 2), directions in both images of a pair, are near one of rotations (p, 3, 3) each."""
+    right = np.zeros(len(lines_deg), dtype=bool)
     for member in symmetry_rotations(symmetry):
-        truth = common_line_angles_deg(true[first], true[second] @ member)
-        off = np.abs((lines - truth + 180) % 360 - 180)  # (pairs, 2)
+        truth = common_line_angles_deg(first, second @ member)
+        off = np.abs((lines_deg - truth + 180) % 360 - 180)  # (pairs, 2)
         right |= np.minimum(off.max(axis=1), (180 - off).max(axis=1)) <= within_deg
-    return float(right.mean())
+    return right

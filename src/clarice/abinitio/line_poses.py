@@ -1,0 +1,49 @@
+"""Poses of denoised images by common lines: centred, their lines found, rotations and shifts made to agree on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor
+
+from clarice.abinitio.common_lines import CommonLines, LineSettings, find_common_lines
+from clarice.abinitio.line_shifts import mass_centres, moved, shifts_along_lines
+from clarice.abinitio.rays import CLEAN_SNR
+from clarice.abinitio.synchronize import Synchronized, consensus
+from clarice.core.particles import Poses
+from clarice.core.progress import Progress, silent
+
+# How far off their centres of mass leave denoised images, at most.
+CENTRED_WITHIN_PX = 1.0
+
+
+@dataclass(frozen=True)
+class LinePoses:
+    """`poses` of the images, shifts in pixels, the `lines` they rest on and how far these agree, `found`."""
+
+    poses: Poses
+    lines: CommonLines
+    found: Synchronized
+
+
+def poses_from_lines(
+    images: Tensor, settings: LineSettings, snr: Tensor | float = CLEAN_SNR, progress: Progress = silent
+) -> LinePoses:
+    """Poses of images (n, L, L) free of CTF and on a background of 0, up to one rotation, move and hand of them all.
+
+    With a `max_shift_px` above 0 images are centred by their mass first, wherever they lie. `snr` as for
+    `find_common_lines`. Raises ValueError for fewer than three images.
+    """
+    if len(images) < 3:
+        raise ValueError("orientations need three or more images")
+    centre = images.new_zeros((len(images), 2)).double()
+    if settings.max_shift_px > 0:
+        masses = mass_centres(images, settings.diameter_px)
+        images, centre = moved(images, -masses), masses.double()
+        settings = replace(settings, max_shift_px=min(settings.max_shift_px, CENTRED_WITHIN_PX))
+    lines = find_common_lines(images, settings, snr, progress)
+    found = consensus(lines, progress=progress)
+    if settings.max_shift_px > 0:
+        centre = centre + shifts_along_lines(found, lines.shift_px)
+    return LinePoses(Poses(np.asarray(found.rotations), -centre.numpy()), lines, found)

@@ -1,0 +1,169 @@
+"""Rotations of all images from their common lines.
+
+Let M_i (2, 3) be the first two rows of R_i, the axes of image i in the molecule's frame, and c_ij the direction in
+image i of the line it shares with image j. A right line is one direction in the molecule:
+
+    M_iᵀ c_ij = M_jᵀ c_ji.
+
+Three ways, each better with wrong lines than the one before:
+
+- `spectral`: the leading eigenvectors of the matrix of all c_ij c_jiᵀ (Singer and Shkolnisky 2011, SIAM J. Imaging Sci.
+  4, section 4), which makes the sum of squared residuals least under one constraint for all.
+- `least_deviations`: the sum of the residuals themselves is made least, by iteratively reweighted least squares (the
+  functional of Wang, Singer and Wen 2013, SIAM J. Imaging Sci. 6, "LUD", from the spectral start and not relaxed).
+- `consensus`: a share of the lines is right but for a small error, the others run anywhere; share, error and rotations
+  are made most probable by expectation maximisation, the error coming down from a large one.
+
+The hand stays open: all R_i may be J R_i J with J = diag(1, 1, −1).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from clarice.abinitio.common_lines import CommonLines
+from clarice.core.progress import Progress, silent
+
+# Residuals count unsquared above these lengths, one after the other, and as squares below.
+_SOFTENINGS = (0.5, 0.1, 0.02)
+# An axis that moves less than this in a step, in radians, stands still.
+_STILL = 1e-4
+_MOST_STEPS = 200
+# Errors of right lines, in radians, that consensus starts from, one after the other, and steps taken with each. The
+# least is where it ends: lines are told apart to about a degree.
+_ERRORS_RAD = (0.6, 0.4, 0.25, 0.15, 0.1, 0.06, 0.03)
+_STEPS = 15
+# The share of right lines that it starts from, and never leaves.
+_FIRST_SHARE, _SHARES = 0.2, (0.02, 0.99)
+
+
+@dataclass(frozen=True)
+class Synchronized:
+    """Rotations of n images, `rotations` (n, 3, 3) float64, and what they make of the lines.
+
+    `directions` (n, n, 2) are the lines that went in, `residual_rad` (n, n) how far each misses, `right` (n, n) how
+    probably it is a right one and `share` the mean of it; nan where no way of telling was part of the method.
+    """
+
+    rotations: Tensor
+    directions: Tensor
+    residual_rad: Tensor
+    right: Tensor
+    share: float
+
+    def support(self) -> Tensor:
+        """Share of each image's lines that are right, (n,): an image far below the others is an outlier."""
+        return self.right.sum(dim=1) / (len(self.right) - 1)
+
+
+def spectral(lines: CommonLines, weight: Tensor | None = None) -> Synchronized:
+    """Rotations by the eigenvectors of the matrix of lines; `weight` (n, n) of each, 1 for all if absent."""
+    directions, weight = _checked(lines, weight)
+    return _synchronized(_spectral_axes(directions, weight), directions)
+
+
+def least_deviations(lines: CommonLines, weight: Tensor | None = None) -> Synchronized:
+    """Rotations that make Σ w_ij ‖M_iᵀ c_ij − M_jᵀ c_ji‖ least; `weight` (n, n), 1 for all if absent."""
+    directions, weight = _checked(lines, weight)
+    axes = _spectral_axes(directions, weight)
+    for softening in _SOFTENINGS:
+        for _ in range(_MOST_STEPS):
+            in_space = directions @ axes
+            moved = _moved(axes, directions, in_space, weight / _gap(in_space).sqrt().clamp_min(softening))
+            still = float((moved - axes).square().sum(dim=(-2, -1)).mean().sqrt()) < _STILL
+            axes = moved
+            if still:
+                break
+    return _synchronized(axes, directions)
+
+
+def consensus(lines: CommonLines, weight: Tensor | None = None, progress: Progress = silent) -> Synchronized:
+    """Rotations on which the most lines agree; `weight` (n, n) counts a line for so many, 1 for all if absent.
+
+    A right line's direction errs by a Gaussian on the sphere, (1 / 2πσ²) exp(−gap² / 2σ²); a wrong one's is uniform.
+    """
+    directions, weight = _checked(lines, weight)
+    axes, share = _spectral_axes(directions, weight), _FIRST_SHARE
+    right = weight
+    for number, error in enumerate(_ERRORS_RAD):
+        for _ in range(_STEPS):
+            in_space = directions @ axes
+            odds = share / (1 - share) * torch.exp(-_gap(in_space) / (2 * error**2)) * 2 / error**2
+            right = odds / (1 + odds) * (weight > 0)
+            counted = right * weight
+            share = min(max(float(counted.sum() / weight.sum()), _SHARES[0]), _SHARES[1])
+            axes = _moved(axes, directions, in_space, counted)
+        progress("synchronisation", number + 1, len(_ERRORS_RAD))
+    return _synchronized(axes, directions, right, share)
+
+
+def _checked(lines: CommonLines, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Directions (n, n, 2) and weights (n, n), in float64, 0 on the diagonal. Raises ValueError for under 3 images."""
+    count = len(lines)
+    if count < 3:
+        raise ValueError("rotations need three or more images")
+    weight = torch.ones((count, count)) if weight is None else weight
+    return lines.directions().double(), weight.double() * (1 - torch.eye(count, dtype=torch.float64))
+
+
+def _gap(in_space: Tensor) -> Tensor:
+    """Squared distance (n, n) between a line as either of its images lays it, (n, n, 3)."""
+    return (in_space - in_space.transpose(0, 1)).square().sum(dim=-1)
+
+
+def _moved(axes: Tensor, directions: Tensor, in_space: Tensor, trust: Tensor) -> Tensor:
+    """Axes (n, 2, 3) after a step of weighted least squares, all images at once.
+
+    Where others lay an image's lines pulls at it; half as strong an anchor where it is keeps images that pull at one
+    another from overshooting.
+    """
+    pull = (trust[..., None] * directions).transpose(1, 2) @ in_space.transpose(0, 1)
+    return _orthonormal(pull + 0.5 * trust.sum(dim=1)[:, None, None] * axes)
+
+
+def _orthonormal(axes: Tensor) -> Tensor:
+    """The nearest pairs of orthonormal axes (n, 2, 3): polar factors."""
+    u, _, v = torch.linalg.svd(axes, full_matrices=False)
+    return u @ v
+
+
+def _spectral_axes(directions: Tensor, weight: Tensor) -> Tensor:
+    count = len(directions)
+    matrix = torch.einsum("ij,ija,jib->iajb", weight, directions, directions).reshape(2 * count, 2 * count)
+    balance = weight.sum(dim=1).clamp_min(1e-12).rsqrt().repeat_interleave(2)
+    vectors = torch.linalg.eigh(balance[:, None] * matrix * balance)[1][:, -3:]
+    return _orthonormal(_unstretched((vectors * balance[:, None]).view(count, 2, 3)))
+
+
+def _unstretched(axes: Tensor) -> Tensor:
+    """Axes V_i A with the one A that makes them orthonormal in the mean: V_i Q V_iᵀ ≈ 1 with Q = A Aᵀ.
+
+    Eigenvectors span the right space, in a basis of their own.
+    """
+    upper = torch.triu_indices(3, 3)
+    twice = torch.where(upper[0] == upper[1], 0.5, 1.0).to(axes.dtype)
+    equations, wanted = [], []
+    for a, b in ((0, 0), (0, 1), (1, 1)):
+        product = axes[:, a, :, None] * axes[:, b, None, :]
+        equations.append((product + product.transpose(1, 2))[:, upper[0], upper[1]] * twice)
+        wanted.append(torch.full((len(axes),), float(a == b), dtype=axes.dtype))
+    solution = torch.linalg.lstsq(torch.cat(equations), torch.cat(wanted)[:, None]).solution[:, 0]
+    gram = axes.new_zeros((3, 3))
+    gram[upper[0], upper[1]] = gram[upper[1], upper[0]] = solution
+    values, vectors = torch.linalg.eigh(gram)
+    return axes @ (vectors * values.clamp_min(1e-6 * float(values.abs().max())).sqrt())
+
+
+def _synchronized(
+    axes: Tensor, directions: Tensor, right: Tensor | None = None, share: float = math.nan
+) -> Synchronized:
+    in_space = directions @ axes
+    residual = 2 * (_gap(in_space).sqrt() / 2).clamp_max(1).arcsin()
+    third = torch.linalg.cross(axes[:, 0], axes[:, 1])
+    rotations = torch.cat([axes, third[:, None]], dim=1)
+    right = torch.full_like(residual, math.nan) if right is None else right
+    return Synchronized(rotations, directions, residual, right, share)
