@@ -11,7 +11,8 @@ from tests.abinitio.lines import log_density
 from tests.geometry.blobs import blob_projections, seeded
 from torch import Tensor
 
-from clarice.abinitio.common_lines import CommonLines, LineSettings, find_common_lines
+from clarice.abinitio.common_lines import CommonLines, find_common_lines
+from clarice.abinitio.line_scores import LineSettings
 from clarice.abinitio.rays import LineLikelihood, Rays
 from clarice.geometry.so3 import random_rotations
 from clarice.metrics.orientation import FloatArray, found_line_share

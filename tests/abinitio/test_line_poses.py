@@ -8,8 +8,8 @@ import torch
 from tests.abinitio.lines import true_lines
 from tests.geometry.blobs import blob_projections, seeded
 
-from clarice.abinitio.common_lines import LineSettings
 from clarice.abinitio.line_poses import poses_from_lines
+from clarice.abinitio.line_scores import LineSettings
 from clarice.abinitio.line_shifts import mass_centres, moved, shifts_along_lines
 from clarice.abinitio.synchronize import consensus
 from clarice.core.particles import Poses

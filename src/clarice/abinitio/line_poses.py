@@ -1,4 +1,4 @@
-"""Poses of denoised images by common lines: centred, their lines found, rotations and shifts made to agree on them."""
+"""Poses of denoised images by common lines: centred, laid where their rays fit best, and made exact by single lines."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from clarice.abinitio.common_lines import CommonLines, LineSettings, find_common_lines
+from clarice.abinitio.common_lines import CommonLines, lines_near
+from clarice.abinitio.line_scores import LineSettings
 from clarice.abinitio.line_shifts import mass_centres, moved, shifts_along_lines
+from clarice.abinitio.orientation_search import LineTable, search_orientations
 from clarice.abinitio.rays import CLEAN_SNR
 from clarice.abinitio.synchronize import Synchronized, consensus
 from clarice.core.particles import Poses
@@ -20,20 +22,31 @@ CENTRED_WITHIN_PX = 1.0
 
 @dataclass(frozen=True)
 class LinePoses:
-    """`poses` of the images, shifts in pixels, the `lines` they rest on and how far these agree, `found`."""
+    """`poses` of the images, shifts in pixels; the `lines` nearest to them, and how far these agree, `found`.
+
+    `gain`: the logarithm of how much more probable all rays are with these orientations than with random ones.
+    """
 
     poses: Poses
     lines: CommonLines
     found: Synchronized
+    gain: float
 
 
 def poses_from_lines(
-    images: Tensor, settings: LineSettings, snr: Tensor | float = CLEAN_SNR, progress: Progress = silent
+    images: Tensor,
+    settings: LineSettings,
+    snr: Tensor | float = CLEAN_SNR,
+    *,
+    starts: int = 2,
+    seed: int = 0,
+    progress: Progress = silent,
 ) -> LinePoses:
     """Poses of images (n, L, L) free of CTF and on a background of 0, up to one rotation, move and hand of them all.
 
     With a `max_shift_px` above 0 images are centred by their mass first, wherever they lie. `snr` as for
-    `find_common_lines`. Raises ValueError for fewer than three images.
+    `find_common_lines`; `starts` and `seed` as for `search_orientations`. Raises ValueError for fewer than three
+    images.
     """
     if len(images) < 3:
         raise ValueError("orientations need three or more images")
@@ -42,8 +55,9 @@ def poses_from_lines(
         masses = mass_centres(images, settings.diameter_px)
         images, centre = moved(images, -masses), masses.double()
         settings = replace(settings, max_shift_px=min(settings.max_shift_px, CENTRED_WITHIN_PX))
-    lines = find_common_lines(images, settings, snr, progress)
-    found = consensus(lines, progress=progress)
+    oriented = search_orientations(LineTable.of(images, settings, snr, progress), starts, seed, progress)
+    lines = lines_near(images, oriented.rotations, settings, snr, progress)
+    found = consensus(lines, start=oriented.rotations, progress=progress)
     if settings.max_shift_px > 0:
         centre = centre + shifts_along_lines(found, lines.shift_px)
-    return LinePoses(Poses(np.asarray(found.rotations), -centre.numpy()), lines, found)
+    return LinePoses(Poses(np.asarray(found.rotations), -centre.numpy()), lines, found, oriented.gain)

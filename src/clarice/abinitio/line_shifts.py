@@ -17,6 +17,7 @@ import math
 import torch
 from torch import Tensor
 
+from clarice.abinitio.common_lines import implied_angles
 from clarice.abinitio.synchronize import Synchronized
 
 # The window about the present centre, over the particle's diameter; its soft edge, pixels; and how often it moves.
@@ -68,13 +69,8 @@ def shifts_along_lines(found: Synchronized, shift_px: Tensor) -> Tensor:
     Directions are those that the rotations imply; lines count by how probably they are right, and unsquared where they
     disagree by more than a quarter of a pixel.
     """
-    rotations, count = found.rotations, len(found.rotations)
-    beams = rotations[:, 2]
-    line = torch.linalg.cross(beams[:, None].expand(-1, count, -1), beams[None].expand(count, -1, -1))
-    line = line * torch.ones_like(found.right).triu().mul(2).sub(1)[..., None]  # one direction for (i, j) and (j, i)
-    seen = (rotations[:, None, :2] @ line[..., None])[..., 0]
-    seen = seen / seen.norm(dim=-1, keepdim=True).clamp_min(1e-9)
-    return _solved(seen, found, shift_px.double())
+    angle = implied_angles(found.rotations)
+    return _solved(torch.stack([angle.cos(), angle.sin()], dim=-1), found, shift_px.double())
 
 
 def _solved(directions: Tensor, found: Synchronized, difference: Tensor) -> Tensor:

@@ -37,6 +37,8 @@ _MOST_STEPS = 200
 # least is where it ends: lines are told apart to about a degree.
 _ERRORS_RAD = (0.6, 0.4, 0.25, 0.15, 0.1, 0.06, 0.03)
 _STEPS = 15
+# The largest of them from rotations that are known roughly.
+_ERROR_FROM_START_RAD = 0.15
 # The share of right lines that it starts from, and never leaves.
 _FIRST_SHARE, _SHARES = 0.2, (0.02, 0.99)
 
@@ -81,15 +83,19 @@ def least_deviations(lines: CommonLines, weight: Tensor | None = None) -> Synchr
     return _synchronized(axes, directions)
 
 
-def consensus(lines: CommonLines, weight: Tensor | None = None, progress: Progress = silent) -> Synchronized:
+def consensus(
+    lines: CommonLines, weight: Tensor | None = None, start: Tensor | None = None, progress: Progress = silent
+) -> Synchronized:
     """Rotations on which the most lines agree; `weight` (n, n) counts a line for so many, 1 for all if absent.
 
     A right line's direction errs by a Gaussian on the sphere, (1 / 2πσ²) exp(−gap² / 2σ²); a wrong one's is uniform.
+    From the spectral rotations, or from those of `start` (n, 3, 3), which are taken for right to within ten degrees.
     """
     directions, weight = _checked(lines, weight)
-    axes, share = _spectral_axes(directions, weight), _FIRST_SHARE
-    right = weight
-    for number, error in enumerate(_ERRORS_RAD):
+    axes = _spectral_axes(directions, weight) if start is None else start[:, :2].to(directions.dtype)
+    errors = [error for error in _ERRORS_RAD if start is None or error <= _ERROR_FROM_START_RAD]
+    share, right = _FIRST_SHARE, weight
+    for number, error in enumerate(errors):
         for _ in range(_STEPS):
             in_space = directions @ axes
             odds = share / (1 - share) * torch.exp(-_gap(in_space) / (2 * error**2)) * 2 / error**2
@@ -97,7 +103,7 @@ def consensus(lines: CommonLines, weight: Tensor | None = None, progress: Progre
             counted = right * weight
             share = min(max(float(counted.sum() / weight.sum()), _SHARES[0]), _SHARES[1])
             axes = _moved(axes, directions, in_space, counted)
-        progress("synchronisation", number + 1, len(_ERRORS_RAD))
+        progress("synchronisation", number + 1, len(errors))
     return _synchronized(axes, directions, right, share)
 
 

@@ -1,0 +1,156 @@
+"""Orientations of the largest likelihood, given how well every pair of rays of every pair of images fits.
+
+The best line of a pair is often wrong where images are poor, while the right one is among its best. So none is chosen:
+orientations are searched for that make
+
+    Σ_{i<j} log(1 − p + p ρ_ij(θ_ij, θ_ji))
+
+largest, ρ_ij being how probable the line that R_i and R_j imply is for the pair, over that of any line, and p how often
+images are what they should be. One image after the other is laid where it fits the others best, over all of SO(3), from
+random orientations on; at first beside few others, drawn anew each time, at last beside all. Directions of lines of
+random orientations are independent and uniform, so no view is favoured: views that all lie alike, in which case any
+line would do, gain nothing from it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clarice.abinitio.line_scores import CellScores, LineSettings, cell_scores
+from clarice.abinitio.rays import CLEAN_SNR
+from clarice.core.progress import Progress, silent
+from clarice.geometry.so3 import random_rotations, sphere_grid, view_rotations
+
+# How often a pair's rays follow their model.
+_TRUST = 0.5
+# Views that an image is tried in, and each sweep's number of others that it is laid beside: 0 stands for all.
+_VIEWS = 300
+_EARLY_SWEEPS = (48, 48, 48, 64, 64, 96, 96)
+_LATE_SWEEPS = (128, 0, 0)
+
+
+@dataclass(frozen=True)
+class LineTable:
+    """log(1 − p + p ρ) of every pair of images and of cells on their circles: (n, n, 2 · cells, 4 · cells), float16.
+
+    [i, j, c, d]: the ray in cell c of image j is that in cell d of image i; d goes round twice.
+    """
+
+    gain: Tensor
+
+    @classmethod
+    def of(
+        cls, images: Tensor, settings: LineSettings, snr: Tensor | float = CLEAN_SNR, progress: Progress = silent
+    ) -> LineTable:
+        """From images (n, L, L) as for `find_common_lines`."""
+        count, circle = len(images), 2 * settings.cells(images.shape[-1])
+        table = torch.zeros((count, count, circle, 2 * circle), dtype=torch.float16)
+        done, pairs = 0, count * (count - 1) // 2
+        for scored in cell_scores(images, settings, snr):
+            gain = _gain(scored)
+            table[scored.first, scored.second] = torch.cat([gain, gain], dim=1).transpose(1, 2).half()
+            table[scored.second, scored.first] = torch.cat([gain, gain], dim=2).half()
+            done += len(scored.first)
+            progress("fit of rays", done, pairs)
+        return cls(table)
+
+    def __len__(self) -> int:
+        return len(self.gain)
+
+    @property
+    def circle(self) -> int:
+        """Cells around a circle."""
+        return self.gain.shape[2]
+
+
+def _gain(scored: CellScores) -> Tensor:
+    """log(1 − p + p ρ) of pairs for cells all round both circles, (p, first's, second's)."""
+    scores = scored.scores
+    cells = scores.shape[1]
+    evidence = torch.logsumexp(scores.flatten(1), dim=1) - math.log(scores[0].numel())
+    ratio = torch.exp(scores - evidence[:, None, None])
+    gain = torch.log1p(_TRUST * (ratio - 1))
+    return torch.cat([gain, gain.roll(cells, dims=2)], dim=1)  # opposite rays of both are one line
+
+
+@dataclass(frozen=True)
+class Oriented:
+    """Rotations (n, 3, 3) float64 and their `gain`: the sum above, in natural logarithms, over all pairs."""
+
+    rotations: Tensor
+    gain: float
+
+
+def search_orientations(table: LineTable, starts: int = 2, seed: int = 0, progress: Progress = silent) -> Oriented:
+    """The best of `starts` searches. Raises ValueError for fewer than three images."""
+    count = len(table)
+    if count < 3:
+        raise ValueError("orientations need three or more images")
+    generator = torch.Generator().manual_seed(seed)
+    sweeps = starts * len(_EARLY_SWEEPS) + len(_LATE_SWEEPS)
+    done = 0
+    found = []
+    for _ in range(starts):
+        rotations = torch.from_numpy(random_rotations(count, generator)).float()
+        for beside in _EARLY_SWEEPS:
+            _sweep(table, rotations, beside, generator)
+            done += 1
+            progress("orientations", done, sweeps)
+        found.append(Oriented(rotations.double(), gain_of(table, rotations)))
+    best = max(found, key=lambda each: each.gain)
+    rotations = best.rotations.float()
+    for beside in _LATE_SWEEPS:
+        _sweep(table, rotations, beside, generator)
+        done += 1
+        progress("orientations", done, sweeps)
+    last = Oriented(rotations.double(), gain_of(table, rotations))
+    return max(best, last, key=lambda each: each.gain)
+
+
+def gain_of(table: LineTable, rotations: Tensor) -> float:
+    """The sum over all pairs for rotations (n, 3, 3)."""
+    total = 0.0
+    for image in range(len(table)):
+        others = torch.arange(image)
+        if image:
+            at, cell = _cells(rotations[image : image + 1], rotations[others], table.circle)
+            total += float(table.gain[image, others[None], cell, at].double().sum())
+    return total
+
+
+def _sweep(table: LineTable, rotations: Tensor, beside: int, generator: torch.Generator) -> None:
+    """Lays every image anew, in random order, in place."""
+    count, circle = len(table), table.circle
+    turned = random_rotations(1, generator)[0]
+    views = torch.from_numpy(view_rotations(sphere_grid(_VIEWS)) @ turned).float()
+    for image in torch.randperm(count, generator=generator).tolist():
+        others = torch.randperm(count, generator=generator)
+        others = others[others != image][: beside or count]
+        start, cell = _cells(views, rotations[others], circle)  # (V, J) each
+        windows = table.gain[image].as_strided(
+            (count * circle * 2 * circle - circle + 1, circle), (1, 1), table.gain[image].storage_offset()
+        )
+        place = (others[None] * circle + cell) * (2 * circle) + start
+        total = windows[place].sum(dim=1, dtype=torch.float32)  # (V, turns)
+        best = int(total.argmax())
+        angle = 2 * math.pi * (best % circle) / circle
+        cosine, sine = math.cos(angle), math.sin(angle)
+        turn = torch.tensor([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
+        rotations[image] = turn @ views[best // circle]
+
+
+def _cells(views: Tensor, others: Tensor, circle: int) -> tuple[Tensor, Tensor]:
+    """Cells of the lines that views (V, 3, 3) share with others (J, 3, 3), in the views and in the others: (V, J)."""
+    line = torch.linalg.cross(
+        views[:, None, 2].expand(-1, len(others), -1), others[None, :, 2].expand(len(views), -1, -1)
+    )
+    in_view = torch.einsum("vjc,vac->avj", line, views[:, :2])
+    in_other = torch.einsum("vjc,jac->avj", line, others[:, :2])
+    scale = circle / (2 * np.pi)
+    cells = [(torch.atan2(each[1], each[0]) * scale).floor().long() % circle for each in (in_view, in_other)]
+    return cells[0], cells[1]
