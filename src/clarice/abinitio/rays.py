@@ -57,9 +57,9 @@ class Rays:
         """Mean of |F|² over images and angles, (R,)."""
         return self.values.abs().square().mean(dim=(0, 1))
 
-    def at(self, image: Tensor, angle: Tensor) -> Tensor:
-        """Rays (p, w, R) of images (p,) at angle indices (p, w), any integers."""
-        wrapped = angle % (2 * self.half)
+    def at(self, image: Tensor, index: Tensor) -> Tensor:
+        """Rays (p, w, R) of images (p,) in directions (p, w), any integers."""
+        wrapped = index % (2 * self.half)
         values = self.values[image[:, None], wrapped % self.half]
         return torch.where((wrapped >= self.half)[..., None], values.conj(), values)
 
