@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from clarice.cli import abinitio, reconstruct
+from clarice.cli import abinitio, reconstruct, refine
 from clarice.core.errors import ClariceError
 from clarice.io.stack import open_particles, write_particles
 from clarice.physics.molecules import make_molecule
@@ -44,7 +44,7 @@ def make_stack(folder: Path) -> SmallStack:
 def run(*arguments: str | Path) -> str:
     """What `clarice ARGUMENTS` prints; raises the error it ends in."""
     app = typer.Typer()
-    for module in (abinitio, reconstruct):
+    for module in (abinitio, refine, reconstruct):
         module.register(app)
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if isinstance(result.exception, ClariceError):

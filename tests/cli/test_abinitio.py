@@ -11,12 +11,13 @@ import pytest
 from tests.cli.map_commands import BOX, COUNT, SmallStack, make_stack, refusal, run
 
 from clarice.abinitio import pose_assignment, refinement
-from clarice.cli.abinitio import FOREIGN_MAP
+from clarice.cli.refine import FOREIGN_MAP
 from clarice.core.errors import InputError, OutputError, ResourceError, UsageError
 from clarice.geometry.so3 import angle_between_deg, euler_to_matrix
 from clarice.io.mrc import read_mrc, write_mrc
 from clarice.io.stack import open_particles
 from clarice.io.star import read_star
+from clarice.metrics.orientation import orientation_errors
 from clarice.metrics.registration import apply_superposition, register, resample
 from clarice.metrics.shells import fsc
 from clarice.pipeline import resources
@@ -81,6 +82,41 @@ def test_poses_of_abinitio_are_those_of_its_map(first: tuple[Path, str], tmp_pat
     run("reconstruct", first[0] / "particles.star", "-o", tmp_path, "--contrast", "dark")
     curve = fsc(read_mrc(tmp_path / "map.mrc")[0], read_mrc(first[0] / "abinitio.mrc")[0])
     assert curve[1:7].min() > 0.8
+
+
+@pytest.fixture(scope="module")
+def by_lines(stack: SmallStack, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Output folder of `clarice abinitio --method common-lines`, and what it printed."""
+    folder = tmp_path_factory.mktemp("lines") / "out"
+    options = ("--method", "common-lines", "--denoiser", "covariance-wiener", "--images", "120", "--starts", "2")
+    return folder, run("abinitio", stack.table, "-o", folder, "--contrast", "dark", "--max-shift", "15", *options)
+
+
+def test_common_lines_find_the_structure(by_lines: tuple[Path, str], stack: SmallStack) -> None:
+    folder, said = by_lines
+    names = {"abinitio.mrc", "abinitio_mirror.mrc", "particles.star", "abinitio.json"}
+    assert {path.name for path in folder.iterdir()} == names
+    record = json.loads((folder / "abinitio.json").read_text())
+    assert (record["method"], record["denoiser"]) == ("common-lines", "covariance-wiener")
+    assert len(record["rows"]) == 120
+    assert record["log_likelihood"] > 10
+    assert f"{record['agreeing_lines']:.0%} of their lines agree" in said
+    assert "warning: particles held out" not in said
+    registered = register(read_mrc(folder / "abinitio.mrc")[0], stack.simulated.volume)
+    assert fsc(registered.volume, stack.simulated.volume)[1:8].min() > 0.5
+    particles = open_particles(folder / "particles.star")
+    assert particles.poses is not None
+    errors = orientation_errors(particles.poses.rotations, stack.simulated.poses.rotations)
+    assert np.median(errors.angle_deg) < 8, "all particles are laid on the map, not only those it was made of"
+
+
+def test_options_of_the_other_method_are_refused(stack: SmallStack, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    lines = ("abinitio", stack.table, "--method", "common-lines")
+    assert "--images is for" in refusal(UsageError, out, "abinitio", stack.table, "--images", "100")
+    assert "--denoiser is for" in refusal(UsageError, out, "abinitio", stack.table, "--denoiser", "wiener")
+    assert "projection-matching" in refusal(UsageError, out, *lines, "--symmetry", "C2")
+    assert "no-such" in refusal(UsageError, out, *lines, "--denoiser", "no-such")
 
 
 def test_tables_keep_every_column_of_the_input(

@@ -36,9 +36,10 @@ _LATE_SWEEPS = (128, 0, 0)
 
 @dataclass(frozen=True)
 class LineTable:
-    """log(1 − p + p ρ) of every pair of images and of cells on their circles: (n, n, 2 · cells, 4 · cells), float16.
+    """log(1 − p + p ρ) of every pair of images and of cells on their circles: (n, n, cells, 4 · cells), float16.
 
-    [i, j, c, d]: the ray in cell c of image j is that in cell d of image i; d goes round twice.
+    [i, j, c, d]: the ray in cell c of image j is that in cell d of image i. c goes half round, since opposite rays of
+    both images are one line; d goes round twice, so that what an image gains in all its turns is a run of the table.
     """
 
     gain: Tensor
@@ -48,13 +49,13 @@ class LineTable:
         cls, images: Tensor, settings: LineSettings, snr: Tensor | float = CLEAN_SNR, progress: Progress = silent
     ) -> LineTable:
         """From images (n, L, L) as for `find_common_lines`."""
-        count, circle = len(images), 2 * settings.cells(images.shape[-1])
-        table = torch.zeros((count, count, circle, 2 * circle), dtype=torch.float16)
+        count, cells = len(images), settings.cells(images.shape[-1])
+        table = torch.zeros((count, count, cells, 4 * cells), dtype=torch.float16)
         done, pairs = 0, count * (count - 1) // 2
         for scored in cell_scores(images, settings, snr):
             gain = _gain(scored)
-            table[scored.first, scored.second] = torch.cat([gain, gain], dim=1).transpose(1, 2).half()
-            table[scored.second, scored.first] = torch.cat([gain, gain], dim=2).half()
+            table[scored.first, scored.second] = torch.cat([gain, gain], dim=1)[..., :cells].transpose(1, 2).half()
+            table[scored.second, scored.first] = torch.cat([gain, gain], dim=2)[:, :cells].half()
             done += len(scored.first)
             progress("fit of rays", done, pairs)
         return cls(table)
@@ -65,7 +66,7 @@ class LineTable:
     @property
     def circle(self) -> int:
         """Cells around a circle."""
-        return self.gain.shape[2]
+        return 2 * self.gain.shape[2]
 
 
 def _gain(scored: CellScores) -> Tensor:
@@ -126,16 +127,16 @@ def gain_of(table: LineTable, rotations: Tensor) -> float:
 def _sweep(table: LineTable, rotations: Tensor, beside: int, generator: torch.Generator) -> None:
     """Lays every image anew, in random order, in place."""
     count, circle = len(table), table.circle
+    rows = circle // 2
     turned = random_rotations(1, generator)[0]
     views = torch.from_numpy(view_rotations(sphere_grid(_VIEWS)) @ turned).float()
     for image in torch.randperm(count, generator=generator).tolist():
         others = torch.randperm(count, generator=generator)
         others = others[others != image][: beside or count]
         start, cell = _cells(views, rotations[others], circle)  # (V, J) each
-        windows = table.gain[image].as_strided(
-            (count * circle * 2 * circle - circle + 1, circle), (1, 1), table.gain[image].storage_offset()
-        )
-        place = (others[None] * circle + cell) * (2 * circle) + start
+        gain = table.gain[image]
+        windows = gain.as_strided((gain.numel() - circle + 1, circle), (1, 1), gain.storage_offset())
+        place = (others[None] * rows + cell) * (2 * circle) + start
         total = windows[place].sum(dim=1, dtype=torch.float32)  # (V, turns)
         best = int(total.argmax())
         angle = 2 * math.pi * (best % circle) / circle
@@ -145,12 +146,16 @@ def _sweep(table: LineTable, rotations: Tensor, beside: int, generator: torch.Ge
 
 
 def _cells(views: Tensor, others: Tensor, circle: int) -> tuple[Tensor, Tensor]:
-    """Cells of the lines that views (V, 3, 3) share with others (J, 3, 3), in the views and in the others: (V, J)."""
+    """Cells of the lines that views (V, 3, 3) share with others (J, 3, 3), in the views and in the others: (V, J).
+
+    Of the two ends of a line it is that in the first half of the other's circle.
+    """
     line = torch.linalg.cross(
         views[:, None, 2].expand(-1, len(others), -1), others[None, :, 2].expand(len(views), -1, -1)
     )
     in_view = torch.einsum("vjc,vac->avj", line, views[:, :2])
     in_other = torch.einsum("vjc,jac->avj", line, others[:, :2])
     scale = circle / (2 * np.pi)
-    cells = [(torch.atan2(each[1], each[0]) * scale).floor().long() % circle for each in (in_view, in_other)]
-    return cells[0], cells[1]
+    at, cell = ((torch.atan2(each[1], each[0]) * scale).floor().long() % circle for each in (in_view, in_other))
+    half = circle // 2
+    return (at + half * (cell >= half)) % circle, cell % half

@@ -1,22 +1,21 @@
-"""`clarice abinitio` and `clarice refine`: a first map from random starts, and its refinement in half sets."""
+"""`clarice abinitio`: a first map, by projection matching from random starts or by common lines."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import torch
 import typer
-from numpy.typing import NDArray
+from torch import Tensor
 
 from clarice.abinitio import pose_assignment, projection_matching, refinement
-from clarice.abinitio.evidence import doubts, gain_by_start
-from clarice.abinitio.grey_scale import compared_radius, matched_scale
+from clarice.abinitio.evidence import gain_by_start
 from clarice.cli.console import console, showing_progress, told
-from clarice.cli.map_files import half_map_warnings, show_resolution, write_maps
+from clarice.cli.map_files import write_maps
 from clarice.cli.output_folder import insist_on_place, make_folder
+from clarice.cli.ready_stack import ReadyStack
 from clarice.cli.stack_options import (
     ContrastOption,
     CtfStateOption,
@@ -32,64 +31,104 @@ from clarice.cli.stack_options import (
     WorkingBoxOption,
     prepare_stack,
 )
-from clarice.core.errors import InputError, UsageError
-from clarice.core.particles import ParticleSet, Poses
+from clarice.core.errors import UsageError
+from clarice.core.progress import Progress
+from clarice.denoise.registry import DEFAULT_METHOD, get_denoiser
 from clarice.geometry.so3 import symmetry_rotations
-from clarice.io.mrc import read_mrc
-from clarice.io.stack import open_particles, write_particles
-from clarice.metrics.masks import mask_from_map
-from clarice.metrics.registration import resample
-from clarice.physics.noisy_set import NoisySet
+from clarice.io.stack import open_particles
+from clarice.pipeline import line_map
 from clarice.pipeline.durable import write_json
 from clarice.pipeline.foretelling import foretell
 from clarice.pipeline.frame import Frame
-from clarice.pipeline.fsc_files import write_fsc
-from clarice.pipeline.map_stages import all_half_sets, mirrored
-from clarice.pipeline.memory import first_map
-from clarice.pipeline.memory import refinement as refined_estimate
-from clarice.pipeline.prepare import Prepared
+from clarice.pipeline.map_stages import mirrored
+from clarice.pipeline.memory import first_map, first_map_by_lines
+from clarice.pipeline.stages import Estimate
 
 _O = typer.Option
-FOREIGN_MAP = (
-    "the particles are no likelier under the starting map than under pure noise: it may show something else, "
-    "and what the half maps agree on may come from it"
-)
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands to `app`."""
-    app.command("abinitio")(abinitio)
-    app.command("refine")(refine)
+class Method(StrEnum):
+    """How a first map is found."""
+
+    PROJECTION_MATCHING = "projection-matching"
+    COMMON_LINES = "common-lines"
 
 
 @dataclass(frozen=True)
-class _Ready:
-    """A stack prepared for three dimensions, with the job's lengths in working pixels."""
+class _Wanted:
+    """What the user asked for; `images` and `denoiser` are None where nothing was said of them."""
 
-    particles: ParticleSet
-    prepared: Prepared
-    frame: Frame
+    method: Method
+    starts: int
+    images: int | None
+    denoiser: str | None
+    symmetry: str
+    seed: int
 
-    @property
-    def noisy(self) -> NoisySet:
-        return self.prepared.noisy_set
+    def check(self) -> None:
+        """Raises UsageError for what the method has no use for, or what does not exist."""
+        symmetry_rotations(self.symmetry)
+        if self.method is Method.PROJECTION_MATCHING:
+            for option, given in (("--images", self.images), ("--denoiser", self.denoiser)):
+                if given is not None:
+                    raise UsageError(f"{option} is for --method common-lines: leave it out, or choose that method")
+            return
+        get_denoiser(self.denoiser or DEFAULT_METHOD)
+        if self.symmetry.upper() != "C1":
+            raise UsageError(
+                f"--method common-lines knows no symmetry such as {self.symmetry}: use --method projection-matching"
+            )
 
-    @property
-    def pixel_size_angstrom(self) -> float:
-        return self.prepared.preparation.working_pixel_size_angstrom
+    def line_settings(self, frame: Frame) -> line_map.LineMapSettings:
+        """As common lines take them."""
+        return line_map.LineMapSettings(
+            frame.diameter_px,
+            images=line_map.LineMapSettings.images if self.images is None else self.images,
+            starts=self.starts,
+            max_shift_px=frame.max_shift_px,
+            denoiser=self.denoiser or DEFAULT_METHOD,
+            seed=self.seed,
+        )
 
-    def write_poses(self, path: Path, poses: Poses, confidence: NDArray[np.floating], **more: Any) -> None:
-        """The input's table with poses for the raw stack."""
-        scale = self.pixel_size_angstrom / self.particles.pixel_size_angstrom
-        raw = Poses(poses.rotations, poses.shifts_px * scale)
-        extra = {"rlnMaxValueProbDistribution": confidence}
-        write_particles(self.particles, path, poses=raw, extra_columns=extra, **more)
+    def estimate(self, count: int, box: int, frame: Frame) -> Estimate:
+        """What the work takes for a stack of `count` particles in a box of `box` px."""
+        if self.method is Method.PROJECTION_MATCHING:
+            return first_map(count, box, frame.working_box, self.starts)
+        settings = self.line_settings(frame)
+        cells = line_map.line_settings(settings).cells(frame.working_box)
+        return first_map_by_lines(count, box, frame.working_box, min(count, settings.images), cells, self.starts)
+
+
+@dataclass(frozen=True)
+class _FirstMap:
+    """The map (L, L, L), the finest ring it holds, what abinitio.json tells, and a line for the user."""
+
+    volume: Tensor
+    radius_px: float
+    record: dict[str, Any]
+    said: str
+    is_likelier_than_noise: bool
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to `app`."""
+    app.command("abinitio")(abinitio)
 
 
 def abinitio(
     stack: StackArgument,
     output: Annotated[Path, _O("-o", "--output", help="Folder to write abinitio.mrc and particles.star to.")],
-    starts: Annotated[int, _O(min=1, help="Random starts; the one that explains held-out particles best is kept.")] = 4,
+    method: Annotated[
+        Method, _O(help="projection-matching: raw particles, from random maps; common-lines: denoised ones.")
+    ] = Method.PROJECTION_MATCHING,
+    starts: Annotated[int, _O(min=1, help="Random starts; the most likely is kept.")] = 4,
+    images: Annotated[
+        int | None,
+        _O(min=line_map.FEWEST_PARTICLES, help="common-lines: at most so many particles, drawn; 500 if absent."),
+    ] = None,
+    denoiser: Annotated[
+        str | None, _O(help="common-lines: the denoiser, as `clarice denoise --list-methods` names it.")
+    ] = None,
     diameter: DiameterOption = None,
     symmetry: SymmetryOption = "C1",
     max_shift: MaxShiftOption = None,
@@ -102,134 +141,69 @@ def abinitio(
     ctf_state: CtfStateOption = None,
     working_box: WorkingBoxOption = None,
 ) -> None:
-    """Find a first map by projection matching from random starts.
+    """Find a first map, by projection matching from random starts or by common lines.
 
     Writes abinitio.mrc and abinitio_mirror.mrc (the hand is not known), particles.star with poses, and
-    abinitio.json with the likelihood of every start.
+    abinitio.json with what speaks for the map.
     """
-    symmetry_rotations(symmetry)
+    wanted = _Wanted(method, starts, images, denoiser, symmetry, seed)
+    wanted.check()
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     frame = Frame.of(particles, working_box, diameter, max_shift)
     insist_on_place(output)
-    foretell("the first map", first_map(len(particles), particles.box, frame.working_box, starts), output, told)
+    foretell("the first map", wanted.estimate(len(particles), particles.box, frame), output, told)
     make_folder(output)
     with showing_progress() as progress:
         prepared = prepare_stack(particles, stack, contrast, ctf_state, working_box, progress)
-        ready = _Ready(particles, prepared, frame)
-        settings = projection_matching.Settings(
-            frame.diameter_px, starts=starts, symmetry=symmetry, max_shift_px=frame.max_shift_px, seed=seed
-        )
-        found = projection_matching.initial_map(ready.noisy, settings, progress)
-        on_map = refinement.Settings(
-            frame.diameter_px,
-            symmetry=symmetry,
-            max_shift_px=frame.max_shift_px,
-            start_radius_px=found.radius_px,
-            seed=seed,
-        )
-        laid = pose_assignment.lay_on(ready.noisy, found.volume, on_map)
+        ready = ReadyStack(particles, prepared, frame)
+        find = _by_projection_matching if method is Method.PROJECTION_MATCHING else _by_common_lines
+        found = find(ready, wanted, progress)
+        laid = pose_assignment.lay_on(ready.noisy, found.volume, _on_map(ready, wanted, found.radius_px))
     volume = found.volume.numpy()
     write_maps(output, ready.pixel_size_angstrom, {"abinitio": volume, "abinitio_mirror": mirrored(volume)})
     ready.write_poses(output / "particles.star", laid.poses, laid.confidence)
-    write_json(
-        output / "abinitio.json",
-        {"starts": [vars(start) for start in found.starts], "chosen": found.chosen, "radius_px": found.radius_px},
-    )
+    write_json(output / "abinitio.json", {"method": method.value, **found.record, "radius_px": found.radius_px})
     if not found.is_likelier_than_noise:
         console.print(f"warning: {projection_matching.NO_LIKELIER_THAN_NOISE}", markup=False)
-    console.print(f"start {found.chosen + 1} of {starts}: {output / 'abinitio.mrc'}", markup=False)
+    console.print(f"{found.said}: {output / 'abinitio.mrc'}", markup=False)
 
 
-def refine(
-    stack: StackArgument,
-    start: Annotated[Path, _O("--map", help="Map to start from, such as abinitio.mrc.")],
-    output: Annotated[Path, _O("-o", "--output", help="Folder to write map.mrc, half maps and particles.star to.")],
-    start_resolution: Annotated[float | None, _O(help="Low-pass of the start, Å; coarse if absent.")] = None,
-    iterations: Annotated[int, _O(min=1, help="Iterations.")] = 6,
-    diameter: DiameterOption = None,
-    symmetry: SymmetryOption = "C1",
-    max_shift: MaxShiftOption = None,
-    seed: SeedOption = 0,
-    root: RootOption = None,
-    passthrough: PassthroughOption = None,
-    pixel_size: PixelSizeOption = None,
-    optics_group: OpticsGroupOption = None,
-    contrast: ContrastOption = None,
-    ctf_state: CtfStateOption = None,
-    working_box: WorkingBoxOption = None,
-) -> None:
-    """Refine a map on the raw particles, in half sets that stay apart (known ones, else by micrograph).
-
-    Writes map.mrc and map_mirror.mrc, half1.mrc and half2.mrc, mask.mrc, particles.star with poses and half sets,
-    and fsc.star and fsc.json of the half maps.
-    """
-    group_order = len(symmetry_rotations(symmetry))
-    start_map = _read_start(start)
-    particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
-    frame = Frame.of(particles, working_box, diameter, max_shift)
-    settings = _refine_settings(frame, _shared_radius_px(start_resolution, particles), iterations, symmetry, seed)
-    size = (len(particles), particles.box, frame.working_box)
-    insist_on_place(output)
-    foretell("the refinement", refined_estimate(*size, group_order, iterations), output, told)
-    make_folder(output)
-    with showing_progress() as progress:
-        prepared = prepare_stack(particles, stack, contrast, ctf_state, working_box, progress)
-        ready = _Ready(particles, prepared, frame)
-        half_set = all_half_sets(particles, seed)
-        scaled = _scaled_start(ready, start_map, settings)
-        gain = gain_by_start(ready.noisy, scaled, settings)
-        refined = refinement.refine(ready.noisy, scaled, half_set, settings, progress)
-    volume, (half1, half2), pixel = refined.volume.numpy(), refined.halves.numpy(), ready.pixel_size_angstrom
-    mask = mask_from_map(volume)
-    maps = {"map": volume, "map_mirror": mirrored(volume), "half1": half1, "half2": half2, "mask": mask}
-    write_maps(output, pixel, maps)
-    ready.write_poses(output / "particles.star", refined.poses, refined.confidence, half_set=half_set)
-    resolution = write_fsc(output, (half1, half2), mask, pixel, seed, int(refined.history[-1].radius_px))
-    foreign = [FOREIGN_MAP] if gain <= 0 else []
-    for warning in [*half_map_warnings(half1, half2), *foreign, *doubts(refined, settings, pixel)]:
-        console.print(f"warning: {warning}", markup=False)
-    show_resolution(resolution, pixel, output)
-
-
-def _read_start(path: Path) -> tuple[NDArray[np.float32], float]:
-    """The starting map and its pixel size in Å."""
-    values, pixel_size_angstrom = read_mrc(path)
-    if values.ndim != 3 or len(set(values.shape)) != 1:
-        raise InputError(f"{path} is not a cubic map: its shape is {values.shape}")
-    return values, pixel_size_angstrom
-
-
-def _shared_radius_px(resolution_angstrom: float | None, particles: ParticleSet) -> float | None:
-    """Fourier radius to which the starting map is used; None leaves it to the refinement."""
-    if resolution_angstrom is None:
-        return None
-    field = particles.box * particles.pixel_size_angstrom
-    if not 0 < resolution_angstrom <= field / 2:
-        raise UsageError(
-            f"--start-resolution {resolution_angstrom:g} Å must lie between 0 and half the box, {field / 2:.0f} Å"
-        )
-    return field / resolution_angstrom
-
-
-def _refine_settings(
-    frame: Frame, shared_radius_px: float | None, iterations: int, symmetry: str, seed: int
-) -> refinement.Settings:
+def _on_map(ready: ReadyStack, wanted: _Wanted, radius_px: float) -> refinement.Settings:
+    """How particles are laid on a map that holds rings up to `radius_px`."""
     return refinement.Settings(
-        frame.diameter_px,
-        symmetry=symmetry,
-        max_shift_px=frame.max_shift_px,
-        iterations=iterations,
-        start_radius_px=max(compared_radius(frame.working_box, frame.diameter_px), shared_radius_px or 0),
-        shared_radius_px=shared_radius_px,
-        seed=seed,
+        ready.frame.diameter_px,
+        symmetry=wanted.symmetry,
+        max_shift_px=ready.frame.max_shift_px,
+        start_radius_px=radius_px,
+        seed=wanted.seed,
     )
 
 
-def _scaled_start(
-    ready: _Ready, start: tuple[NDArray[np.float32], float], settings: refinement.Settings
-) -> torch.Tensor:
-    """The starting map in the working box and in the particles' grey scale."""
-    box, pixel = ready.noisy.box, ready.pixel_size_angstrom
-    values, map_pixel = start
-    volume = torch.from_numpy(resample(values, box, pixel / map_pixel))
-    return matched_scale(ready.noisy, volume, settings.diameter_px)
+def _by_projection_matching(ready: ReadyStack, wanted: _Wanted, progress: Progress) -> _FirstMap:
+    settings = projection_matching.Settings(
+        ready.frame.diameter_px,
+        starts=wanted.starts,
+        symmetry=wanted.symmetry,
+        max_shift_px=ready.frame.max_shift_px,
+        seed=wanted.seed,
+    )
+    found = projection_matching.initial_map(ready.noisy, settings, progress)
+    record = {"starts": [vars(start) for start in found.starts], "chosen": found.chosen}
+    said = f"start {found.chosen + 1} of {wanted.starts}"
+    return _FirstMap(found.volume, found.radius_px, record, said, found.is_likelier_than_noise)
+
+
+def _by_common_lines(ready: ReadyStack, wanted: _Wanted, progress: Progress) -> _FirstMap:
+    settings = wanted.line_settings(ready.frame)
+    found = line_map.first_map_by_lines(ready.noisy, settings, progress)
+    lines, count = found.lines, len(found.rows)
+    gain = gain_by_start(ready.noisy, found.volume, _on_map(ready, wanted, found.radius_px))
+    record = {
+        "denoiser": settings.denoiser,
+        "rows": found.rows.tolist(),
+        "agreeing_lines": lines.found.share,
+        "gain_a_pair": lines.gain / (count * (count - 1) / 2),
+        "log_likelihood": gain,
+    }
+    said = f"{count} particles denoised by {settings.denoiser}, {lines.found.share:.0%} of their lines agree"
+    return _FirstMap(found.volume, found.radius_px, record, said, gain > projection_matching.LEAST_HELD_OUT_GAIN)

@@ -24,6 +24,7 @@ COMMAND_MODULES = (
     "denoise",
     "classify",
     "abinitio",
+    "refine",
     "reconstruct",
     "evaluate",
     "report",

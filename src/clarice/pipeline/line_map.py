@@ -1,0 +1,139 @@
+"""A first map by common lines: particles are denoised and laid by their lines, raw images put together at these poses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clarice.abinitio.from_poses import Reconstruction, reconstruct_from_poses
+from clarice.abinitio.half_sets import assign_half_sets
+from clarice.abinitio.line_poses import LinePoses, poses_from_lines
+from clarice.abinitio.line_scores import LineSettings
+from clarice.core.errors import InputError, UsageError
+from clarice.core.particles import RowIndex
+from clarice.core.progress import Progress, silent
+from clarice.denoise.notes import Notebook
+from clarice.denoise.registry import DEFAULT_METHOD, Denoiser, denoise_all, get_denoiser
+from clarice.geometry.fourier import centred_fft2, shell_mean
+from clarice.physics.noisy_set import NoisySet
+
+FEWEST_PARTICLES = 20
+# Particles denoised for each that is laid: a joint denoiser is better with more of them.
+DENOISED_FOR_EACH = 4
+# Errors of images that were denoised together are alike: so much less than it seems is known of a ray.
+_INDEPENDENT = 0.5
+# Signal over noise of a Fourier coefficient below and above which nothing is believed.
+_SNR_RANGE = (1e-3, 100.0)
+# The half maps' FSC down to which their map is looked at.
+_LEAST_AGREEMENT = 0.5
+
+
+@dataclass(frozen=True)
+class LineMapSettings:
+    """What the user decides: particle diameter, how many images are laid by lines, random starts, shift, seed."""
+
+    diameter_px: float
+    images: int = 500
+    starts: int = 3
+    max_shift_px: float = 4.0
+    denoiser: str = DEFAULT_METHOD
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class LineMap:
+    """The map (L, L, L) of the particles `rows` at the poses `lines`, and the finest ring it holds."""
+
+    volume: Tensor
+    rows: RowIndex
+    lines: LinePoses
+    radius_px: float
+
+
+def first_map_by_lines(particles: NoisySet, settings: LineMapSettings, progress: Progress = silent) -> LineMap:
+    """A map without symmetry from at most `settings.images` particles, drawn with the seed.
+
+    Raises InputError for fewer than FEWEST_PARTICLES, UsageError for a denoiser that does not exist.
+    """
+    denoiser = get_denoiser(settings.denoiser)
+    if settings.images < FEWEST_PARTICLES:
+        raise UsageError(f"--images {settings.images} are too few for common lines: {FEWEST_PARTICLES} are the least")
+    if len(particles) < FEWEST_PARTICLES:
+        raise InputError(
+            f"{len(particles)} particles are too few for common lines: {FEWEST_PARTICLES} are the least; "
+            "use --method projection-matching"
+        )
+    drawn = np.random.default_rng(settings.seed).permutation(len(particles))[: DENOISED_FOR_EACH * settings.images]
+    laid = np.sort(drawn[: settings.images])
+    rows = np.sort(drawn)
+    images, snr = denoised(particles.subset(rows), denoiser, progress)
+    chosen = torch.from_numpy(np.isin(rows, laid))
+    lines = poses_from_lines(
+        images[chosen],
+        line_settings(settings),
+        _INDEPENDENT * snr,
+        starts=settings.starts,
+        seed=settings.seed,
+        progress=progress,
+    )
+    half_set = assign_half_sets(len(laid), settings.seed)
+    found = reconstruct_from_poses(
+        particles.subset(laid), lines.poses, half_set, settings.diameter_px, progress=progress
+    )
+    return LineMap(found.volume, laid, lines, _agreed_radius(found))
+
+
+def line_settings(settings: LineMapSettings) -> LineSettings:
+    """How the lines of a map with `settings` are searched for."""
+    return LineSettings(settings.diameter_px, max_shift_px=settings.max_shift_px)
+
+
+def denoised(particles: NoisySet, denoiser: Denoiser, progress: Progress = silent) -> tuple[Tensor, Tensor]:
+    """Denoised images (n, L, L), and the signal over the error in them at Fourier radii 1, 2, … L // 2 − 1.
+
+    The error is what the method foretells. Of a method that foretells none it is the signal that is missing from its
+    images: the best estimate has as much less power as it errs.
+    """
+    count, box = len(particles), particles.box
+    notebook = Notebook(count, 1) if denoiser.telling is not None else None
+    images = torch.from_numpy(denoise_all(denoiser(particles, notes=notebook, progress=progress), count, box))
+    power = _power(images)
+    if notebook is not None and notebook.error_by_shell is not None:
+        error = torch.from_numpy(notebook.error_by_shell).float().mean(dim=0)
+    else:
+        error = signal_power(particles) - power
+    shells = slice(1, box // 2)
+    ratio = power[shells] / error[shells].clamp_min(torch.finfo(torch.float32).tiny)
+    return images, ratio.clamp(*_SNR_RANGE)
+
+
+def _power(images: Tensor) -> Tensor:
+    """Mean power of images (n, L, L) per coefficient of the orthonormal transform, by shell: (L // 2 + 1,)."""
+    return shell_mean(centred_fft2(images).abs().square().mean(dim=0), 2) / images.shape[-1] ** 2
+
+
+def signal_power(particles: NoisySet) -> Tensor:
+    """Mean power by shell (L // 2 + 1,) of what particles show, without CTF, filter and noise: 0 or more."""
+    box = particles.box
+    above, passed = torch.zeros(box // 2 + 1), torch.zeros(box // 2 + 1)
+    for start in range(0, len(particles), particles.rows_per_chunk):
+        rows = np.arange(start, min(len(particles), start + particles.rows_per_chunk))
+        above += (_power(particles.images(rows)) - 1) * len(rows)
+        half = particles.transfer_of(rows).square().sum(dim=0)
+        passed += shell_mean(torch.fft.fftshift(_whole_plane(half, box)), 2)
+    return (above / passed.clamp_min(1e-6)).clamp_min(0)
+
+
+def _whole_plane(half: Tensor, box: int) -> Tensor:
+    """A centrosymmetric function on the grid of rfft2, (L, L // 2 + 1), on that of fft2, (L, L)."""
+    rest = half[:, 1 : (box + 1) // 2].flip((0, 1)).roll(1, 0)
+    return torch.cat([half, rest], dim=1)
+
+
+def _agreed_radius(found: Reconstruction) -> float:
+    """The last Fourier radius before the half maps first disagree, two at least."""
+    disagree = (found.fsc[1:] < _LEAST_AGREEMENT).nonzero()
+    return float(max(2, int(disagree[0]) if len(disagree) else len(found.fsc) - 1))
