@@ -1,4 +1,4 @@
-"""A first map by common lines: particles are denoised and laid by their lines, raw images put together at these poses."""
+"""A first map by common lines: particles are denoised, laid by their lines, and put together raw at these poses."""
 
 from __future__ import annotations
 
