@@ -19,6 +19,10 @@ from clarice.core.progress import Progress, silent
 
 # Pairs that are looked at finely at once.
 _PAIRS_AT_ONCE = 4096
+# Candidates of a pair all of whose angles are gone through.
+_LEADING = 3
+# How far, in coarse steps, a line may lie from the coarse angle that found it.
+_BEYOND_HALF_A_STEP = 0.65
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def find_common_lines(
     two images.
     """
     count = len(images)
-    search = _FineSearch.of(images, settings, snr, reach=0.5)
+    search = _FineSearch.of(images, settings, snr, steps=1)
     lines = CommonLines.none(count)
     done, pairs = 0, count * (count - 1) // 2
     for scored in cell_scores(images, settings, snr):
@@ -80,7 +84,7 @@ def lines_near(
     Their confidence is 1: nothing else was looked at.
     """
     count = len(images)
-    search = _FineSearch.of(images, settings, snr, reach=1.0)
+    search = _FineSearch.of(images, settings, snr, steps=ANGLES_PER_CELL)
     lines = CommonLines.none(count)
     implied = implied_angles(rotations) / torch.pi
     first, second = torch.triu_indices(count, count, 1)
@@ -140,25 +144,30 @@ class _Found:
 
 
 class _FineSearch:
-    """Goes through the angles near given ones with all frequencies."""
+    """Goes through the angles of cells with all frequencies: first a few of each candidate, then all near the best."""
 
-    def __init__(self, rays: Rays, snr: Tensor, moves: Tensor, reach_rad: float) -> None:
+    def __init__(self, rays: Rays, snr: Tensor, moves: Tensor, step: float, steps: int) -> None:
         self.rays, self.moves = rays, moves
         self.likelihood = LineLikelihood.of(rays, snr)
         self.known = Rays(rays.values @ self.likelihood.analysis, rays.radii, rays.box)
-        reach = math.ceil(reach_rad * rays.half / math.pi)
-        self.step = max(1, round(reach / 3))
-        self.window = torch.arange(-reach, reach + 1, self.step)
+        self.few = (torch.arange(-steps, steps + 1) * step).round().long()
+        reach = math.ceil(_BEYOND_HALF_A_STEP * step)
+        self.all = torch.arange(-reach, reach + 1)
+        finer = torch.tensor([-0.5, 0.0, 0.5]) * SHIFT_STEP_PX
+        self.finer_moves = finer if len(moves) > 1 else moves
 
     @classmethod
-    def of(cls, images: Tensor, settings: LineSettings, snr: Tensor | float, reach: float) -> _FineSearch:
-        """For images (n, L, L), looking `reach` cells to either side. Raises ValueError for fewer than two images."""
+    def of(cls, images: Tensor, settings: LineSettings, snr: Tensor | float, steps: int) -> _FineSearch:
+        """For images (n, L, L), looking so many coarse angles to either side of a cell's middle.
+
+        Raises ValueError for fewer than two images.
+        """
         if len(images) < 2:
             raise ValueError("common lines need two or more images")
         box = images.shape[-1]
         rays = Rays.sampled(images, settings.radius_px(box), settings.n_angles // 2)
         ratio = settings.snr_by_radius(snr, box)
-        return cls(rays, ratio, settings.moves_px(), reach * math.pi / settings.cells(box))
+        return cls(rays, ratio, settings.moves_px(), rays.half / (ANGLES_PER_CELL * settings.cells(box)), steps)
 
     def enter(self, lines: CommonLines, cells: _Cells) -> None:
         """Writes the best lines near `cells` into `lines`."""
@@ -172,15 +181,19 @@ class _FineSearch:
 
     def around(self, cells: _Cells) -> _Found:
         """The best line of each pair near one of its candidates."""
-        centre = (cells.middle * self.rays.half).round().long()
-        pair = (cells.first, cells.second)
-        still = torch.zeros(len(cells.first))
-        best = self._nearby(pair, centre[:, 0], still, self.window, self.moves)
-        for candidate in range(1, centre.shape[1]):
-            best = best.better_of(self._nearby(pair, centre[:, candidate], still, self.window, self.moves))
-        window = torch.arange(1 - self.step, self.step) if self.step > 1 else torch.zeros(1, dtype=torch.long)
-        moves = self.moves if len(self.moves) == 1 else torch.tensor([-0.5, 0.0, 0.5]) * SHIFT_STEP_PX
-        return self._nearby(pair, torch.stack([best.first, best.second], dim=-1), best.shift_px, window, moves)
+        pairs, candidates = cells.middle.shape[:2]
+        each = cells.first.repeat_interleave(candidates), cells.second.repeat_interleave(candidates)
+        centre = (cells.middle * self.rays.half).round().long().flatten(0, 1)
+        rough = self._nearby(each, centre, torch.zeros(len(centre)), self.few, self.moves)
+        leading = rough.score.view(pairs, candidates).topk(min(_LEADING, candidates), dim=1).indices
+        best: _Found | None = None
+        for place in leading.unbind(dim=1):
+            at = torch.arange(pairs) * candidates + place
+            lines = torch.stack([rough.first[at], rough.second[at]], dim=-1)
+            found = self._nearby((cells.first, cells.second), lines, rough.shift_px[at], self.all, self.finer_moves)
+            best = found if best is None else best.better_of(found)
+        assert best is not None
+        return best
 
     def _nearby(
         self, pair: tuple[Tensor, Tensor], centre: Tensor, shift_px: Tensor, window: Tensor, moves: Tensor

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from clarice.benchmark import line_contest as lines
 from clarice.benchmark import main_job as job
 from clarice.benchmark import peers as contests
 from clarice.benchmark.contest import COMPARISONS, PeerRequest
@@ -18,6 +19,7 @@ from clarice.benchmark.protocol import StackSettings
 from clarice.benchmark.records import Results, Row
 from clarice.benchmark.structures import TEST_ENTRIES, chosen_entries, load_subject, seeds_of, structures_folder, words
 from clarice.cli.benchmark_ablations import register as register_ablations
+from clarice.cli.benchmark_denoise import numbers
 from clarice.cli.benchmark_denoise import register as register_denoise
 from clarice.cli.benchmark_options import (
     BoxOption,
@@ -52,6 +54,11 @@ ShiftOption = Annotated[float, _O("--shift-px", help="Largest shift in x and y, 
 
 
 MethodsOption = Annotated[str, _O("--methods", help="Denoisers, each a run of its own on every stack.")]
+_LINE_METHODS = {"clarice": lines.OURS, "aspire": lines.ASPIRE}
+LINE_METHODS = ",".join(_LINE_METHODS)
+SnrsOption = Annotated[str, _O("--snr", help="Signal-to-noise ratios, a list; clean: without noise.")]
+ShiftsOption = Annotated[str, _O("--shift-px", help="Standard deviations of the shifts in x and y, pixels, a list.")]
+LineMethodsOption = Annotated[str, _O("--methods", help=f"Programs, of {LINE_METHODS}.")]
 OnlyOption = Annotated[str, _O("--only", help=f"Comparisons to make, of {', '.join(COMPARISONS)}.")]
 QuickOption = Annotated[
     bool, _O("--quick", help="Cut RELION's iterations to a tenth; such rows say so and measure nothing.")
@@ -69,6 +76,7 @@ def register(app: typer.Typer) -> None:
     protocols = command_group("The published protocols, each printing its table.")
     protocols.command("main-job")(command(main_job))
     protocols.command("peers")(command(peers, seeds="1", timeout=180.0))
+    protocols.command(lines.NAME)(command(common_lines, seeds="1", particles=200))
     register_denoise(protocols)
     register_ablations(protocols)
     register_speed(protocols)
@@ -90,14 +98,33 @@ def peers(only: OnlyOption = ",".join(COMPARISONS), quick: QuickOption = False) 
     return lambda request, **how: contests.peers(PeerRequest(request, comparisons, quick), **how)
 
 
+def common_lines(
+    snr: SnrsOption = "clean,1,0.5,0.2,0.1", shift_px: ShiftsOption = "0", methods: LineMethodsOption = LINE_METHODS
+) -> Protocol:
+    """Find common lines and rotations beside ASPIRE on the same projections without CTF, and compare with the truth."""
+    ratios = [None if word == lines.CLEAN else numbers(word, "--snr", float)[0] for word in words(snr)]
+    shifts = numbers(shift_px, "--shift-px", float)
+    chosen = tuple(words(methods))
+    unknown = [name for name in chosen if name not in _LINE_METHODS]
+    if unknown or not chosen or not ratios:
+        raise UsageError(f"--methods {methods!r} and --snr {snr!r}: name some of {LINE_METHODS}, and a ratio or clean")
+    if any(ratio is not None and ratio <= 0 for ratio in ratios) or min(shifts) < 0:
+        raise UsageError(f"--snr {snr!r} must be above 0 and --shift-px {shift_px!r} not negative")
+    return lambda request, **how: lines.line_contest(
+        lines.LineRequest(request, ratios, shifts, [_LINE_METHODS[name] for name in chosen]), **how
+    )
+
+
 def command(settle: Callable[..., Protocol], **defaults: object) -> Callable[..., None]:
     """The command that runs a protocol: its options are those of `make_request` and of `settle`.
 
-    `settle` checks the protocol's own options and gives what is to be run; its docstring is the command's help.
-    `defaults` replace those of `make_request`.
+    `settle` checks the protocol's own options and gives what is to be run; its docstring is the command's help. Where
+    both have an option it is the protocol's own. `defaults` replace those of `make_request`.
     """
     own = inspect.signature(settle, eval_str=True).parameters
-    common = inspect.signature(make_request, eval_str=True).parameters
+    common = dict(inspect.signature(make_request, eval_str=True).parameters)
+    for name in own:
+        common.pop(name, None)
     replaced = {name: common[name].replace(default=default) for name, default in defaults.items()}
 
     def run(**given: Any) -> None:
