@@ -38,14 +38,15 @@ def shift_error_px(poses: Poses, truth: SimulatedSet, mirrored: bool) -> float:
 def test_the_centre_of_mass_is_found_wherever_it_lies(box: int) -> None:
     images = blob_projections(box, random_rotations(6, seeded(1)))
     shifts = torch.tensor([[0, 0], [5, 0], [0, -5], [3, 3], [-2.5, 1.5], [0.3, -0.7]])
-    centres = mass_centres(images, 14.0)
-    found = mass_centres(moved(images, shifts), 14.0)
+    centres = mass_centres(images, 14.0, 8.0)
+    found = mass_centres(moved(images, shifts), 14.0, 8.0)
     torch.testing.assert_close(found - centres, shifts, atol=0.02, rtol=0)
+    assert float(mass_centres(moved(images, shifts), 14.0, 2.0).abs().max()) == 2.0
 
 
 def test_an_image_without_mass_stays_where_it_is() -> None:
-    assert (mass_centres(torch.zeros((2, 16, 16)), 8.0) == 0).all()
-    assert mass_centres(-torch.ones((1, 16, 16)), 8.0).isfinite().all()
+    assert (mass_centres(torch.zeros((2, 16, 16)), 8.0, 4.0) == 0).all()
+    assert mass_centres(-torch.ones((1, 16, 16)), 8.0, 4.0).isfinite().all()
 
 
 def test_shifts_follow_from_differences_along_lines() -> None:

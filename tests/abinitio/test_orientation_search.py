@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clarice.abinitio.common_lines import implied_angles, lines_near
 from clarice.abinitio.line_scores import LineSettings, cell_scores
-from clarice.abinitio.orientation_search import LineTable, gain_of, search_orientations
+from clarice.abinitio.orientation_search import LineTable, cell_at, gain_of, search_orientations
 from clarice.abinitio.rays import LineLikelihood, Rays
 from clarice.geometry.so3 import random_rotations
 from clarice.metrics.orientation import FloatArray, found_line_share, orientation_errors
@@ -73,8 +73,7 @@ def test_the_table_reads_the_same_from_either_image(projections: tuple[Tensor, F
 def test_the_gain_is_the_sum_over_implied_lines(projections: tuple[Tensor, FloatArray]) -> None:
     table = LineTable.of(noisy(projections[0][:8]), SETTINGS, 10.0)
     rotations = torch.from_numpy(random_rotations(8, seeded(2))).float()
-    angle = implied_angles(rotations) % (2 * math.pi)
-    cell = (angle * table.circle / (2 * math.pi)).floor().long()
+    cell = cell_at(implied_angles(rotations), table.circle)
     half = table.circle // 2
 
     def gain(i: int, j: int) -> float:
@@ -85,6 +84,26 @@ def test_the_gain_is_the_sum_over_implied_lines(projections: tuple[Tensor, Float
 
     expected = sum(gain(i, j) for i in range(8) for j in range(i))
     assert gain_of(table, rotations) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_best_cell_of_clean_images_is_that_of_their_line(projections: tuple[Tensor, FloatArray]) -> None:
+    """Half of the lines would fall into a neighbour if cells were read from their first ray on."""
+    images, rotations = projections
+    table = LineTable.of(images[:20], SETTINGS)
+    half, circle = table.circle // 2, table.circle
+    cell = cell_at(implied_angles(torch.from_numpy(rotations[:20])), circle)
+    off = []
+    for i, j in zip(*np.triu_indices(20, 1), strict=True):
+        best = int(table.gain[i, j, :, :circle].flatten().argmax())
+        ours, other = int(cell[i, j]), int(cell[j, i])
+        if other >= half:
+            ours, other = (ours - half) % circle, other - half
+        ahead = ((best % circle - ours + half) % circle - half, best // circle - other)
+        if max(map(abs, ahead)) <= 1:  # not another line altogether
+            off.append(ahead)
+    assert len(off) > 150
+    assert np.abs(np.mean(off, axis=0)).max() < 0.08
+    assert np.mean(np.abs(off)) < 0.2
 
 
 def test_implied_lines_are_those_of_the_metric() -> None:
@@ -103,6 +122,22 @@ def test_views_come_back_from_random_starts(projections: tuple[Tensor, FloatArra
     assert found.gain > 0.7 * gain_of(table, torch.from_numpy(rotations).float())
     again = search_orientations(table, seed=1)
     assert torch.equal(again.rotations, found.rotations)
+
+
+@pytest.mark.parametrize("symmetry", ["C3", "D2"])
+def test_a_point_group_is_made_use_of(symmetry: str) -> None:
+    """Images share as many lines as it has members; views come back modulo the group, in its own axes."""
+    settings = SimulationSettings(particles=40, box=32, seed=3, snr=1.0, ctf=False, noise="none", max_shift_px=0.0)
+    made = simulate(make_molecule(3, mass_kda=150, symmetry=symmetry), settings)
+    table = LineTable.of(noisy(torch.from_numpy(made.images)), SETTINGS, 10.0)
+    found = search_orientations(table, symmetry=symmetry, seed=1)
+    errors = orientation_errors(found.rotations.numpy(), made.poses.rotations, symmetry=symmetry)
+    assert np.median(errors.angle_deg) < 12
+    # The gauge takes the group's axes to themselves: a turn about z, or an exchange of the twofold axes.
+    axes = np.abs(errors.gauge)
+    assert axes[2, 2] > 0.97 if symmetry == "C3" else (axes.max(axis=0) > 0.97).all()
+    assert found.gain == pytest.approx(gain_of(table, found.rotations.float(), symmetry))
+    assert found.gain > 1.5 * gain_of(table, found.rotations.float())
 
 
 def test_noise_gains_next_to_nothing(projections: tuple[Tensor, FloatArray]) -> None:

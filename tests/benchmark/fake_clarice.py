@@ -1,6 +1,7 @@
 """Stands in for the program: answers from the truth beside the stack, mirrored and turned by a known rotation.
 
 python fake_clarice.py run STACK -o RUN --seed S --method M   (seed 13 fails; seed 14 gives noise for a map)
+python fake_clarice.py abinitio STACK -o OUT --method M --denoiser D --seed S   (likewise)
 python fake_clarice.py denoise STACK --method M -o OUT
 python fake_clarice.py classify STACK -o OUT --classes K --seed S
 """
@@ -37,6 +38,16 @@ def denoise(stack: Path, folder: Path, pixel_size: float, method: str) -> None:
 
 
 def run(stack: Path, folder: Path, seed: int, method: str) -> None:
+    pixel_size = first_map(stack, folder, seed)
+    write_mrc(folder / "map.mrc", read_mrc(folder / "abinitio.mrc")[0], pixel_size, is_volume=True)
+    denoise(stack, folder, pixel_size, method)
+    (folder / "fsc.json").write_text(json.dumps({"resolution_angstrom": {"0.143": 3 * pixel_size}}))
+    stages = [{"name": name, "seconds": 0.01} for name in ("denoise", "ab initio", "refine")]
+    (folder / "run.json").write_text(json.dumps({"stages": stages}))
+
+
+def first_map(stack: Path, folder: Path, seed: int) -> float:
+    """A map and poses; its pixel size."""
     if seed == 13:
         sys.exit(f"clarice: {stack} holds nothing but bad luck")
     folder.mkdir(parents=True)
@@ -44,16 +55,12 @@ def run(stack: Path, folder: Path, seed: int, method: str) -> None:
     found = apply_superposition(volume, TURN, np.array([1.0, -0.5, 0.5]), mirrored=True)
     if seed == 14:
         found = np.random.default_rng(0).normal(size=found.shape).astype(np.float32)
-    for name in ("map.mrc", "abinitio.mrc"):
-        write_mrc(folder / name, found, pixel_size, is_volume=True)
-    denoise(stack, folder, pixel_size, method)
+    write_mrc(folder / "abinitio.mrc", found, pixel_size, is_volume=True)
     truth = read_star(stack.parent / "truth.star")
     euler = matrix_to_euler(HALF_TURN @ rotations_of(truth, stack) @ TURN.T)
     table = truth["particles"].assign(**dict(zip(ANGLES, euler.T, strict=True)))
     write_star(folder / "particles.star", {"optics": truth["optics"], "particles": table[::-1]})
-    (folder / "fsc.json").write_text(json.dumps({"resolution_angstrom": {"0.143": 3 * pixel_size}}))
-    stages = [{"name": name, "seconds": 0.01} for name in ("denoise", "ab initio", "refine")]
-    (folder / "run.json").write_text(json.dumps({"stages": stages}))
+    return pixel_size
 
 
 def classify(stack: Path, folder: Path, classes: int) -> None:
@@ -69,6 +76,10 @@ if __name__ == "__main__":
     options = dict(zip(words[::2], words[1::2], strict=True))
     if command == "run":
         run(source, Path(options["-o"]), int(options["--seed"]), options["--method"])
+    elif command == "abinitio":
+        if options["--method"] == "common-lines":
+            assert options["--denoiser"]
+        first_map(source, Path(options["-o"]), int(options["--seed"]))
     elif command == "denoise":
         made = Path(options["-o"])
         made.mkdir()

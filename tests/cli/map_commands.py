@@ -32,8 +32,8 @@ class SmallStack:
         return self.simulated.particles.pixel_size_angstrom
 
 
-def make_stack(folder: Path) -> SmallStack:
-    settings = SimulationSettings(particles=COUNT, box=BOX, seed=4, snr=1.0, max_shift_px=1.0, defocus_groups=8)
+def make_stack(folder: Path, snr: float = 1.0) -> SmallStack:
+    settings = SimulationSettings(particles=COUNT, box=BOX, seed=4, snr=snr, max_shift_px=1.0, defocus_groups=8)
     simulated = simulate(make_molecule(1, mass_kda=150), settings)
     write_simulation(simulated, folder, contrast="dark", specimen="a molecule")
     with_poses = folder / "posed.star"

@@ -11,6 +11,8 @@ import pytest
 from tests.cli.map_commands import BOX, COUNT, SmallStack, make_stack, refusal, run
 
 from clarice.abinitio import pose_assignment, refinement
+from clarice.abinitio.projection_matching import NO_LIKELIER_THAN_NOISE
+from clarice.cli.abinitio import OWN_PARTICLES_NO_LIKELIER
 from clarice.cli.refine import FOREIGN_MAP
 from clarice.core.errors import InputError, OutputError, ResourceError, UsageError
 from clarice.geometry.so3 import angle_between_deg, euler_to_matrix
@@ -100,6 +102,7 @@ def test_common_lines_find_the_structure(by_lines: tuple[Path, str], stack: Smal
     assert (record["method"], record["denoiser"]) == ("common-lines", "covariance-wiener")
     assert len(record["rows"]) == 120
     assert record["log_likelihood"] > 10
+    assert record["judged_by"] == "particles held out"
     assert f"{record['agreeing_lines']:.0%} of their lines agree" in said
     assert "warning: particles held out" not in said
     registered = register(read_mrc(folder / "abinitio.mrc")[0], stack.simulated.volume)
@@ -110,12 +113,21 @@ def test_common_lines_find_the_structure(by_lines: tuple[Path, str], stack: Smal
     assert np.median(errors.angle_deg) < 8, "all particles are laid on the map, not only those it was made of"
 
 
+@pytest.mark.parametrize(("images", "warning"), [(100, NO_LIKELIER_THAN_NOISE), (COUNT, OWN_PARTICLES_NO_LIKELIER)])
+def test_a_map_of_noise_is_doubted(tmp_path: Path, images: int, warning: str) -> None:
+    """By particles that it was not made of, and by its own where there are no others."""
+    noise = make_stack(tmp_path / "noise", snr=1e-5)
+    options = ("--method", "common-lines", "--denoiser", "covariance-wiener", "--images", str(images), "--starts", "1")
+    said = run("abinitio", noise.table, "-o", tmp_path / "out", "--contrast", "dark", *options)
+    assert f"warning: {warning}" in said
+
+
 def test_options_of_the_other_method_are_refused(stack: SmallStack, tmp_path: Path) -> None:
     out = tmp_path / "out"
     lines = ("abinitio", stack.table, "--method", "common-lines")
     assert "--images is for" in refusal(UsageError, out, "abinitio", stack.table, "--images", "100")
     assert "--denoiser is for" in refusal(UsageError, out, "abinitio", stack.table, "--denoiser", "wiener")
-    assert "projection-matching" in refusal(UsageError, out, *lines, "--symmetry", "C2")
+    assert "C0" in refusal(UsageError, out, *lines, "--symmetry", "C0")
     assert "no-such" in refusal(UsageError, out, *lines, "--denoiser", "no-such")
 
 

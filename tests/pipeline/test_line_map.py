@@ -15,7 +15,7 @@ from clarice.metrics.shells import fsc
 from clarice.physics.molecules import make_molecule
 from clarice.physics.noisy_set import NoisySet, white_set
 from clarice.physics.simulate import SimulatedSet, SimulationSettings, simulate
-from clarice.pipeline.line_map import LineMap, LineMapSettings, denoised, first_map_by_lines, signal_power
+from clarice.pipeline.line_map import LineMap, LineMapSettings, denoised, first_map_by_lines
 
 BOX, COUNT = 32, 240
 DIAMETER_PX = 0.7 * BOX
@@ -60,16 +60,6 @@ def test_the_same_seed_gives_the_same_map(found: LineMap, noisy: NoisySet) -> No
     assert torch.equal(again.volume, found.volume)
 
 
-@pytest.mark.parametrize("box", [32, 33])
-def test_signal_power_is_that_of_clean_projections(box: int) -> None:
-    settings = SimulationSettings(particles=400, box=box, seed=4, snr=0.5, max_shift_px=1.0, defocus_groups=10)
-    made = simulate(make_molecule(2, mass_kda=150), settings)
-    found, expected = signal_power(white_set(made.particles)), power_by_shell(made.clean)
-    shells = slice(1, 6)
-    np.testing.assert_allclose(found[shells], expected[shells], rtol=0.25)
-    assert (found >= 0).all()
-
-
 def test_what_a_method_foretells_or_lacks_is_the_error(simulated: SimulatedSet, noisy: NoisySet) -> None:
     """The covariance Wiener filter foretells nothing: its missing power comes near its actual error."""
     images, ratio = denoised(noisy, get_denoiser("covariance-wiener"))
@@ -78,6 +68,9 @@ def test_what_a_method_foretells_or_lacks_is_the_error(simulated: SimulatedSet, 
     assert len(ratio) == BOX // 2 - 1
     shells = slice(0, 5)
     assert float((ratio[shells] / actual[1:6]).log().abs().max()) < np.log(3)
+    drowned = actual[1 : BOX // 2] < 0.3
+    assert drowned.any()
+    assert float(ratio[drowned].max()) < 1, "shells without signal are not trusted"
 
 
 def test_too_few_particles_and_unknown_methods_are_refused(noisy: NoisySet) -> None:

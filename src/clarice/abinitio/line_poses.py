@@ -39,23 +39,24 @@ def poses_from_lines(
     snr: Tensor | float = CLEAN_SNR,
     *,
     starts: int = 2,
+    symmetry: str = "C1",
     seed: int = 0,
     progress: Progress = silent,
 ) -> LinePoses:
     """Poses of images (n, L, L) free of CTF and on a background of 0, up to one rotation, move and hand of them all.
 
-    With a `max_shift_px` above 0 images are centred by their mass first, wherever they lie. `snr` as for
-    `find_common_lines`; `starts` and `seed` as for `search_orientations`. Raises ValueError for fewer than three
-    images.
+    With a `max_shift_px` above 0 images are centred by their mass first, by so much in x and y at most. `snr` as for
+    `find_common_lines`; `starts`, `symmetry` and `seed` as for `search_orientations`. Raises ValueError for fewer than
+    three images.
     """
     if len(images) < 3:
         raise ValueError("orientations need three or more images")
     centre = images.new_zeros((len(images), 2)).double()
     if settings.max_shift_px > 0:
-        masses = mass_centres(images, settings.diameter_px)
+        masses = mass_centres(images, settings.diameter_px, settings.max_shift_px)
         images, centre = moved(images, -masses), masses.double()
         settings = replace(settings, max_shift_px=min(settings.max_shift_px, CENTRED_WITHIN_PX))
-    oriented = search_orientations(LineTable.of(images, settings, snr, progress), starts, seed, progress)
+    oriented = search_orientations(LineTable.of(images, settings, snr, progress), starts, symmetry, seed, progress)
     lines = lines_near(images, oriented.rotations, settings, snr, progress)
     found = consensus(lines, start=oriented.rotations, progress=progress)
     if settings.max_shift_px > 0:

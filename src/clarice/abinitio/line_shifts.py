@@ -29,16 +29,16 @@ _STEPS = 20
 _RIDGE = 1e-3
 
 
-def mass_centres(images: Tensor, diameter_px: float) -> Tensor:
+def mass_centres(images: Tensor, diameter_px: float, max_shift_px: float) -> Tensor:
     """Centre of mass (n, 2), (x, y) pixels from index L // 2, of images (n, L, L) on a background of 0.
 
-    What lies outside a soft window about it is not counted. An image without mass has its centre at 0.
+    What lies outside a soft window about it is not counted. It lies within `max_shift_px` in x and y; that of an image
+    without mass is 0.
     """
     box = images.shape[-1]
     axis = torch.arange(box, device=images.device, dtype=torch.float32) - box // 2
     radius = _WINDOW * diameter_px / 2
     centre = images.new_zeros((len(images), 2))
-    farthest = max(0.0, box / 2 - diameter_px / 2)
     for _ in range(_MOVES):
         away = torch.hypot(axis - centre[:, 0, None, None], axis[:, None] - centre[:, 1, None, None])
         window = (0.5 + (radius - away) / _EDGE_PX).clamp(0, 1)
@@ -47,8 +47,7 @@ def mass_centres(images: Tensor, diameter_px: float) -> Tensor:
         weak = total <= 1e-3 * mass.abs().sum(dim=(-2, -1)) + torch.finfo(mass.dtype).tiny
         moments = torch.stack([(mass * axis).sum(dim=(-2, -1)), (mass * axis[:, None]).sum(dim=(-2, -1))], dim=-1)
         centre = torch.where(weak[:, None], 0.0, moments / torch.where(weak, 1.0, total)[:, None])
-        length = centre.norm(dim=1, keepdim=True).clamp_min(1e-9)
-        centre = centre * (farthest / length).clamp_max(1.0)
+        centre = centre.clamp(-max_shift_px, max_shift_px)
     return centre
 
 

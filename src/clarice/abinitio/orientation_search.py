@@ -9,7 +9,8 @@ largest, ρ_ij being how probable the line that R_i and R_j imply is for the pai
 images are what they should be. One image after the other is laid where it fits the others best, over all of SO(3), from
 random orientations on; at first beside few others, drawn anew each time, at last beside all. Directions of lines of
 random orientations are independent and uniform, so no view is favoured: views that all lie alike, in which case any
-line would do, gain nothing from it.
+line would do, gain nothing from it. Two images of a structure with a point group share a line for each of its rotations
+S, that of R_i and R_j S: all of them are summed over.
 """
 
 from __future__ import annotations
@@ -17,14 +18,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from clarice.abinitio.line_scores import CellScores, LineSettings, cell_scores
+from clarice.abinitio.line_scores import ANGLES_PER_CELL, CellScores, LineSettings, cell_scores
 from clarice.abinitio.rays import CLEAN_SNR
 from clarice.core.progress import Progress, silent
-from clarice.geometry.so3 import random_rotations, sphere_grid, view_rotations
+from clarice.geometry.so3 import random_rotations, sphere_grid, symmetry_rotations, view_rotations
 
 # How often a pair's rays follow their model.
 _TRUST = 0.5
@@ -32,14 +32,17 @@ _TRUST = 0.5
 _VIEWS = 300
 _EARLY_SWEEPS = (48, 48, 48, 64, 64, 96, 96)
 _LATE_SWEEPS = (128, 0, 0)
+# Others, each with its copies under the point group, that are gone through at once.
+_OTHERS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
 class LineTable:
     """log(1 − p + p ρ) of every pair of images and of cells on their circles: (n, n, cells, 4 · cells), float16.
 
-    [i, j, c, d]: the ray in cell c of image j is that in cell d of image i. c goes half round, since opposite rays of
-    both images are one line; d goes round twice, so that what an image gains in all its turns is a run of the table.
+    [i, j, c, d]: the ray in cell c of image j is that in cell d of image i (`cell_at`). c goes half round, since
+    opposite rays of both images are one line; d goes round twice, so that what an image gains in all its turns is a run
+    of the table.
     """
 
     gain: Tensor
@@ -87,9 +90,12 @@ class Oriented:
     gain: float
 
 
-def search_orientations(table: LineTable, starts: int = 2, seed: int = 0, progress: Progress = silent) -> Oriented:
-    """The best of `starts` searches. Raises ValueError for fewer than three images."""
+def search_orientations(
+    table: LineTable, starts: int = 2, symmetry: str = "C1", seed: int = 0, progress: Progress = silent
+) -> Oriented:
+    """The best of `starts` searches, in RELION's axes of the point group. Raises ValueError for under three images."""
     count = len(table)
+    group = torch.from_numpy(symmetry_rotations(symmetry)).float()
     if count < 3:
         raise ValueError("orientations need three or more images")
     generator = torch.Generator().manual_seed(seed)
@@ -99,50 +105,72 @@ def search_orientations(table: LineTable, starts: int = 2, seed: int = 0, progre
     for _ in range(starts):
         rotations = torch.from_numpy(random_rotations(count, generator)).float()
         for beside in _EARLY_SWEEPS:
-            _sweep(table, rotations, beside, generator)
+            _sweep(table, rotations, group, beside, generator)
             done += 1
             progress("orientations", done, sweeps)
-        found.append(Oriented(rotations.double(), gain_of(table, rotations)))
+        found.append(Oriented(rotations.double(), gain_of(table, rotations, symmetry)))
     best = max(found, key=lambda each: each.gain)
     rotations = best.rotations.float()
     for beside in _LATE_SWEEPS:
-        _sweep(table, rotations, beside, generator)
+        _sweep(table, rotations, group, beside, generator)
         done += 1
         progress("orientations", done, sweeps)
-    last = Oriented(rotations.double(), gain_of(table, rotations))
+    last = Oriented(rotations.double(), gain_of(table, rotations, symmetry))
     return max(best, last, key=lambda each: each.gain)
 
 
-def gain_of(table: LineTable, rotations: Tensor) -> float:
+def gain_of(table: LineTable, rotations: Tensor, symmetry: str = "C1") -> float:
     """The sum over all pairs for rotations (n, 3, 3)."""
     total = 0.0
+    group = torch.from_numpy(symmetry_rotations(symmetry)).float()
     for image in range(len(table)):
-        others = torch.arange(image)
         if image:
-            at, cell = _cells(rotations[image : image + 1], rotations[others], table.circle)
+            others, copies = _copies(rotations, torch.arange(image), group)
+            at, cell = _cells(rotations[image : image + 1], copies, table.circle)
             total += float(table.gain[image, others[None], cell, at].double().sum())
     return total
 
 
-def _sweep(table: LineTable, rotations: Tensor, beside: int, generator: torch.Generator) -> None:
+def _copies(rotations: Tensor, rows: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (J,) of the images once for each member of the group, and their rotations R S: (J · g,), (J · g, 3, 3)."""
+    return rows.repeat_interleave(len(group)), (rotations[rows][:, None] @ group).flatten(0, 1)
+
+
+def _sweep(table: LineTable, rotations: Tensor, group: Tensor, beside: int, generator: torch.Generator) -> None:
     """Lays every image anew, in random order, in place."""
     count, circle = len(table), table.circle
-    rows = circle // 2
     turned = random_rotations(1, generator)[0]
     views = torch.from_numpy(view_rotations(sphere_grid(_VIEWS)) @ turned).float()
     for image in torch.randperm(count, generator=generator).tolist():
         others = torch.randperm(count, generator=generator)
         others = others[others != image][: beside or count]
-        start, cell = _cells(views, rotations[others], circle)  # (V, J) each
-        gain = table.gain[image]
-        windows = gain.as_strided((gain.numel() - circle + 1, circle), (1, 1), gain.storage_offset())
-        place = (others[None] * rows + cell) * (2 * circle) + start
-        total = windows[place].sum(dim=1, dtype=torch.float32)  # (V, turns)
+        total = torch.zeros((len(views), circle))
+        step = max(1, _OTHERS_AT_ONCE // len(group))
+        for first in range(0, len(others), step):
+            total += _gains(table, image, views, *_copies(rotations, others[first : first + step], group))
         best = int(total.argmax())
         angle = 2 * math.pi * (best % circle) / circle
         cosine, sine = math.cos(angle), math.sin(angle)
         turn = torch.tensor([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
         rotations[image] = turn @ views[best // circle]
+
+
+def _gains(table: LineTable, image: int, views: Tensor, others: Tensor, copies: Tensor) -> Tensor:
+    """What an image gains beside `others` (J,) of rotations `copies` (J, 3, 3), in each view and turn: (V, T)."""
+    circle, gain = table.circle, table.gain[image]
+    start, cell = _cells(views, copies, circle)  # (V, J) each
+    windows = gain.as_strided((gain.numel() - circle + 1, circle), (1, 1), gain.storage_offset())
+    place = (others[None] * (circle // 2) + cell) * (2 * circle) + start
+    total: Tensor = windows[place].sum(dim=1, dtype=torch.float32)
+    return total
+
+
+def cell_at(angle_rad: Tensor, circle: int) -> Tensor:
+    """The cell of `circle` around a circle whose rays lie nearest to an angle.
+
+    Cell c has the rays at c, c + 1/3 and c + 2/3 cells, so that it stands for what lies from c − 1/6 on.
+    """
+    return (angle_rad * (circle / (2 * torch.pi)) + 0.5 / ANGLES_PER_CELL).floor().long() % circle
 
 
 def _cells(views: Tensor, others: Tensor, circle: int) -> tuple[Tensor, Tensor]:
@@ -155,7 +183,6 @@ def _cells(views: Tensor, others: Tensor, circle: int) -> tuple[Tensor, Tensor]:
     )
     in_view = torch.einsum("vjc,vac->avj", line, views[:, :2])
     in_other = torch.einsum("vjc,jac->avj", line, others[:, :2])
-    scale = circle / (2 * np.pi)
-    at, cell = ((torch.atan2(each[1], each[0]) * scale).floor().long() % circle for each in (in_view, in_other))
+    at, cell = (cell_at(torch.atan2(each[1], each[0]), circle) for each in (in_view, in_other))
     half = circle // 2
     return (at + half * (cell >= half)) % circle, cell % half

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from clarice.benchmark.structures import MOLECULE_ENTRIES, PointGroup, Subject, load_subject, structures_folder
+from clarice.benchmark.structures import (
+    MOLECULE_ENTRIES,
+    Subject,
+    group_of,
+    load_subject,
+    structures_folder,
+)
 from clarice.core.errors import UsageError
 from clarice.training.structures import StructureCollection
 
@@ -32,7 +38,12 @@ def choose_subjects(
         rows = collection.largest_of_clusters(LEAST_ATOMS)
     else:
         rows = [_row(entry, collection, name) for entry in entries]
-    return name, [Subject(collection.ids[row], name, collection.atoms(row).centred(), PointGroup()) for row in rows]
+    return name, [_subject(collection, row, name) for row in rows]
+
+
+def _subject(collection: StructureCollection, row: int, name: str) -> Subject:
+    entry = collection.ids[row]
+    return Subject(entry, name, collection.atoms(row).centred(), group_of(entry.lower()))
 
 
 def _row(entry: str, collection: StructureCollection, name: str) -> int:

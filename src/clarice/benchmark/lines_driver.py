@@ -32,7 +32,10 @@ def signal_to_noise(images: Tensor, window: Tensor, noise_variance: float, setti
 
 
 def main(source_path: str, result_path: str) -> None:
-    """Finds the lines, timed by themselves, and then the rotations as `clarice abinitio` does."""
+    """Finds the lines, timed by themselves, and then the rotations from the likelihood of all rays.
+
+    Noisy images have no mass to be centred on: moves along lines are looked for as far as the images are moved.
+    """
     run_operations_alone()
     with np.load(source_path) as archive:
         images = torch.from_numpy(archive["images"]).float()

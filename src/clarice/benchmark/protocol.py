@@ -46,6 +46,7 @@ class StackSettings:
     snr: float = 0.1
     max_shift_px: float = 3.0
     defocus_groups: int = 50
+    ctf: bool = True
 
     def simulation(self, seed: int, ctf_table: Path | None) -> SimulationSettings:
         """Settings of one stack."""
@@ -56,13 +57,14 @@ class StackSettings:
             snr=self.snr,
             max_shift_px=self.max_shift_px,
             defocus_groups=self.defocus_groups,
+            ctf=self.ctf,
             ctf_table=ctf_table,
         )
 
     def record(self, data: Path | None, threads: int) -> dict[str, Any]:
-        """The settings as results state them."""
+        """The settings as results state them; `ctf` where there is none."""
         return {
-            **vars(self),
+            **{name: value for name, value in vars(self).items() if name != "ctf" or not value},
             "pixel_size": "largest diameter / (0.65 × box)",
             "views": "uniform",
             "defocus": "EMPIAR-10028 table" if defocus_table(data) else "model of EMPIAR-10028",

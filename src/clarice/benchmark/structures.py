@@ -26,13 +26,15 @@ _MOLECULE_PREFIX = "molecule-"
 class PointGroup:
     """Symmetry of a structure: its group, and the main and a twofold axis in the molecule's coordinates.
 
-    Without a twofold axis (Cn) any direction across the main axis will do. `note` says how exact it is.
+    Without a twofold axis (Cn) any direction across the main axis will do. `note` says how exact it is. Where nobody
+    looked for it, `known` is False: poses cannot be judged then.
     """
 
     name: str = "C1"
     main_axis: Axis = (0.0, 0.0, 1.0)
     twofold_axis: Axis | None = None
     note: str = ""
+    known: bool = True
 
     @property
     def frame(self) -> FloatArray:
@@ -48,7 +50,8 @@ class PointGroup:
         return np.asarray(rotations @ self.frame.T)
 
 
-# From superposing the chains of each entry on one another; what is not listed has no rotation on to itself.
+# From superposing the chains of each entry on one another; other entries of the protocols have no rotation on to
+# themselves.
 POINT_GROUPS = {
     "3pei": PointGroup("D3", (0, 0, 1), (0.8660, 0.5, 0)),
     "2cg9": PointGroup("C2", (-0.2752, 0.9419, -0.1925), note="to 0.3 Å"),
@@ -57,6 +60,7 @@ POINT_GROUPS = {
     "molecule-104": PointGroup("D3", (0, 0, 1), (1, 0, 0)),
     "molecule-105": PointGroup("C2", (0, 0, 1)),
 }
+NOT_LOOKED_INTO = PointGroup(note="not looked into", known=False)
 # Stand-ins for the acceptance structures, about as heavy and as symmetric.
 _MASS_KDA = {
     "molecule-101": 550.0,
@@ -92,6 +96,11 @@ def structures_folder(data: Path | None) -> Path | None:
         f"{data} holds no structures/validation.npz and structures/test.npz: "
         "name the folder that does, or pass --molecules to run on procedural molecules"
     )
+
+
+def group_of(entry: str) -> PointGroup:
+    """The point group of an entry of any collection."""
+    return POINT_GROUPS.get(entry, PointGroup() if entry in _COLLECTION else NOT_LOOKED_INTO)
 
 
 def defocus_table(data: Path | None) -> Path | None:

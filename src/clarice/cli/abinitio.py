@@ -7,11 +7,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from torch import Tensor
 
 from clarice.abinitio import pose_assignment, projection_matching, refinement
-from clarice.abinitio.evidence import gain_by_start
+from clarice.abinitio.evidence import LEAST_OWN_GAIN, gain_by_start
+from clarice.abinitio.grey_scale import compared_radius
 from clarice.cli.console import console, showing_progress, told
 from clarice.cli.map_files import write_maps
 from clarice.cli.output_folder import insist_on_place, make_folder
@@ -45,6 +47,12 @@ from clarice.pipeline.memory import first_map, first_map_by_lines
 from clarice.pipeline.stages import Estimate
 
 _O = typer.Option
+# A map is judged by particles that it was not made of, if there are so many.
+FEWEST_HELD_OUT = 50
+OWN_PARTICLES_NO_LIKELIER = (
+    "the particles that the map was made of are hardly likelier under it than under pure noise: "
+    "the map is not to be trusted"
+)
 
 
 class Method(StrEnum):
@@ -74,10 +82,6 @@ class _Wanted:
                     raise UsageError(f"{option} is for --method common-lines: leave it out, or choose that method")
             return
         get_denoiser(self.denoiser or DEFAULT_METHOD)
-        if self.symmetry.upper() != "C1":
-            raise UsageError(
-                f"--method common-lines knows no symmetry such as {self.symmetry}: use --method projection-matching"
-            )
 
     def line_settings(self, frame: Frame) -> line_map.LineMapSettings:
         """As common lines take them."""
@@ -85,6 +89,7 @@ class _Wanted:
             frame.diameter_px,
             images=line_map.LineMapSettings.images if self.images is None else self.images,
             starts=self.starts,
+            symmetry=self.symmetry,
             max_shift_px=frame.max_shift_px,
             denoiser=self.denoiser or DEFAULT_METHOD,
             seed=self.seed,
@@ -95,19 +100,27 @@ class _Wanted:
         if self.method is Method.PROJECTION_MATCHING:
             return first_map(count, box, frame.working_box, self.starts)
         settings = self.line_settings(frame)
-        cells = line_map.line_settings(settings).cells(frame.working_box)
-        return first_map_by_lines(count, box, frame.working_box, min(count, settings.images), cells, self.starts)
+        return first_map_by_lines(
+            count,
+            box,
+            frame.working_box,
+            min(count, settings.images),
+            min(count, settings.images * line_map.DENOISED_FOR_EACH),
+            line_map.line_settings(settings).cells(frame.working_box),
+            self.starts,
+            len(symmetry_rotations(self.symmetry)),
+        )
 
 
 @dataclass(frozen=True)
 class _FirstMap:
-    """The map (L, L, L), the finest ring it holds, what abinitio.json tells, and a line for the user."""
+    """The map (L, L, L), the finest ring it holds, what abinitio.json tells, a line for the user, and a warning."""
 
     volume: Tensor
     radius_px: float
     record: dict[str, Any]
     said: str
-    is_likelier_than_noise: bool
+    warning: str | None
 
 
 def register(app: typer.Typer) -> None:
@@ -163,18 +176,18 @@ def abinitio(
     write_maps(output, ready.pixel_size_angstrom, {"abinitio": volume, "abinitio_mirror": mirrored(volume)})
     ready.write_poses(output / "particles.star", laid.poses, laid.confidence)
     write_json(output / "abinitio.json", {"method": method.value, **found.record, "radius_px": found.radius_px})
-    if not found.is_likelier_than_noise:
-        console.print(f"warning: {projection_matching.NO_LIKELIER_THAN_NOISE}", markup=False)
+    if found.warning is not None:
+        console.print(f"warning: {found.warning}", markup=False)
     console.print(f"{found.said}: {output / 'abinitio.mrc'}", markup=False)
 
 
 def _on_map(ready: ReadyStack, wanted: _Wanted, radius_px: float) -> refinement.Settings:
-    """How particles are laid on a map that holds rings up to `radius_px`."""
+    """How particles are laid on a map that holds rings up to `radius_px`: no finer than views are looked at."""
     return refinement.Settings(
         ready.frame.diameter_px,
         symmetry=wanted.symmetry,
         max_shift_px=ready.frame.max_shift_px,
-        start_radius_px=radius_px,
+        start_radius_px=min(radius_px, compared_radius(ready.noisy.box, ready.frame.diameter_px)),
         seed=wanted.seed,
     )
 
@@ -190,20 +203,31 @@ def _by_projection_matching(ready: ReadyStack, wanted: _Wanted, progress: Progre
     found = projection_matching.initial_map(ready.noisy, settings, progress)
     record = {"starts": [vars(start) for start in found.starts], "chosen": found.chosen}
     said = f"start {found.chosen + 1} of {wanted.starts}"
-    return _FirstMap(found.volume, found.radius_px, record, said, found.is_likelier_than_noise)
+    return _FirstMap(found.volume, found.radius_px, record, said, _warning(found.is_likelier_than_noise))
 
 
 def _by_common_lines(ready: ReadyStack, wanted: _Wanted, progress: Progress) -> _FirstMap:
     settings = wanted.line_settings(ready.frame)
     found = line_map.first_map_by_lines(ready.noisy, settings, progress)
     lines, count = found.lines, len(found.rows)
-    gain = gain_by_start(ready.noisy, found.volume, _on_map(ready, wanted, found.radius_px))
+    others = np.setdiff1d(np.arange(len(ready.noisy)), found.rows)
+    held_out = len(others) >= FEWEST_HELD_OUT
+    judges = ready.noisy.subset(others) if held_out else ready.noisy
+    gain = gain_by_start(judges, found.volume, _on_map(ready, wanted, found.radius_px))
     record = {
         "denoiser": settings.denoiser,
         "rows": found.rows.tolist(),
         "agreeing_lines": lines.found.share,
         "gain_a_pair": lines.gain / (count * (count - 1) / 2),
         "log_likelihood": gain,
+        "judged_by": "particles held out" if held_out else "its own particles",
     }
     said = f"{count} particles denoised by {settings.denoiser}, {lines.found.share:.0%} of their lines agree"
-    return _FirstMap(found.volume, found.radius_px, record, said, gain > projection_matching.LEAST_HELD_OUT_GAIN)
+    warning = _warning(gain > projection_matching.LEAST_HELD_OUT_GAIN) if held_out else None
+    if not held_out and gain <= LEAST_OWN_GAIN:
+        warning = OWN_PARTICLES_NO_LIKELIER
+    return _FirstMap(found.volume, found.radius_px, record, said, warning)
+
+
+def _warning(is_likelier_than_noise: bool) -> str | None:
+    return None if is_likelier_than_noise else projection_matching.NO_LIKELIER_THAN_NOISE

@@ -18,6 +18,7 @@ from clarice.benchmark.main_job import Request
 from clarice.benchmark.protocol import StackSettings
 from clarice.benchmark.records import Results, Row
 from clarice.benchmark.structures import TEST_ENTRIES, chosen_entries, load_subject, seeds_of, structures_folder, words
+from clarice.cli.benchmark_abinitio import register as register_abinitio
 from clarice.cli.benchmark_ablations import register as register_ablations
 from clarice.cli.benchmark_denoise import numbers
 from clarice.cli.benchmark_denoise import register as register_denoise
@@ -78,6 +79,7 @@ def register(app: typer.Typer) -> None:
     protocols.command("peers")(command(peers, seeds="1", timeout=180.0))
     protocols.command(lines.NAME)(command(common_lines, seeds="1", particles=200))
     register_denoise(protocols)
+    register_abinitio(protocols)
     register_ablations(protocols)
     register_speed(protocols)
     app.add_typer(protocols, name="benchmark")

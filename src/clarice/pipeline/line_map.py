@@ -17,6 +17,7 @@ from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.denoise.notes import Notebook
 from clarice.denoise.registry import DEFAULT_METHOD, Denoiser, denoise_all, get_denoiser
+from clarice.denoise.wiener import signal_spectrum
 from clarice.geometry.fourier import centred_fft2, shell_mean
 from clarice.physics.noisy_set import NoisySet
 
@@ -25,7 +26,7 @@ FEWEST_PARTICLES = 20
 DENOISED_FOR_EACH = 4
 # Errors of images that were denoised together are alike: so much less than it seems is known of a ray.
 _INDEPENDENT = 0.5
-# Signal over noise of a Fourier coefficient below and above which nothing is believed.
+# Signal over error of a Fourier coefficient: never taken for less, nor for more.
 _SNR_RANGE = (1e-3, 100.0)
 # The half maps' FSC down to which their map is looked at.
 _LEAST_AGREEMENT = 0.5
@@ -33,11 +34,12 @@ _LEAST_AGREEMENT = 0.5
 
 @dataclass(frozen=True)
 class LineMapSettings:
-    """What the user decides: particle diameter, how many images are laid by lines, random starts, shift, seed."""
+    """What the user decides: diameter, how many images are laid by lines, random starts, point group, shift, seed."""
 
     diameter_px: float
     images: int = 500
     starts: int = 3
+    symmetry: str = "C1"
     max_shift_px: float = 4.0
     denoiser: str = DEFAULT_METHOD
     seed: int = 0
@@ -54,7 +56,7 @@ class LineMap:
 
 
 def first_map_by_lines(particles: NoisySet, settings: LineMapSettings, progress: Progress = silent) -> LineMap:
-    """A map without symmetry from at most `settings.images` particles, drawn with the seed.
+    """A map from at most `settings.images` particles, drawn with the seed.
 
     Raises InputError for fewer than FEWEST_PARTICLES, UsageError for a denoiser that does not exist.
     """
@@ -76,12 +78,13 @@ def first_map_by_lines(particles: NoisySet, settings: LineMapSettings, progress:
         line_settings(settings),
         _INDEPENDENT * snr,
         starts=settings.starts,
+        symmetry=settings.symmetry,
         seed=settings.seed,
         progress=progress,
     )
     half_set = assign_half_sets(len(laid), settings.seed)
     found = reconstruct_from_poses(
-        particles.subset(laid), lines.poses, half_set, settings.diameter_px, progress=progress
+        particles.subset(laid), lines.poses, half_set, settings.diameter_px, settings.symmetry, progress
     )
     return LineMap(found.volume, laid, lines, _agreed_radius(found))
 
@@ -104,7 +107,8 @@ def denoised(particles: NoisySet, denoiser: Denoiser, progress: Progress = silen
     if notebook is not None and notebook.error_by_shell is not None:
         error = torch.from_numpy(notebook.error_by_shell).float().mean(dim=0)
     else:
-        error = signal_power(particles) - power
+        signal = signal_spectrum(particles, progress=progress).float()
+        error = torch.where(signal > 0, signal - power, torch.inf)  # where no signal is known of, nothing is right
     shells = slice(1, box // 2)
     ratio = power[shells] / error[shells].clamp_min(torch.finfo(torch.float32).tiny)
     return images, ratio.clamp(*_SNR_RANGE)
@@ -113,24 +117,6 @@ def denoised(particles: NoisySet, denoiser: Denoiser, progress: Progress = silen
 def _power(images: Tensor) -> Tensor:
     """Mean power of images (n, L, L) per coefficient of the orthonormal transform, by shell: (L // 2 + 1,)."""
     return shell_mean(centred_fft2(images).abs().square().mean(dim=0), 2) / images.shape[-1] ** 2
-
-
-def signal_power(particles: NoisySet) -> Tensor:
-    """Mean power by shell (L // 2 + 1,) of what particles show, without CTF, filter and noise: 0 or more."""
-    box = particles.box
-    above, passed = torch.zeros(box // 2 + 1), torch.zeros(box // 2 + 1)
-    for start in range(0, len(particles), particles.rows_per_chunk):
-        rows = np.arange(start, min(len(particles), start + particles.rows_per_chunk))
-        above += (_power(particles.images(rows)) - 1) * len(rows)
-        half = particles.transfer_of(rows).square().sum(dim=0)
-        passed += shell_mean(torch.fft.fftshift(_whole_plane(half, box)), 2)
-    return (above / passed.clamp_min(1e-6)).clamp_min(0)
-
-
-def _whole_plane(half: Tensor, box: int) -> Tensor:
-    """A centrosymmetric function on the grid of rfft2, (L, L // 2 + 1), on that of fft2, (L, L)."""
-    rest = half[:, 1 : (box + 1) // 2].flip((0, 1)).roll(1, 0)
-    return torch.cat([half, rest], dim=1)
 
 
 def _agreed_radius(found: Reconstruction) -> float:

@@ -40,9 +40,10 @@ SECONDS_PER_MAP_MB, SECONDS_PER_INSERTION, SECONDS_PER_MILLION_SAMPLES = 3.5, 0.
 # Two cores: seconds for a random start, and for an iteration on 1,000 particles in a box of 64 px.
 SECONDS_PER_START, SECONDS_PER_ITERATION = 12.0, 7.5
 # Common lines: the table of how well rays fit, for each pair and pair of cells, and all else that is held for a pair;
-# a network that denoises; and seconds for 1,000 denoised, for a random start of 500 images, and for all else of 500.
+# a network that denoises; and seconds for 1,000 denoised, for a random start of 500 images, for all else of 500, and
+# for 1,000 laid on the map.
 LINE_TABLE_BYTES, LINE_PAIR_BYTES, DENOISING_MB = 11, 600, 700.0
-SECONDS_PER_DENOISED, SECONDS_PER_LINE_START, SECONDS_PER_LINES = 8.0, 10.0, 6.0
+SECONDS_PER_DENOISED, SECONDS_PER_LINE_START, SECONDS_PER_LINES, SECONDS_PER_LAID = 8.0, 10.0, 6.0, 3.0
 # Maps written: a first map in both hands; a refined one in both hands, its halves and their mask.
 FIRST_MAPS_WRITTEN, REFINED_MAPS_WRITTEN = 2, 5
 
@@ -114,13 +115,12 @@ def first_map(count: int, input_box: int, box: int, starts: int) -> Estimate:
 
 
 def first_map_by_lines(
-    count: int, input_box: int, box: int, images: int, cells: int, starts: int, denoised_for_each: int = 4
+    count: int, input_box: int, box: int, images: int, denoised: int, cells: int, starts: int, group_order: int
 ) -> Estimate:
-    """What a map by common lines of `images` particles takes, with `cells` on half a circle; see `line_map`."""
-    denoised = min(count, denoised_for_each * images)
+    """What a map by common lines takes: `denoised` particles, `images` of them laid, `cells` on half a circle."""
     table = LINE_TABLE_BYTES * images**2 * cells**2 / MEGABYTE
     pairs = LINE_PAIR_BYTES * images**2 / MEGABYTE
-    whole = reconstruction(images, input_box, box, 1)
+    whole = reconstruction(images, input_box, box, group_order)
     memory_mb = max(
         on_images_mb(count, input_box) + images_mb(2 * denoised, box) + DENOISING_MB + max(table, pairs),
         whole.memory_mb,
@@ -128,8 +128,9 @@ def first_map_by_lines(
     seconds = (
         grown(SECONDS_PER_DENOISED, denoised, box)
         + whole.seconds
-        + SECONDS_PER_LINE_START * starts * (images / 500) ** 1.5
+        + SECONDS_PER_LINE_START * starts * group_order * (images / 500) ** 1.5
         + SECONDS_PER_LINES * (images / 500) ** 2
+        + grown(SECONDS_PER_LAID, count, box)
     )
     return Estimate(seconds, memory_mb, FIRST_MAPS_WRITTEN * volume_mb(box))
 

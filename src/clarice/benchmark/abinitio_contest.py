@@ -1,0 +1,158 @@
+"""The protocol `abinitio`: first maps of simulated stacks, each denoiser before common lines, and every peer beside."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from itertools import product
+from pathlib import Path
+
+from clarice.benchmark.abinitio_methods import MapMethod
+from clarice.benchmark.protocol import FINEST_PIXEL_ANGSTROM, SimulatedStack, StackSettings, make_stack
+from clarice.benchmark.records import Column, Results, Row, bootstrap_interval, grouped, with_interval
+from clarice.benchmark.row_by_row import Task, measure_rows
+from clarice.benchmark.structures import Subject
+from clarice.core.errors import ClariceError
+from clarice.core.progress import Progress, silent
+
+NAME = "abinitio"
+VERSION = 1
+COLUMNS = (
+    Column("entry", "entry"),
+    Column("seed", "seed"),
+    Column("CTF and shifts", "ctf"),
+    Column("SNR", "snr", "{:g}"),
+    Column("method", "method"),
+    Column("structure", "verdict"),
+    Column("FSC 0.5, px", "fsc_05_px", "{:.2f}"),
+    Column("FSC 0.5, Å", "fsc_05_angstrom", "{:.1f}"),
+    Column("FSC 0.143, Å", "fsc_0143_angstrom", "{:.1f}"),
+    Column("Nyquist, Å", "nyquist_angstrom", "{:.1f}"),
+    Column("correlation", "correlation", "{:.3f}"),
+    Column("orientation error, median °", "orientation_median_deg", "{:.1f}"),
+    Column("modulo", "symmetry"),
+    Column("lines within 10°", "common_lines", "{:.2f}"),
+    Column("time, s", "seconds", "{:.0f}"),
+    Column("peak memory, MB", "peak_memory_mb", "{:.0f}"),
+    Column("load before", "load_before", "{:.1f}"),
+    Column("note", "note"),
+)
+KEYS = ("entry", "seed", "ctf", "snr", "method")
+FAILED: Row = {"verdict": "failed", "right": False, "failed": True}
+CTFS = ("on", "off")
+SNRS = (0.02, 0.05, 0.1)
+# Structures of a published table.
+STRUCTURES = 20
+
+
+@dataclass(frozen=True)
+class AbinitioRequest:
+    """A call of the protocol. `data` holds the structures; results go to `out`, stacks to `work`."""
+
+    subjects: Sequence[Subject]
+    collection: str
+    seeds: Sequence[int]
+    snrs: Sequence[float]
+    ctfs: Sequence[str]
+    methods: Sequence[MapMethod]
+    settings: StackSettings
+    data: Path | None
+    out: Path
+    work: Path
+    resume: bool = False
+    threads: int = 2
+
+    def stack_settings(self, ctf: str, snr: float) -> StackSettings:
+        """How the stacks of a cell are simulated: without a CTF they are not shifted either."""
+        settings = replace(self.settings, snr=snr)
+        return settings if ctf == "on" else replace(settings, ctf=False, max_shift_px=0.0)
+
+    def results(self) -> Results:
+        """Results to fill: empty, or those of the call that is resumed."""
+        settings = self.settings.record(self.data, self.threads) | {"structures": self.collection}
+        settings.pop("snr")  # each row has its own
+        settings["max_shift_px"] = f"{self.settings.max_shift_px:g} with a CTF, 0 without"
+        results = Results(NAME, VERSION, settings, KEYS, COLUMNS)
+        results.places = tuple(str(path) for path in (self.work, self.out, self.data) if path is not None)
+        results.trained_on = "the training structures, as the card of each network's weights says"
+        if self.resume:
+            results.take_up(self.out)
+        return results
+
+
+def abinitio_contest(request: AbinitioRequest, *, shown: Callable[[Row], None], progress: Progress = silent) -> Results:
+    """Runs the protocol, `shown` and saved row by row; finished rows of a resumed call are kept, and shown as well."""
+
+    def tasks() -> Iterator[Task]:
+        for ctf, snr, seed, subject in product(request.ctfs, request.snrs, request.seeds, request.subjects):
+            stack = cache(partial(_stack, request, subject, seed, ctf, snr, progress))
+            for method in request.methods:
+                key: Row = {"entry": subject.entry, "seed": seed, "ctf": ctf, "snr": snr, "method": method.name}
+                yield Task((key,), partial(_rows, stack, method, ctf))
+
+    return measure_rows(
+        request.results(), tasks(), request.out, summarise=summarise, shown=shown, failure=FAILED, show_kept=True
+    )
+
+
+def _stack(
+    request: AbinitioRequest, subject: Subject, seed: int, ctf: str, snr: float, progress: Progress
+) -> SimulatedStack:
+    folder = request.work / NAME / "stack"
+    shutil.rmtree(folder, ignore_errors=True)  # one at a time: hundreds of them would fill a disk
+    return make_stack(subject, seed, request.stack_settings(ctf, snr), folder, request.data, progress)
+
+
+def _rows(make: Callable[[], SimulatedStack], method: MapMethod, ctf: str) -> list[Row]:
+    stack = make()
+    group = stack.subject.point_group
+    row: Row = {
+        "source": stack.subject.source,
+        "symmetry": " ".join(part for part in (group.name, group.note) if part),
+        "pixel_size_angstrom": round(stack.pixel_size_angstrom, 4),
+        "apart": ctf == "on" and stack.pixel_size_angstrom < FINEST_PIXEL_ANGSTROM,
+    }
+    try:
+        found = method.measure(stack)
+    except ClariceError as error:
+        return [{**row, **FAILED, "note": str(error)}]
+    notes = [str(found["note"])] if found.get("note") else []
+    if row["apart"]:
+        notes.append(f"pixel below {FINEST_PIXEL_ANGSTROM} Å: apart, not in the summary")
+    verdict = "right" if found.get("right") else "not found"
+    return [{**row, **found, "verdict": verdict, "note": "; ".join(notes) or None}]
+
+
+def summarise(results: Results) -> None:
+    """For each cell and method the share of right maps and the resolution, with 95 % intervals over structures."""
+    results.summary = {}
+    apart = sorted({row["entry"] for row in results.rows if row.get("apart")})
+    if apart:
+        results.summary["apart, their pixel being finer than the CTF allows in so small a box"] = ", ".join(apart)
+    counted = [
+        {**row, "found": float(bool(row.get("right")))}
+        for row in results.rows
+        if not row.get("apart") and "not installed" not in str(row.get("note"))
+    ]
+    for ctf, snr in dict.fromkeys((row["ctf"], row["snr"]) for row in counted):
+        cell = [row for row in counted if (row["ctf"], row["snr"]) == (ctf, snr)]
+        for method in dict.fromkeys(row["method"] for row in cell):
+            rows = [row for row in cell if row["method"] == method]
+            results.summary[f"CTF and shifts {ctf}, SNR {snr:g}, {method}"] = _summary(rows)
+
+
+def _summary(rows: Sequence[Row]) -> str:
+    found = grouped(rows, "found")
+    share = sum(map(sum, found.values())) / sum(map(len, found.values()))
+    interval = bootstrap_interval(found, lambda drawn: float(drawn.mean()))
+    text = f"right {sum(row['found'] for row in rows):.0f} of {len(rows)} ({share:.2f}"
+    text += ")" if interval is None else f", 95 %: {interval[0]:.2f} to {interval[1]:.2f})"
+    for name, key, form, unit in (
+        ("FSC 0.5", "fsc_05_px", "{:.2f}", " px"),
+        ("time", "seconds", "{:.0f}", " s"),
+    ):
+        value = with_interval([row for row in rows if not row.get("failed")], key, form, unit)
+        text += "" if value is None else f"; {name} {value}"
+    return text

@@ -1,0 +1,155 @@
+"""What the protocol `abinitio` compares: `clarice abinitio` both ways, RELION's initial model, ASPIRE's route."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from clarice.benchmark import peer_relion as relion
+from clarice.benchmark.measured import CLARICE, run_measured
+from clarice.benchmark.peer_aspire import PYTHON_VARIABLE, aspire_python, optics_arrays
+from clarice.benchmark.protocol import SimulatedStack, judge_map, judge_poses, read_rows
+from clarice.benchmark.records import Row
+from clarice.core.errors import ResourceError, UsageError
+from clarice.denoise.registry import denoiser_names
+from clarice.io.mrc import write_mrc
+from clarice.io.stack import open_particles
+from clarice.metrics.orientation import common_line_share
+from clarice.physics.defocus import unit_optics
+
+PROJECTION_MATCHING, LINES, RELION, ASPIRE = "projection-matching", "lines", "relion", "aspire"
+USUAL = (f"{LINES}+polar-transformer", f"{LINES}+covariance-wiener", PROJECTION_MATCHING)
+ASPIRE_DRIVER = Path(__file__).with_name("peer_aspire_map_driver.py")
+_VOLTAGE_KV = 300.0
+
+
+@dataclass(frozen=True)
+class MapMethod:
+    """A way from a stack to a first map, by name: `measure` gives what its map and poses are worth, time and memory."""
+
+    name: str
+    measure: Callable[[SimulatedStack], Row]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where and how programs are run."""
+
+    work: Path
+    threads: int = 2
+    timeout_seconds: float = 7200.0
+    program: Sequence[str] = CLARICE
+
+
+def known_names() -> tuple[str, ...]:
+    """The methods' names."""
+    return (PROJECTION_MATCHING, *(f"{LINES}+{name}" for name in denoiser_names()), RELION, ASPIRE)
+
+
+def map_methods(names: Sequence[str], limits: Limits) -> list[MapMethod]:
+    """The methods named. Raises UsageError, with the names there are, for any other."""
+    unknown = [name for name in names if name not in known_names()]
+    if unknown or not names:
+        raise UsageError(f"--methods {','.join(names)!r} is not known: use some of {', '.join(known_names())}")
+    return [MapMethod(name, partial(_measure(name), limits)) for name in names]
+
+
+def _measure(name: str) -> Callable[[Limits, SimulatedStack], Row]:
+    if name == RELION:
+        return _relion
+    if name == ASPIRE:
+        return _aspire
+    if name == PROJECTION_MATCHING:
+        return partial(_ours, ("--method", "projection-matching"))
+    return partial(_ours, ("--method", "common-lines", "--denoiser", name.removeprefix(f"{LINES}+")))
+
+
+def _place(limits: Limits, name: str) -> Path:
+    folder = limits.work / "abinitio" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def judged(stack: SimulatedStack, volume: Path, table: Path | None) -> Row:
+    """A map against the truth; poses as well, if there is a table and symmetry is known to judge them modulo."""
+    row: Row = dict(vars(judge_map(volume, stack)))
+    if table is None or not stack.subject.point_group.known:
+        return row
+    row |= judge_poses(table, stack)
+    rotations = read_rows(table, stack).rotations
+    if rotations is not None:
+        symmetry = stack.subject.point_group.name
+        row["common_lines"] = round(common_line_share(rotations, stack.true_views(), symmetry=symmetry), 4)
+    return row
+
+
+def _ours(options: Sequence[str], limits: Limits, stack: SimulatedStack) -> Row:
+    place = _place(limits, "ours")
+    command: list[str | Path] = [*limits.program, "abinitio", stack.star, "-o", place / "map"]
+    usage = run_measured(
+        [*command, *options, "--seed", str(stack.seed)],
+        folder=stack.folder,
+        log=place / "log",
+        threads=limits.threads,
+        timeout_seconds=limits.timeout_seconds,
+    )
+    if usage.failed:
+        raise ResourceError(usage.message)
+    found = judged(stack, place / "map" / "abinitio.mrc", place / "map" / "particles.star")
+    return {**found, "seconds": round(usage.seconds, 1), "peak_memory_mb": round(usage.peak_memory_mb)}
+
+
+def _relion(limits: Limits, stack: SimulatedStack) -> Row:
+    absent = relion.missing()
+    if absent is not None:
+        raise ResourceError(absent)
+    settings = relion.RelionSettings(limits.threads, limits.timeout_seconds, seed=stack.seed)
+    job = relion.initial_model(stack, _place(limits, "relion"), settings)
+    if job.usage.failed and job.iteration is None:
+        raise ResourceError(job.usage.message)
+    note = f"{relion.version()}, {sum(settings.model_iterations)} iterations"
+    if job.iteration is not None:
+        note += f"; ended after {job.usage.seconds:.0f} s in or after iteration {job.iteration}, whose map is judged"
+    return {
+        **judged(stack, job.volume, job.table),
+        "seconds": round(job.usage.seconds, 1),
+        "peak_memory_mb": round(job.usage.peak_memory_mb),
+        "note": note,
+    }
+
+
+def _aspire(limits: Limits, stack: SimulatedStack) -> Row:
+    python = aspire_python()
+    if python is None:
+        raise ResourceError(f"not installed: set {PYTHON_VARIABLE} to the Python of an environment that has it")
+    place = _place(limits, "aspire")
+    source, result, volume = place / "stack.npz", place / "result.npz", place / "map.mrc"
+    particles = open_particles(stack.star)
+    optics = unit_optics(len(particles), _VOLTAGE_KV) if particles.optics is None else particles.optics
+    size = np.float64(stack.pixel_size_angstrom)
+    np.savez(source, images=particles.read(), pixel_size=size, allow_pickle=False, **optics_arrays(optics))
+    usage = run_measured(
+        [os.fspath(python), "-E", ASPIRE_DRIVER, source, result],
+        folder=place,
+        log=place / "log",
+        threads=limits.threads,
+        timeout_seconds=limits.timeout_seconds,
+    )
+    if usage.failed:
+        raise ResourceError(f"ASPIRE failed: {usage.message}")
+    with np.load(result) as archive:
+        write_mrc(volume, archive["volume"], stack.pixel_size_angstrom, is_volume=True)
+        seconds, version = float(archive["seconds"]), str(archive["version"])
+    return {
+        **judged(stack, volume, None),
+        "seconds": round(seconds, 1),
+        "peak_memory_mb": round(usage.peak_memory_mb),
+        "note": f"ASPIRE {version}",
+    }

@@ -1,0 +1,101 @@
+"""`clarice benchmark abinitio`: which stacks, and which ways to a first map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clarice.benchmark.abinitio_contest import CTFS, SNRS, STRUCTURES, AbinitioRequest, abinitio_contest
+from clarice.benchmark.abinitio_methods import USUAL, Limits, known_names, map_methods
+from clarice.benchmark.denoise_subjects import PROCEDURAL, choose_subjects
+from clarice.benchmark.protocol import StackSettings
+from clarice.benchmark.records import Row
+from clarice.benchmark.structures import seeds_of, words
+from clarice.cli.benchmark_denoise import EntriesOption, ValidationOption, numbers
+from clarice.cli.benchmark_options import (
+    BoxOption,
+    DataOption,
+    MoleculesOption,
+    OutOption,
+    ResumeOption,
+    ThreadsOption,
+    TimeoutOption,
+    WorkOption,
+    insist_on_limits,
+    make_folders,
+    tell_procedural,
+)
+from clarice.cli.benchmark_results import tell
+from clarice.cli.console import console, showing_progress
+from clarice.core.errors import UsageError
+
+_O = typer.Option
+SeedsOption = Annotated[str, _O("--seeds", help="Seeds, one stack each.")]
+SnrsOption = Annotated[str, _O("--snr", help="Signal-to-noise ratios, a list.")]
+CtfOption = Annotated[str, _O("--ctf", help="CTF and shifts, of on, off.")]
+ParticlesOption = Annotated[int, _O("--particles", help="Particles a stack.")]
+MethodsOption = Annotated[str, _O("--methods", help=f"Ways to a map, of {', '.join(known_names())}.")]
+
+
+def register(protocols: typer.Typer) -> None:
+    """Adds the command to the group of protocols."""
+    protocols.command("abinitio")(benchmark_abinitio)
+
+
+def benchmark_abinitio(
+    entries: EntriesOption = None,
+    validation: ValidationOption = False,
+    seeds: SeedsOption = "1,2",
+    snr: SnrsOption = ",".join(map(str, SNRS)),
+    ctf: CtfOption = "on",
+    methods: MethodsOption = ",".join(USUAL),
+    particles: ParticlesOption = 2000,
+    box: BoxOption = 64,
+    data: DataOption = None,
+    molecules: MoleculesOption = False,
+    out: OutOption = Path("benchmarks"),
+    work: WorkOption = Path("scratch/benchmark"),
+    resume: ResumeOption = False,
+    threads: ThreadsOption = 2,
+    timeout: TimeoutOption = 60.0,
+) -> None:
+    """Find first maps of simulated stacks, by common lines after each denoiser, by other ways and by peers."""
+    insist_on_limits(threads, timeout)
+    data = None if molecules else data
+    ctfs, snrs = tuple(words(ctf)), numbers(snr, "--snr", float)
+    if not ctfs or any(word not in CTFS for word in ctfs):
+        raise UsageError(f"--ctf {ctf!r} is not known: use some of {', '.join(CTFS)}")
+    settings = StackSettings(particles=particles, box=box)
+    for ratio in snrs:
+        StackSettings(particles=particles, box=box, snr=ratio).simulation(1, None)
+    chosen = map_methods(tuple(words(methods)), Limits(work.resolve(), threads, 60 * timeout))
+    collection, subjects = choose_subjects(None if entries is None else words(entries), data, validation=validation)
+    make_folders(out, work)
+    if collection == PROCEDURAL:
+        tell_procedural()
+    request = AbinitioRequest(
+        subjects if entries is not None else subjects[:STRUCTURES],
+        collection,
+        tuple(seeds_of(seeds)),
+        snrs,
+        ctfs,
+        chosen,
+        settings,
+        data,
+        out.resolve(),
+        work.resolve(),
+        resume=resume,
+        threads=threads,
+    )
+    with showing_progress() as progress:
+        results = abinitio_contest(request, shown=tell_row, progress=progress)
+    tell(results, out)
+
+
+def tell_row(row: Row) -> None:
+    """One line on a row as soon as it is there."""
+    said = row["note"] if row.get("failed") else f"{row['verdict']}, {row['fsc_05_px']:.2f} px, {row['seconds']:.0f} s"
+    where = f"{row['entry']}, seed {row['seed']}, CTF {row['ctf']}, SNR {row['snr']:g}, {row['method']}"
+    console.print(f"{where}: {said}", markup=False)
