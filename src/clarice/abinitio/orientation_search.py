@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from clarice.abinitio.line_scores import ANGLES_PER_CELL, CellScores, LineSettings, cell_scores
 from clarice.abinitio.rays import CLEAN_SNR
+from clarice.core.parallel import ordered_map
 from clarice.core.progress import Progress, silent
 from clarice.geometry.so3 import random_rotations, sphere_grid, symmetry_rotations, view_rotations
 
@@ -32,6 +34,8 @@ _TRUST = 0.5
 _VIEWS = 300
 _EARLY_SWEEPS = (48, 48, 48, 64, 64, 96, 96)
 _LATE_SWEEPS = (128, 0, 0)
+# Images that every start is made with, and images that are laid side by side.
+_FIRST_IMAGES, _TOGETHER = 300, 8
 # Others, each with its copies under the point group, that are gone through at once.
 _OTHERS_AT_ONCE = 512
 
@@ -93,66 +97,95 @@ class Oriented:
 def search_orientations(
     table: LineTable, starts: int = 2, symmetry: str = "C1", seed: int = 0, progress: Progress = silent
 ) -> Oriented:
-    """The best of `starts` searches, in RELION's axes of the point group. Raises ValueError for under three images."""
+    """The best of `starts` searches, in RELION's axes of the point group. Raises ValueError for under three images.
+
+    Every start is made with the same few images; the others are laid beside those of the best one.
+    """
     count = len(table)
-    group = torch.from_numpy(symmetry_rotations(symmetry)).float()
     if count < 3:
         raise ValueError("orientations need three or more images")
     generator = torch.Generator().manual_seed(seed)
-    sweeps = starts * len(_EARLY_SWEEPS) + len(_LATE_SWEEPS)
-    done = 0
+    everyone = torch.randperm(count, generator=generator)
+    few, rest = everyone[:_FIRST_IMAGES], everyone[_FIRST_IMAGES:]
+    total, done = starts * len(_EARLY_SWEEPS) + len(_LATE_SWEEPS), 0
     found = []
     for _ in range(starts):
-        rotations = torch.from_numpy(random_rotations(count, generator)).float()
+        laying = _Laying(table, torch.from_numpy(random_rotations(count, generator)).float(), symmetry, generator)
         for beside in _EARLY_SWEEPS:
-            _sweep(table, rotations, group, beside, generator)
+            laying.sweep(few, few, beside)
             done += 1
-            progress("orientations", done, sweeps)
-        found.append(Oriented(rotations.double(), gain_of(table, rotations, symmetry)))
-    best = max(found, key=lambda each: each.gain)
-    rotations = best.rotations.float()
+            progress("orientations", done, total)
+        found.append((laying.gain(few), laying))
+    laying = max(found, key=lambda each: each[0])[1]
+    laying.sweep(rest, few, _LATE_SWEEPS[0])
+    reached = []
     for beside in _LATE_SWEEPS:
-        _sweep(table, rotations, group, beside, generator)
+        laying.sweep(everyone, everyone, beside)
         done += 1
-        progress("orientations", done, sweeps)
-    last = Oriented(rotations.double(), gain_of(table, rotations, symmetry))
-    return max(best, last, key=lambda each: each.gain)
+        progress("orientations", done, total)
+        reached.append(Oriented(laying.rotations.double(), laying.gain(everyone)))
+    return max(reached, key=lambda each: each.gain)
 
 
 def gain_of(table: LineTable, rotations: Tensor, symmetry: str = "C1") -> float:
     """The sum over all pairs for rotations (n, 3, 3)."""
-    total = 0.0
-    group = torch.from_numpy(symmetry_rotations(symmetry)).float()
-    for image in range(len(table)):
-        if image:
-            others, copies = _copies(rotations, torch.arange(image), group)
-            at, cell = _cells(rotations[image : image + 1], copies, table.circle)
-            total += float(table.gain[image, others[None], cell, at].double().sum())
-    return total
+    generator = torch.Generator()
+    return _Laying(table, rotations.float(), symmetry, generator).gain(torch.arange(len(table)))
+
+
+class _Laying:
+    """Rotations (n, 3, 3) on their way: images are laid anew, each beside others that stay."""
+
+    def __init__(self, table: LineTable, rotations: Tensor, symmetry: str, generator: torch.Generator) -> None:
+        self.table, self.rotations, self.generator = table, rotations, generator
+        self.group = torch.from_numpy(symmetry_rotations(symmetry)).float()
+
+    def sweep(self, rows: Tensor, among: Tensor, beside: int) -> None:
+        """Lays the images `rows` anew, in random order, beside so many of `among`; 0 stands for all of them.
+
+        A few are laid at a time, side by side: they do not see one another's moves.
+        """
+        turned = random_rotations(1, self.generator)[0]
+        views = torch.from_numpy(view_rotations(sphere_grid(_VIEWS)) @ turned).float()
+        order = rows[torch.randperm(len(rows), generator=self.generator)].tolist()
+        for first in range(0, len(order), _TOGETHER):
+            images = order[first : first + _TOGETHER]
+            drawn = [among[torch.randperm(len(among), generator=self.generator)] for _ in images]
+            chosen = [
+                others[others != image][: beside or len(others)] for image, others in zip(images, drawn, strict=True)
+            ]
+            lay = partial(self._laid, views)
+            self.rotations[images] = torch.stack(list(ordered_map(lay, zip(images, chosen, strict=True))))
+
+    def _laid(self, views: Tensor, work: tuple[int, Tensor]) -> Tensor:
+        """The rotation (3, 3) of an image that gains most beside others (J,), of `views` (V, 3, 3) and all turns."""
+        image, others = work
+        circle = self.table.circle
+        total = torch.zeros((len(views), circle))
+        step = max(1, _OTHERS_AT_ONCE // len(self.group))
+        for first in range(0, len(others), step):
+            copies = _copies(self.rotations, others[first : first + step], self.group)
+            total += _gains(self.table, image, views, *copies)
+        best = int(total.argmax())
+        angle = 2 * math.pi * (best % circle) / circle
+        cosine, sine = math.cos(angle), math.sin(angle)
+        turn = torch.tensor([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
+        return turn @ views[best // circle]
+
+    def gain(self, rows: Tensor) -> float:
+        """The sum over all pairs of the images `rows`."""
+        total = 0.0
+        for number in range(1, len(rows)):
+            image = int(rows[number])
+            others, copies = _copies(self.rotations, rows[:number], self.group)
+            at, cell = _cells(self.rotations[image : image + 1], copies, self.table.circle)
+            total += float(self.table.gain[image, others[None], cell, at].double().sum())
+        return total
 
 
 def _copies(rotations: Tensor, rows: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
     """Rows (J,) of the images once for each member of the group, and their rotations R S: (J · g,), (J · g, 3, 3)."""
     return rows.repeat_interleave(len(group)), (rotations[rows][:, None] @ group).flatten(0, 1)
-
-
-def _sweep(table: LineTable, rotations: Tensor, group: Tensor, beside: int, generator: torch.Generator) -> None:
-    """Lays every image anew, in random order, in place."""
-    count, circle = len(table), table.circle
-    turned = random_rotations(1, generator)[0]
-    views = torch.from_numpy(view_rotations(sphere_grid(_VIEWS)) @ turned).float()
-    for image in torch.randperm(count, generator=generator).tolist():
-        others = torch.randperm(count, generator=generator)
-        others = others[others != image][: beside or count]
-        total = torch.zeros((len(views), circle))
-        step = max(1, _OTHERS_AT_ONCE // len(group))
-        for first in range(0, len(others), step):
-            total += _gains(table, image, views, *_copies(rotations, others[first : first + step], group))
-        best = int(total.argmax())
-        angle = 2 * math.pi * (best % circle) / circle
-        cosine, sine = math.cos(angle), math.sin(angle)
-        turn = torch.tensor([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
-        rotations[image] = turn @ views[best // circle]
 
 
 def _gains(table: LineTable, image: int, views: Tensor, others: Tensor, copies: Tensor) -> Tensor:

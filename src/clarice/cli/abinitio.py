@@ -209,14 +209,15 @@ def _by_projection_matching(ready: ReadyStack, wanted: _Wanted, progress: Progre
 def _by_common_lines(ready: ReadyStack, wanted: _Wanted, progress: Progress) -> _FirstMap:
     settings = wanted.line_settings(ready.frame)
     found = line_map.first_map_by_lines(ready.noisy, settings, progress)
-    lines, count = found.lines, len(found.rows)
+    lines, count = found.lines, len(found.laid_by_lines)
     others = np.setdiff1d(np.arange(len(ready.noisy)), found.rows)
     held_out = len(others) >= FEWEST_HELD_OUT
     judges = ready.noisy.subset(others) if held_out else ready.noisy
     gain = gain_by_start(judges, found.volume, _on_map(ready, wanted, found.radius_px))
     record = {
         "denoiser": settings.denoiser,
-        "rows": found.rows.tolist(),
+        "laid_by_lines": found.laid_by_lines.tolist(),
+        "particles_in_map": len(found.rows),
         "agreeing_lines": lines.found.share,
         "gain_a_pair": lines.gain / (count * (count - 1) / 2),
         "log_likelihood": gain,

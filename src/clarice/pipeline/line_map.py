@@ -1,4 +1,4 @@
-"""A first map by common lines: particles are denoised, laid by their lines, and put together raw at these poses."""
+"""A first map by common lines: denoised particles are laid by their lines, raw ones put together at these poses."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clarice.abinitio import refinement
 from clarice.abinitio.from_poses import Reconstruction, reconstruct_from_poses
+from clarice.abinitio.grey_scale import compared_radius
 from clarice.abinitio.half_sets import assign_half_sets
 from clarice.abinitio.line_poses import LinePoses, poses_from_lines
 from clarice.abinitio.line_scores import LineSettings
+from clarice.abinitio.pose_assignment import lay_on
 from clarice.core.errors import InputError, UsageError
-from clarice.core.particles import RowIndex
+from clarice.core.particles import Poses, RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.denoise.notes import Notebook
 from clarice.denoise.registry import DEFAULT_METHOD, Denoiser, denoise_all, get_denoiser
@@ -47,16 +50,20 @@ class LineMapSettings:
 
 @dataclass(frozen=True)
 class LineMap:
-    """The map (L, L, L) of the particles `rows` at the poses `lines`, and the finest ring it holds."""
+    """The map (L, L, L) of the particles `rows`, and the finest ring it holds.
+
+    Those of `laid_by_lines` gave the first map, at the poses `lines`; on it all of `rows` were laid.
+    """
 
     volume: Tensor
     rows: RowIndex
+    laid_by_lines: RowIndex
     lines: LinePoses
     radius_px: float
 
 
 def first_map_by_lines(particles: NoisySet, settings: LineMapSettings, progress: Progress = silent) -> LineMap:
-    """A map from at most `settings.images` particles, drawn with the seed.
+    """A map of particles drawn with the seed: at most `settings.images` are laid by lines, the others on their map.
 
     Raises InputError for fewer than FEWEST_PARTICLES, UsageError for a denoiser that does not exist.
     """
@@ -82,11 +89,23 @@ def first_map_by_lines(particles: NoisySet, settings: LineMapSettings, progress:
         seed=settings.seed,
         progress=progress,
     )
-    half_set = assign_half_sets(len(laid), settings.seed)
-    found = reconstruct_from_poses(
-        particles.subset(laid), lines.poses, half_set, settings.diameter_px, settings.symmetry, progress
+    first = _map(particles.subset(laid), lines.poses, settings, progress)
+    whole = particles.subset(rows)
+    on_map = refinement.Settings(
+        settings.diameter_px,
+        symmetry=settings.symmetry,
+        max_shift_px=settings.max_shift_px,
+        start_radius_px=min(_agreed_radius(first), compared_radius(particles.box, settings.diameter_px)),
+        seed=settings.seed,
     )
-    return LineMap(found.volume, laid, lines, _agreed_radius(found))
+    progress("laying particles", 0, len(rows))
+    found = _map(whole, lay_on(whole, first.volume, on_map).poses, settings, progress)
+    return LineMap(found.volume, rows, laid, lines, _agreed_radius(found))
+
+
+def _map(particles: NoisySet, poses: Poses, settings: LineMapSettings, progress: Progress) -> Reconstruction:
+    half_set = assign_half_sets(len(particles), settings.seed)
+    return reconstruct_from_poses(particles, poses, half_set, settings.diameter_px, settings.symmetry, progress)
 
 
 def line_settings(settings: LineMapSettings) -> LineSettings:

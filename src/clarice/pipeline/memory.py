@@ -120,17 +120,17 @@ def first_map_by_lines(
     """What a map by common lines takes: `denoised` particles, `images` of them laid, `cells` on half a circle."""
     table = LINE_TABLE_BYTES * images**2 * cells**2 / MEGABYTE
     pairs = LINE_PAIR_BYTES * images**2 / MEGABYTE
-    whole = reconstruction(images, input_box, box, group_order)
+    whole = reconstruction(denoised, input_box, box, group_order)
     memory_mb = max(
         on_images_mb(count, input_box) + images_mb(2 * denoised, box) + DENOISING_MB + max(table, pairs),
         whole.memory_mb,
     )
     seconds = (
         grown(SECONDS_PER_DENOISED, denoised, box)
-        + whole.seconds
+        + whole.seconds * (1 + images / denoised)
         + SECONDS_PER_LINE_START * starts * group_order * (images / 500) ** 1.5
         + SECONDS_PER_LINES * (images / 500) ** 2
-        + grown(SECONDS_PER_LAID, count, box)
+        + grown(SECONDS_PER_LAID, count + denoised, box)
     )
     return Estimate(seconds, memory_mb, FIRST_MAPS_WRITTEN * volume_mb(box))
 
