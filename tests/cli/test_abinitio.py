@@ -123,6 +123,18 @@ def test_a_map_of_noise_is_doubted(tmp_path: Path, images: int, warning: str) ->
     assert f"warning: {warning}" in said
 
 
+def test_of_both_maps_the_likelier_is_kept(stack: SmallStack, tmp_path: Path) -> None:
+    options = ("--method", "both", "--denoiser", "covariance-wiener", "--images", "60", "--starts", "1")
+    said = run("abinitio", stack.table, "-o", tmp_path, "--contrast", "dark", "--max-shift", "15", *options)
+    record = json.loads((tmp_path / "abinitio.json").read_text())
+    gains = {each["method"]: each["log_likelihood_compared"] for each in record["tried"]}
+    assert set(gains) == {"common-lines", "projection-matching"}
+    assert record["chosen_method"] == max(gains, key=lambda method: gains[method])
+    assert f"{record['chosen_method']}, by log-likelihood" in said
+    registered = register(read_mrc(tmp_path / "abinitio.mrc")[0], stack.simulated.volume)
+    assert fsc(registered.volume, stack.simulated.volume)[1:8].min() > 0.5
+
+
 def test_options_of_the_other_method_are_refused(stack: SmallStack, tmp_path: Path) -> None:
     out = tmp_path / "out"
     lines = ("abinitio", stack.table, "--method", "common-lines")

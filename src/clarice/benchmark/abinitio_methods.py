@@ -23,7 +23,7 @@ from clarice.io.stack import open_particles
 from clarice.metrics.orientation import common_line_share
 from clarice.physics.defocus import unit_optics
 
-PROJECTION_MATCHING, LINES, RELION, ASPIRE = "projection-matching", "lines", "relion", "aspire"
+PROJECTION_MATCHING, LINES, BOTH, RELION, ASPIRE = "projection-matching", "lines", "both", "relion", "aspire"
 USUAL = (f"{LINES}+polar-transformer", f"{LINES}+covariance-wiener", PROJECTION_MATCHING)
 ASPIRE_DRIVER = Path(__file__).with_name("peer_aspire_map_driver.py")
 _VOLTAGE_KV = 300.0
@@ -49,7 +49,7 @@ class Limits:
 
 def known_names() -> tuple[str, ...]:
     """The methods' names."""
-    return (PROJECTION_MATCHING, *(f"{LINES}+{name}" for name in denoiser_names()), RELION, ASPIRE)
+    return (PROJECTION_MATCHING, BOTH, *(f"{LINES}+{name}" for name in denoiser_names()), RELION, ASPIRE)
 
 
 def map_methods(names: Sequence[str], limits: Limits) -> list[MapMethod]:
@@ -65,8 +65,8 @@ def _measure(name: str) -> Callable[[Limits, SimulatedStack], Row]:
         return _relion
     if name == ASPIRE:
         return _aspire
-    if name == PROJECTION_MATCHING:
-        return partial(_ours, ("--method", "projection-matching"))
+    if name in (PROJECTION_MATCHING, BOTH):
+        return partial(_ours, ("--method", name))
     return partial(_ours, ("--method", "common-lines", "--denoiser", name.removeprefix(f"{LINES}+")))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -60,6 +61,7 @@ class Method(StrEnum):
 
     PROJECTION_MATCHING = "projection-matching"
     COMMON_LINES = "common-lines"
+    BOTH = "both"
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ class _Wanted:
         if self.method is Method.PROJECTION_MATCHING:
             for option, given in (("--images", self.images), ("--denoiser", self.denoiser)):
                 if given is not None:
-                    raise UsageError(f"{option} is for --method common-lines: leave it out, or choose that method")
+                    raise UsageError(
+                        f"{option} is for --method common-lines or both: leave it out, or choose one of them"
+                    )
             return
         get_denoiser(self.denoiser or DEFAULT_METHOD)
 
@@ -97,10 +101,11 @@ class _Wanted:
 
     def estimate(self, count: int, box: int, frame: Frame) -> Estimate:
         """What the work takes for a stack of `count` particles in a box of `box` px."""
+        by_matching = first_map(count, box, frame.working_box, self.starts)
         if self.method is Method.PROJECTION_MATCHING:
-            return first_map(count, box, frame.working_box, self.starts)
+            return by_matching
         settings = self.line_settings(frame)
-        return first_map_by_lines(
+        by_lines = first_map_by_lines(
             count,
             box,
             frame.working_box,
@@ -110,6 +115,10 @@ class _Wanted:
             self.starts,
             len(symmetry_rotations(self.symmetry)),
         )
+        if self.method is Method.COMMON_LINES:
+            return by_lines
+        memory_mb = max(by_lines.memory_mb, by_matching.memory_mb)
+        return Estimate(by_lines.seconds + by_matching.seconds, memory_mb, by_lines.disk_mb)
 
 
 @dataclass(frozen=True)
@@ -132,7 +141,8 @@ def abinitio(
     stack: StackArgument,
     output: Annotated[Path, _O("-o", "--output", help="Folder to write abinitio.mrc and particles.star to.")],
     method: Annotated[
-        Method, _O(help="projection-matching: raw particles, from random maps; common-lines: denoised ones.")
+        Method,
+        _O(help="projection-matching: of raw particles; common-lines: of denoised ones; both: the likelier map."),
     ] = Method.PROJECTION_MATCHING,
     starts: Annotated[int, _O(min=1, help="Random starts; the most likely is kept.")] = 4,
     images: Annotated[
@@ -169,8 +179,7 @@ def abinitio(
     with showing_progress() as progress:
         prepared = prepare_stack(particles, stack, contrast, ctf_state, working_box, progress)
         ready = ReadyStack(particles, prepared, frame)
-        find = _by_projection_matching if method is Method.PROJECTION_MATCHING else _by_common_lines
-        found = find(ready, wanted, progress)
+        found = _FINDERS[method](ready, wanted, progress)
         laid = pose_assignment.lay_on(ready.noisy, found.volume, _on_map(ready, wanted, found.radius_px))
     volume = found.volume.numpy()
     write_maps(output, ready.pixel_size_angstrom, {"abinitio": volume, "abinitio_mirror": mirrored(volume)})
@@ -232,3 +241,39 @@ def _by_common_lines(ready: ReadyStack, wanted: _Wanted, progress: Progress) -> 
 
 def _warning(is_likelier_than_noise: bool) -> str | None:
     return None if is_likelier_than_noise else projection_matching.NO_LIKELIER_THAN_NOISE
+
+
+def _by_both(ready: ReadyStack, wanted: _Wanted, progress: Progress) -> _FirstMap:
+    """The map under which particles are likelier, both looked at up to the same radius."""
+    tried = {
+        Method.COMMON_LINES: _by_common_lines(ready, wanted, progress),
+        Method.PROJECTION_MATCHING: _by_projection_matching(ready, wanted, progress),
+    }
+    radius = compared_radius(ready.noisy.box, ready.frame.diameter_px)
+    gains = {
+        method: gain_by_start(ready.noisy, each.volume, _on_map(ready, wanted, radius))
+        for method, each in tried.items()
+    }
+    chosen = max(gains, key=lambda method: gains[method])
+    record = {
+        "chosen_method": chosen.value,
+        "tried": [
+            {
+                "method": method.value,
+                **each.record,
+                "radius_px": each.radius_px,
+                "log_likelihood_compared": gains[method],
+            }
+            for method, each in tried.items()
+        ],
+    }
+    compared = ", ".join(f"{method.value} {gain:.1f}" for method, gain in gains.items())
+    said = f"{chosen.value}, by log-likelihood a particle ({compared}); {tried[chosen].said}"
+    return _FirstMap(tried[chosen].volume, tried[chosen].radius_px, record, said, tried[chosen].warning)
+
+
+_FINDERS: dict[Method, Callable[[ReadyStack, _Wanted, Progress], _FirstMap]] = {
+    Method.PROJECTION_MATCHING: _by_projection_matching,
+    Method.COMMON_LINES: _by_common_lines,
+    Method.BOTH: _by_both,
+}
