@@ -73,6 +73,7 @@ def test_a_right_map_and_a_wrong_one(request_for: Callable[..., AbinitioRequest]
         assert "bad luck" in failed["note"]
     assert results.summary[f"CTF and shifts on, SNR 0.5, {LINES}"].startswith("right 1 of 3 (0.33")
     assert "not found" in results.markdown()
+    assert "cannot count as right" in results.markdown()
 
 
 def test_cells_without_ctf_are_not_shifted(request_for: Callable[..., AbinitioRequest]) -> None:

@@ -9,7 +9,7 @@ from functools import cache, partial
 from itertools import product
 from pathlib import Path
 
-from clarice.benchmark.abinitio_methods import MapMethod
+from clarice.benchmark.abinitio_methods import PROJECTION_MATCHING, MapMethod
 from clarice.benchmark.protocol import FINEST_PIXEL_ANGSTROM, SimulatedStack, StackSettings, make_stack
 from clarice.benchmark.records import Column, Results, Row, bootstrap_interval, grouped, with_interval
 from clarice.benchmark.row_by_row import Task, measure_rows
@@ -43,6 +43,10 @@ KEYS = ("entry", "seed", "ctf", "snr", "method")
 FAILED: Row = {"verdict": "failed", "right": False, "failed": True}
 CTFS = ("on", "off")
 SNRS = (0.02, 0.05, 0.1)
+COARSE = (
+    "projection matching's first maps end at 6.5 cycles per particle diameter, 6.4 px here: they cannot count as right "
+    "before they are refined"
+)
 # Structures of a published table.
 STRUCTURES = 20
 
@@ -77,6 +81,8 @@ class AbinitioRequest:
         results = Results(NAME, VERSION, settings, KEYS, COLUMNS)
         results.places = tuple(str(path) for path in (self.work, self.out, self.data) if path is not None)
         results.trained_on = "the training structures, as the card of each network's weights says"
+        if any(method.name == PROJECTION_MATCHING for method in self.methods):
+            results.notes.append(COARSE)
         if self.resume:
             results.take_up(self.out)
         return results
