@@ -63,6 +63,7 @@ def error_of(result) -> ClariceError:
         (("common-lines", "--snr", "loud"), UsageError, "--snr"),
         (("common-lines", "--snr", "-1"), UsageError, "above 0"),
         (("common-lines", "--shift-px", "-2"), UsageError, "not negative"),
+        (("common-lines", "--shift-px", ","), UsageError, "--shift-px"),
         (("speed", "--particles", "many"), UsageError, "--particles"),
         (("speed", "--particles", "0"), UsageError, "--particles"),
         (("speed", "--methods", "magic"), UsageError, "magic"),

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from clarice.abinitio.line_scores import ANGLES_PER_CELL, SHIFT_STEP_PX, CellScores, LineSettings, cell_scores
 from clarice.abinitio.rays import CLEAN_SNR, LineLikelihood, Rays
 from clarice.core.progress import Progress, silent
+from clarice.metrics.orientation import common_line_angles_deg
 
 # Pairs that are looked at finely at once.
 _PAIRS_AT_ONCE = 4096
@@ -98,12 +100,10 @@ def lines_near(
 
 def implied_angles(rotations: Tensor) -> Tensor:
     """Directions (n, n) of the lines that rotations (n, 3, 3) imply, as `CommonLines.angle_rad` holds them."""
-    count = len(rotations)
-    beams = rotations[:, 2]
-    line = torch.linalg.cross(beams[:, None].expand(-1, count, -1), beams[None].expand(count, -1, -1))
-    one_way = torch.ones((count, count), dtype=line.dtype).triu().mul(2).sub(1)  # z_i × z_j = −z_j × z_i
-    seen = torch.einsum("iac,ijc->ija", rotations[:, :2], line * one_way[..., None])
-    return torch.atan2(seen[..., 1], seen[..., 0])
+    views = rotations.double().numpy()
+    angle = np.deg2rad(common_line_angles_deg(views[:, None], views[None])[..., 0])
+    # Of (j, i) it gives the other end of the line of (i, j).
+    return torch.from_numpy(angle + np.pi * np.tri(len(views), k=-1))
 
 
 @dataclass(frozen=True)

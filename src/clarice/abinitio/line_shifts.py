@@ -12,13 +12,12 @@ u_i = M_i t, solves these with δ = 0: of all solutions the shortest is taken.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from clarice.abinitio.common_lines import implied_angles
 from clarice.abinitio.synchronize import Synchronized
+from clarice.geometry.interpolated_slices import shifted
 
 # The window about the present centre, over the particle's diameter; its soft edge, pixels; and how often it moves.
 _WINDOW, _EDGE_PX, _MOVES = 1.25, 4.0, 6
@@ -54,12 +53,7 @@ def mass_centres(images: Tensor, diameter_px: float, max_shift_px: float) -> Ten
 def moved(images: Tensor, shifts_px: Tensor) -> Tensor:
     """Images (n, L, L) with their content moved by `shifts_px` (n, 2), (x, y) pixels, around the box's edges."""
     box = images.shape[-1]
-    frequency_x = torch.fft.rfftfreq(box, device=images.device)
-    frequency_y = torch.fft.fftfreq(box, device=images.device)
-    x, y = shifts_px.float()[:, 0, None, None], shifts_px.float()[:, 1, None, None]
-    angle = -2 * math.pi * (frequency_x * x + frequency_y[:, None] * y)
-    spectra = torch.fft.rfft2(images) * torch.polar(torch.ones_like(angle), angle)
-    return torch.fft.irfft2(spectra, s=(box, box))
+    return torch.fft.irfft2(shifted(torch.fft.rfft2(images), -shifts_px.float(), box), s=(box, box))
 
 
 def shifts_along_lines(found: Synchronized, shift_px: Tensor) -> Tensor:
@@ -75,11 +69,9 @@ def shifts_along_lines(found: Synchronized, shift_px: Tensor) -> Tensor:
 def _solved(directions: Tensor, found: Synchronized, difference: Tensor) -> Tensor:
     """Least unsquared differences, for `directions` (n, n, 2) known but for the sign of a whole line."""
     count = len(difference)
-    laid = found.directions
-    sign = torch.sign((directions * laid).sum(dim=-1))
-    sign = torch.triu(sign, 1)
+    sign = torch.sign((directions * found.directions).sum(dim=-1)).triu(1)
     difference = difference * (sign + sign.T)
-    trust = torch.nan_to_num(found.right).clone()
+    trust = torch.nan_to_num(found.right)
     solution = directions.new_zeros((count, 2))
     index = torch.arange(count)
     for _ in range(_STEPS):

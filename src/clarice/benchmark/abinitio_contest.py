@@ -10,7 +10,14 @@ from itertools import product
 from pathlib import Path
 
 from clarice.benchmark.abinitio_methods import PROJECTION_MATCHING, MapMethod
-from clarice.benchmark.protocol import FINEST_PIXEL_ANGSTROM, SimulatedStack, StackSettings, make_stack
+from clarice.benchmark.protocol import (
+    FAILED,
+    FINEST_PIXEL_ANGSTROM,
+    MAP_COLUMNS,
+    SimulatedStack,
+    StackSettings,
+    make_stack,
+)
 from clarice.benchmark.records import Column, Results, Row, bootstrap_interval, grouped, with_interval
 from clarice.benchmark.row_by_row import Task, measure_rows
 from clarice.benchmark.structures import Subject
@@ -25,11 +32,7 @@ COLUMNS = (
     Column("CTF and shifts", "ctf"),
     Column("SNR", "snr", "{:g}"),
     Column("method", "method"),
-    Column("structure", "verdict"),
-    Column("FSC 0.5, px", "fsc_05_px", "{:.2f}"),
-    Column("FSC 0.5, Å", "fsc_05_angstrom", "{:.1f}"),
-    Column("FSC 0.143, Å", "fsc_0143_angstrom", "{:.1f}"),
-    Column("Nyquist, Å", "nyquist_angstrom", "{:.1f}"),
+    *MAP_COLUMNS,
     Column("correlation", "correlation", "{:.3f}"),
     Column("orientation error, median °", "orientation_median_deg", "{:.1f}"),
     Column("modulo", "symmetry"),
@@ -40,7 +43,6 @@ COLUMNS = (
     Column("note", "note"),
 )
 KEYS = ("entry", "seed", "ctf", "snr", "method")
-FAILED: Row = {"verdict": "failed", "right": False, "failed": True}
 CTFS = ("on", "off")
 SNRS = (0.02, 0.05, 0.1)
 COARSE = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 
 from clarice.benchmark import peer_relion as relion
 from clarice.benchmark.measured import CLARICE, run_measured
-from clarice.benchmark.peer_aspire import PYTHON_VARIABLE, aspire_python, optics_arrays
+from clarice.benchmark.peer_aspire import installed_aspire, optics_arrays
 from clarice.benchmark.protocol import SimulatedStack, judge_map, judge_poses, read_rows
 from clarice.benchmark.records import Row
 from clarice.core.errors import ResourceError, UsageError
@@ -126,9 +125,7 @@ def _relion(limits: Limits, stack: SimulatedStack) -> Row:
 
 
 def _aspire(limits: Limits, stack: SimulatedStack) -> Row:
-    python = aspire_python()
-    if python is None:
-        raise ResourceError(f"not installed: set {PYTHON_VARIABLE} to the Python of an environment that has it")
+    python = installed_aspire()
     place = _place(limits, "aspire")
     source, result, volume = place / "stack.npz", place / "result.npz", place / "map.mrc"
     particles = open_particles(stack.star)
@@ -136,7 +133,7 @@ def _aspire(limits: Limits, stack: SimulatedStack) -> Row:
     size = np.float64(stack.pixel_size_angstrom)
     np.savez(source, images=particles.read(), pixel_size=size, allow_pickle=False, **optics_arrays(optics))
     usage = run_measured(
-        [os.fspath(python), "-E", ASPIRE_DRIVER, source, result],
+        [python, "-E", ASPIRE_DRIVER, source, result],
         folder=place,
         log=place / "log",
         threads=limits.threads,

@@ -48,9 +48,7 @@ def peer_methods(work: Path, threads: int, timeout_seconds: float) -> dict[str, 
 def _aspire(
     driver: Path, place: Path, threads: int, timeout_seconds: float, sets: Sequence[ImageSet], _: str
 ) -> list[Answer]:
-    python = aspire.aspire_python()
-    if python is None:
-        raise ResourceError(f"not installed: set {aspire.PYTHON_VARIABLE} to the Python of an environment that has it")
+    python = aspire.installed_aspire()
     return [_aspire_on(one, python, driver, place, threads, timeout_seconds) for one in sets]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from clarice.benchmark.main_job import Request
 from clarice.benchmark.measured import Usage, run_measured
-from clarice.benchmark.peer_aspire import PYTHON_VARIABLE, aspire_python
+from clarice.benchmark.peer_aspire import installed_aspire
 from clarice.benchmark.records import Column, Results, Row, with_interval
 from clarice.benchmark.row_by_row import Task, measure_rows
 from clarice.benchmark.structures import load_subject, structures_folder
@@ -26,7 +25,7 @@ from clarice.core.progress import Progress, silent
 from clarice.geometry.so3 import random_rotations
 from clarice.metrics.orientation import FloatArray, found_line_share, orientation_errors
 from clarice.physics.noise import white_noise
-from clarice.physics.simulate import SimulationSettings, simulate
+from clarice.physics.simulate import FILL, SimulationSettings, simulate
 
 NAME = "common-lines"
 VERSION = 1
@@ -56,8 +55,6 @@ DRIVER, ASPIRE_DRIVER = "clarice.benchmark.lines_driver", Path(__file__).with_na
 N_ANGLES = 360
 # Moves along lines are looked for up to so many times the standard deviation of the shifts, in the plane.
 SHIFT_REACH = 2.5
-# Share of the box that a structure's largest diameter fills.
-_FILL = 0.65
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ def measure_row(make: Callable[[], LineImages], method: str, shift_px: float, re
         images=made.images,
         n_angles=N_ANGLES,
         max_shift_px=SHIFT_REACH * shift_px,
-        diameter_px=_FILL * common.settings.box,
+        diameter_px=FILL * common.settings.box,
         noise_variance=made.noise_variance,
     )
     usage = run_measured(
@@ -131,10 +128,7 @@ def _command(method: str) -> tuple[list[str | Path], str]:
     """What starts a method's driver, and what its version is called."""
     if method == OURS:
         return [sys.executable, "-m", DRIVER], ""
-    python = aspire_python()
-    if python is None:
-        raise ResourceError(f"not installed: set {PYTHON_VARIABLE} to the Python of an environment that has it")
-    return [os.fspath(python), "-E", ASPIRE_DRIVER], "ASPIRE"
+    return [installed_aspire(), "-E", ASPIRE_DRIVER], "ASPIRE"
 
 
 def judged(result: Path, made: LineImages, usage: Usage, program: str) -> Row:

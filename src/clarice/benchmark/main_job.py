@@ -13,7 +13,9 @@ from typing import Any
 
 from clarice.benchmark.measured import CLARICE, Usage, run_measured
 from clarice.benchmark.protocol import (
+    FAILED,
     FINEST_PIXEL_ANGSTROM,
+    MAP_COLUMNS,
     SimulatedStack,
     StackSettings,
     judge_images,
@@ -33,11 +35,7 @@ COLUMNS = (
     Column("entry", "entry"),
     Column("seed", "seed"),
     Column("denoiser", "method"),
-    Column("structure", "verdict"),
-    Column("FSC 0.5, px", "fsc_05_px", "{:.2f}"),
-    Column("FSC 0.5, Å", "fsc_05_angstrom", "{:.1f}"),
-    Column("FSC 0.143, Å", "fsc_0143_angstrom", "{:.1f}"),
-    Column("Nyquist, Å", "nyquist_angstrom", "{:.1f}"),
+    *MAP_COLUMNS,
     Column("stated, Å", "stated_angstrom", "{:.1f}"),
     Column("hand", "hand"),
     Column("orientation error, median °", "orientation_median_deg", "{:.1f}"),
@@ -52,7 +50,6 @@ COLUMNS = (
 )
 # The denoisers a run is made with: the network, and the best filter, which learns from the stack alone.
 METHODS = ("polar-transformer", "covariance-wiener")
-FAILED: Row = {"verdict": "failed", "right": False, "failed": True}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clarice.core.errors import ResourceError
 from clarice.core.particles import Optics
 from clarice.core.progress import Progress, silent
 from clarice.denoise.registry import denoise_all, get_denoiser
@@ -53,6 +54,14 @@ def aspire_python() -> Path | None:
     command = shutil.which("aspire")
     beside = None if command is None else Path(command).with_name("python")
     return beside if beside is not None and beside.is_file() else None
+
+
+def installed_aspire() -> Path:
+    """The Python with ASPIRE. Raises ResourceError where there is none."""
+    python = aspire_python()
+    if python is None:
+        raise ResourceError(f"not installed: set {PYTHON_VARIABLE} to the Python of an environment that has it")
+    return python
 
 
 def compare_covariance_wiener(
@@ -118,10 +127,10 @@ def optics_arrays(optics: Optics) -> dict[str, NDArray[np.float64]]:
 
 def _aspire_row(simulated: SimulatedSet, threads: int) -> DenoisingRow:
     shift, snr = simulated.settings.max_shift_px, simulated.settings.snr
-    python = aspire_python()
-    if python is None:
-        note = f"not installed: set {PYTHON_VARIABLE} to the Python of an environment that has it"
-        return DenoisingRow("aspire", shift, snr, None, None, note)
+    try:
+        python = installed_aspire()
+    except ResourceError as error:
+        return DenoisingRow("aspire", shift, snr, None, None, str(error))
     assert simulated.particles.optics is not None
     with tempfile.TemporaryDirectory() as folder:
         stack, result = Path(folder) / "stack.npz", Path(folder) / "result.npz"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clarice.benchmark.records import Column, Row
 from clarice.benchmark.structures import Subject, defocus_table
 from clarice.core.errors import InputError
 from clarice.core.particles import Poses
@@ -31,6 +32,15 @@ from clarice.physics.simulation_files import write_simulation
 RIGHT_WITHIN_PX = 4.0
 # Structures whose pixel is finer lose signal to the CTF's oscillations within so small a box.
 FINEST_PIXEL_ANGSTROM = 2.5
+# What tables tell of a map that was judged, and the row of one that never came to be.
+MAP_COLUMNS = (
+    Column("structure", "verdict"),
+    Column("FSC 0.5, px", "fsc_05_px", "{:.2f}"),
+    Column("FSC 0.5, Å", "fsc_05_angstrom", "{:.1f}"),
+    Column("FSC 0.143, Å", "fsc_0143_angstrom", "{:.1f}"),
+    Column("Nyquist, Å", "nyquist_angstrom", "{:.1f}"),
+)
+FAILED: Row = {"verdict": "failed", "right": False, "failed": True}
 # Images that are compared with the truth at once.
 _IMAGES_AT_ONCE = 1000
 # A class smaller than this share of an even one has not survived.

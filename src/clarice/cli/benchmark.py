@@ -110,7 +110,7 @@ def common_lines(
     unknown = [name for name in chosen if name not in _LINE_METHODS]
     if unknown or not chosen or not ratios:
         raise UsageError(f"--methods {methods!r} and --snr {snr!r}: name some of {LINE_METHODS}, and a ratio or clean")
-    if any(ratio is not None and ratio <= 0 for ratio in ratios) or min(shifts) < 0:
+    if any(ratio is not None and ratio <= 0 for ratio in ratios) or not shifts or min(shifts) < 0:
         raise UsageError(f"--snr {snr!r} must be above 0 and --shift-px {shift_px!r} not negative")
     return lambda request, **how: lines.line_contest(
         lines.LineRequest(request, ratios, shifts, [_LINE_METHODS[name] for name in chosen]), **how
