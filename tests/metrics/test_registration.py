@@ -6,6 +6,7 @@ import torch
 
 from clarice.core.errors import InputError
 from clarice.core.particles import Poses
+from clarice.geometry.harmonics import BallBasis
 from clarice.geometry.slices import project
 from clarice.geometry.so3 import angle_between_deg, random_rotations, symmetry_rotations
 from clarice.metrics.masks import low_pass, soft_sphere
@@ -18,6 +19,9 @@ from clarice.metrics.registration import (
     resample,
 )
 from clarice.metrics.shells import fsc
+from clarice.physics.molecules import make_molecule
+from clarice.physics.potential import atoms_to_volume
+from clarice.physics.simulate import default_pixel_size
 
 
 def displaced(blob_map, rotation, shift, mirrored, **settings):
@@ -49,6 +53,21 @@ def test_a_known_turn_shift_and_hand_are_found_in_a_blurred_noisy_map(blob_map, 
     assert found.correlation == correlation_in_sphere(found.volume, blob_map(seed=seed))
     assert found.correlation > found.other_hand_correlation + 0.05
     assert fsc(found.volume, blob_map(seed=seed))[:7].min() > 0.6
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_map_that_ends_at_a_few_shells_is_laid_by_these(swapped):
+    """Beyond its last shell such a map holds the tails of its finite extent alone, which agree with nothing."""
+    molecule = make_molecule(11, mass_kda=200).centred()
+    whole = atoms_to_volume(molecule, 64, default_pixel_size(molecule, 64))
+    ball = BallBasis(64, 22.0, 5.5)
+    coarse = ball.to_volume(ball.of_volume(whole)).numpy()
+    rotation = random_rotations(1, torch.Generator().manual_seed(3))[0]
+    turned = apply_superposition(coarse, rotation, np.zeros(3), True)
+    maps = (whole.numpy(), turned) if swapped else (turned, whole.numpy())
+    found = register(*maps)
+    assert fsc(found.volume, maps[1])[1:5].min() > 0.95
+    assert found.mirrored
 
 
 def test_a_wrong_structure_stays_below_a_right_one(blob_map, generator):

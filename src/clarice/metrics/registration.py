@@ -20,7 +20,7 @@ from torch import Tensor
 
 from clarice.core.errors import InputError
 from clarice.core.particles import Poses
-from clarice.geometry.fourier import centred_ifft3, radius_grid
+from clarice.geometry.fourier import centred_ifft3, radius_grid, shell_mean
 from clarice.geometry.nufft import fourier_at
 from clarice.metrics.masks import extent_px, soft_sphere
 from clarice.metrics.shells import as_array
@@ -39,6 +39,10 @@ FloatArray = NDArray[np.float64]
 GRID_SPACING_DEG = 18.0
 COARSE_SHELLS = 7
 FINEST_SHELL = 28
+FEWEST_SHELLS = 4
+# By so much the logarithm of a spectrum's power falls beside another's where it breaks off: to a twentieth.
+BREAK = 3.0
+TINY_POWER = 1e-30
 EDGE_PX = 2.0
 # J, half a turn about the beam.
 HALF_TURN = np.diag([-1.0, -1.0, 1.0])
@@ -117,17 +121,31 @@ def _search(moving: Tensor, fixed: Tensor, hands: tuple[bool, ...], max_shift_px
     spectra = [spectrum_of((volume - _surroundings(volume)) * sphere) for volume in (moving, fixed)]
     # A shell tells views apart by its radius times the particle's extent: small particles need more of them.
     limit = (box - 1) // 2
-    shells = min(limit, round(COARSE_SHELLS * float(np.clip(0.65 * box / extent_px(fixed.numpy()), 1, 1.75))))
+    held = min(limit, _shells_held(*spectra))
+    shells = min(held, round(COARSE_SHELLS * float(np.clip(0.65 * box / extent_px(fixed.numpy()), 1, 1.75))))
     coarse = make_band(spectra[0], spectra[1], shells)
     candidates = coarse_search(coarse, GRID_SPACING_DEG, max_shift_px, hands, keep=10)
     refined = _leaders([refine(coarse, each, max_iterations=12) for each in candidates], hands, keep=3)
-    middle = make_band(spectra[0], spectra[1], min(limit, round(1.75 * shells)))
+    middle = make_band(spectra[0], spectra[1], min(held, round(1.75 * shells)))
     leaders = _leaders([refine(middle, each) for each in refined], hands, keep=1)
     fine = make_band(spectra[0], spectra[1], min(limit, FINEST_SHELL))
     weighted = weighted_by_agreement(fine, leaders[0])
     last = [refine(weighted, each) for each in leaders]
     weighted = weighted_by_agreement(fine, max(last, key=lambda each: each.score))
     return sorted(last, key=lambda each: -score(weighted, each))
+
+
+def _shells_held(moving: Tensor, fixed: Tensor) -> int:
+    """The last shell before one of two spectra (L, L, L) breaks off, beside the other; FEWEST_SHELLS at least.
+
+    A map that was filtered or fitted up to some frequency holds next to nothing beyond it, and whitening would lift
+    that to the weight of all the rest.
+    """
+    powers = [shell_mean(spectrum.abs().square(), 3)[1:] for spectrum in (moving, fixed)]
+    ratio = (powers[0].clamp_min(TINY_POWER) / powers[1].clamp_min(TINY_POWER)).log()
+    fall = torch.maximum(ratio.cummax(dim=0).values - ratio, ratio - ratio.cummin(dim=0).values)
+    broken = (fall > BREAK).nonzero()
+    return max(FEWEST_SHELLS, int(broken[0]) if len(broken) else len(ratio))
 
 
 def _leaders(found: list[Superposition], hands: tuple[bool, ...], keep: int) -> list[Superposition]:

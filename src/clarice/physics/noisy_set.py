@@ -80,11 +80,11 @@ class NoisySet:
         filtered, power = torch.empty(shape, dtype=torch.complex64), torch.empty(shape[:2])
         for start in range(0, len(rows), self.rows_per_chunk):
             part = slice(start, start + self.rows_per_chunk)
-            stack = RingStack.of(self.images(rows[part]), self._transfer_on(rings, rows[part]), rings)
+            stack = RingStack.of(self.images(rows[part]), self.transfer_on(rings, rows[part]), rings)
             filtered[part], power[part] = stack.filtered, stack.power
         return RingStack(rings, filtered, power)
 
-    def _transfer_on(self, rings: FourierRings, rows: RowIndex) -> Tensor:
+    def transfer_on(self, rings: FourierRings, rows: RowIndex) -> Tensor:
         """W H of `rows` at the samples of the rings, (k, R, T // 2)."""
         shape = (len(rows), rings.count, rings.n_angles // 2)
         transfer = torch.ones(shape)

@@ -1,0 +1,133 @@
+"""A structure and the density of its views, fitted together to the moments of particles.
+
+The misfit has many minima. So first and second moments are met first, from random starts, and the third, which tells
+one minimum from another, is let in little by little; the start that ends lowest is then fitted until it stands still.
+Functions beyond the last ring are free during the fit, since rings see them through the ball's finite size, and are
+left out of the map. Minimised by L-BFGS.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clarice.abinitio.moment_model import MomentModel, MomentTargets
+from clarice.core.progress import Progress, silent
+from clarice.geometry.harmonics import BallBasis
+
+# Frequencies beyond the last ring, in cycles per box, that the structure holds while it is fitted.
+BEYOND_RINGS = 2.5
+# The part of the third moment's weight in each phase of a start.
+_THIRD_SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 1.0)
+# Standard deviation of c_lm, before any moment is seen, is this over l.
+_DENSITY_SPREAD = 1.0
+_HISTORY = 30
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Random `starts`, L-BFGS `iterations` of each phase and of the last, and the `seed`."""
+
+    starts: int = 12
+    iterations: int = 150
+    last_iterations: int = 1500
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class MomentFit:
+    """`volume` (L, L, L), the structure up to the last ring; coefficients `x` and `c`; the misfit of each start.
+
+    `misfit` is that of the one chosen, fitted to the end.
+    """
+
+    volume: Tensor
+    x: Tensor
+    c: Tensor
+    misfit: float
+    by_start: list[float]
+
+
+def fit_moments(
+    targets: MomentTargets, model: MomentModel, settings: FitSettings, progress: Progress = silent
+) -> MomentFit:
+    """The structure and density whose moments are nearest to `targets`, up to one rotation and hand."""
+    spread = torch.cat([
+        prior_spread(targets, model.ball),
+        torch.cat([torch.full((2 * l + 1,), _DENSITY_SPREAD / l) for l in range(1, model.density_degree + 1)]),  # noqa: E741
+    ]).double()  # fmt: skip
+    shares = _THIRD_SHARES if targets.moments.third is not None else (0.0,)
+    fitted: list[tuple[float, Tensor]] = []
+    for start in range(settings.starts):
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + start)
+        z = torch.randn(len(spread), generator=generator, dtype=torch.float64)
+        z[model.ball.size :] *= 0.1  # views from nearly everywhere
+        for share in shares:
+            z, misfit = _minimised(z, spread, targets, model, share, settings.iterations)
+        fitted.append((misfit, z))
+        progress("fitting moments", start + 1, settings.starts)
+    best = min(fitted, key=lambda each: each[0])
+    z, misfit = _minimised(best[1], spread, targets, model, shares[-1], settings.last_iterations)
+    x, c = torch.split(z * spread, [model.ball.size, model.density_size])
+    within = x * (_frequencies(model.ball) <= targets.rings.radii[-1] + 0.5)
+    return MomentFit(model.ball.to_volume(within), x, c, misfit, [each[0] for each in fitted])
+
+
+def prior_spread(targets: MomentTargets, ball: BallBasis) -> Tensor:
+    """Standard deviation of each coefficient (size,) before the phases are known: e^{(a − b κ²) / 2} of frequency κ.
+
+    a and b are fitted to the power that the second moment gives each ring, Σ_m M2_m(k, k).
+    """
+    radii = torch.tensor(targets.rings.radii, dtype=torch.float64)
+    diagonal = targets.moments.second.real.diagonal(dim1=1, dim2=2).clamp_min(0)
+    power = diagonal[0] + 2 * diagonal[1:].sum(dim=0)
+    seen = power > 1e-6 * power.max()
+    design = torch.stack([torch.ones_like(radii), -(radii**2)], dim=1)[seen]
+    decay = torch.linalg.lstsq(design, power[seen].log()[:, None]).solution[1, 0].clamp_min(0)
+    spread = (-decay * _frequencies(ball) ** 2 / 2).exp()
+    transforms = ball.transforms(targets.rings.radii)
+    variances = torch.split(spread.square(), [(2 * l + 1) * len(zeros) for l, zeros in enumerate(ball.zeros)])  # noqa: E741
+    expected = sum(
+        (transform.square() @ part.view(-1, 2 * l + 1)).sum(dim=1) / (4 * math.pi)
+        for l, (transform, part) in enumerate(zip(transforms, variances, strict=True))  # noqa: E741
+    )
+    return spread * (power.sum() / torch.as_tensor(expected).sum()).sqrt()
+
+
+def _frequencies(ball: BallBasis) -> Tensor:
+    """Frequency of each of a ball's functions, cycles per box: (size,)."""
+    each = [np.repeat(zeros, 2 * l + 1) for l, zeros in enumerate(ball.zeros)]  # noqa: E741
+    return torch.from_numpy(np.concatenate(each)) * ball.box / (2 * math.pi * ball.radius_px)
+
+
+def _minimised(
+    z: Tensor, spread: Tensor, targets: MomentTargets, model: MomentModel, share: float, iterations: int
+) -> tuple[Tensor, float]:
+    """z (coefficients over their prior spread) after L-BFGS, and the misfit there with the third moment in full."""
+    z = z.clone().requires_grad_()
+    optimiser = torch.optim.LBFGS(
+        [z],
+        max_iter=iterations,
+        history_size=_HISTORY,
+        line_search_fn="strong_wolfe",
+        tolerance_grad=1e-8,
+        tolerance_change=1e-12,
+    )
+
+    def misfit_of(values: Tensor, share: float) -> Tensor:
+        x, c = torch.split(values * spread, [model.ball.size, model.density_size])
+        return targets.misfit(model.predict(x, c, third=share > 0), share)
+
+    def closure() -> float:
+        optimiser.zero_grad()
+        loss = misfit_of(z, share) + z.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        return z.detach(), float(misfit_of(z, 1.0 if share > 0 else 0.0))

@@ -1,0 +1,203 @@
+"""What moments a structure has whose views have a given density, and how far they are from those of particles.
+
+The density of views is ρ(ω) ∝ exp Σ_lm c_lm Y_lm(ω) over directions ω, in-plane angles being uniform; the structure a
+combination x of the functions in a ball. Their moments are sums over nodes ω of a quadrature,
+
+    M1(k) = Σ_ω ρ a_0(ω),   M2_m = Σ_ω ρ a_m a_mᴴ,   M3_mn = Σ_ω ρ a_m a_n ā_{m+n},
+
+with a_m(ω) the series of the slice along ω.
+
+Where views are not uniform the first two moments generically determine a structure at low resolution (Sharon et al.,
+Inverse Problems 36, 044003, 2020); the third settles what they leave open (Hoskins et al., 2024).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clarice.abinitio.moments import MomentRings, Moments
+from clarice.geometry.harmonics import BallBasis, real_harmonics, slice_series, sphere_nodes
+from clarice.geometry.so3 import view_rotations
+
+
+@dataclass(frozen=True)
+class MomentSet:
+    """First, second and third moments: (K,), (orders + 1, K, K) and (pairs, K3, K3, K3); `third` None if not taken."""
+
+    first: Tensor
+    second: Tensor
+    third: Tensor | None
+
+
+@dataclass(frozen=True)
+class MomentTargets:
+    """Moments to be met, and the weight of each element's squared difference: the inverse of its variance.
+
+    Weights of `second`, (orders + 1, K, K, 2), are of real and imaginary parts. What stands twice counts by half.
+    """
+
+    rings: MomentRings
+    moments: MomentSet
+    first_weight: Tensor
+    second_weight: Tensor
+    third_weight: Tensor | None
+
+    @classmethod
+    def of(cls, measured: Moments, floor: float = 0.02) -> MomentTargets:
+        """Of measured moments; no error is taken for less than the share `floor` of what an element may be."""
+        rings, with_third = measured.rings, measured.rings.third_rings > 0
+        third = measured.third_moment() if with_third else None
+        moments = MomentSet(measured.first_moment(), measured.second_moment(), third)
+        error = torch.view_as_real(measured.second_error())
+        return cls.met_within(
+            rings, moments, floor, measured.first_error(), error, measured.third_error() if with_third else None
+        )
+
+    @classmethod
+    def met_within(
+        cls,
+        rings: MomentRings,
+        moments: MomentSet,
+        floor: float,
+        first_error: Tensor | float = 0.0,
+        second_error: Tensor | float = 0.0,
+        third_error: Tensor | float | None = None,
+    ) -> MomentTargets:
+        """Of moments with known errors, shaped like the weights, or with none but `floor`, as exact ones have.
+
+        An element may be as large as the power of its orders allows, or the mean power of the orders of its rings.
+        """
+        power = moments.second.real.diagonal(dim1=1, dim2=2).clamp_min(0)
+        power = power + power.mean(dim=0)
+        first_variance = first_error**2 + floor**2 * power[0]
+        bound = floor**2 * power[:, :, None] * power[:, None, :]
+        second_weight = _shared(rings) / (second_error**2 + bound[..., None]).clamp_min(1e-30)
+        third_weight = None
+        if moments.third is not None:
+            low = power[:, : rings.third_rings]
+            triples = [torch.einsum("a,b,c->abc", low[m], low[n], low[m + n]) for m, n in rings.pairs]
+            third_weight = 1 / ((third_error or 0.0) ** 2 + floor**2 * torch.stack(triples)).clamp_min(1e-30)
+        return cls(rings, moments, 1 / first_variance, second_weight, third_weight)
+
+    def misfit(self, found: MomentSet, third_share: float = 1.0) -> Tensor:
+        """Σ of squared differences times weights, those of the third moment times `third_share`. Differentiable."""
+        total = ((found.first - self.moments.first).square() * self.first_weight).sum()
+        second = torch.view_as_real(found.second - self.moments.second)
+        total = total + (second.square() * self.second_weight).sum()
+        if found.third is not None and self.moments.third is not None and self.third_weight is not None:
+            third = torch.view_as_real(found.third - self.moments.third).square().sum(dim=-1)
+            total = total + third_share * (third * self.third_weight).sum()
+        return total
+
+
+def _shared(rings: MomentRings) -> Tensor:
+    """How much each part of M2 counts: off its diagonal by half, on it in its real part alone. (1, K, K, 2)."""
+    count = len(rings.radii)
+    share = torch.full((1, count, count, 2), 0.5, dtype=torch.float64)
+    diagonal = torch.arange(count)
+    share[:, diagonal, diagonal] = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    return share
+
+
+@dataclass(frozen=True)
+class MomentModel:
+    """Predicts moments on `rings` of a structure in `ball` whose views have a density of degree `density_degree`."""
+
+    ball: BallBasis
+    rings: MomentRings
+    density_degree: int
+
+    def __post_init__(self) -> None:
+        if self.density_degree < 1:
+            raise ValueError("a density of views has harmonics up to degree 1 at least")
+
+    @cached_property
+    def _transforms(self) -> list[Tensor]:
+        return self.ball.transforms(self.rings.radii)
+
+    @cached_property
+    def _nodes(self) -> _Nodes:
+        return _Nodes.of(self.ball.degree, self.rings.orders, self.density_degree)
+
+    @property
+    def density_size(self) -> int:
+        """The number of c_lm; c_00 follows from the density's sum."""
+        return (self.density_degree + 1) ** 2 - 1
+
+    def density(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        """ρ at each node, times its area, and the same at the one opposite: two (V,), together 1."""
+        nodes = self._nodes
+        mean, difference = nodes.log_area + nodes.even @ c, nodes.odd @ c
+        both = torch.cat([mean + difference, mean - difference]).softmax(dim=0)
+        here, opposite = both.chunk(2)
+        return here, opposite
+
+    def predict(self, x: Tensor, c: Tensor, *, third: bool = True) -> MomentSet:
+        """Moments of x (size,) and c (density_size,), float64. Differentiable."""
+        a = self._nodes.series_of(self.ball.on_spheres(x, self._transforms))
+        here, opposite = self.density(c)
+        both, excess = here + opposite, here - opposite
+        first = both @ a[0].real
+        conjugate = a.conj()
+        mean, difference = ((a * w[:, None]).transpose(1, 2) @ conjugate for w in (both, excess))
+        second = torch.complex(mean.real, difference.imag)
+        return MomentSet(first, second, self._third(a, both, excess) if third else None)
+
+    def _third(self, a: Tensor, both: Tensor, excess: Tensor) -> Tensor:
+        low, rings = a[..., : self.rings.third_rings], self.rings.third_rings
+        m, n = torch.tensor(self.rings.pairs).T
+        left = (low[m][..., :, None] * low[n][..., None, :]).flatten(2)  # (pairs, V, K3²)
+        right = low[m + n].conj()
+        mean, difference = (left.transpose(1, 2) @ (right * w[:, None]) for w in (both, excess))
+        return torch.complex(mean.real, difference.imag).view(len(m), rings, rings, rings)
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    """Nodes on half a sphere: from −ω a structure is seen mirrored, and its moments are the conjugate of those from ω.
+
+    `slices`: for orders of even and of odd m, matrices (orders, V, n) that take the harmonics of their parity,
+    `columns`, to a_m. `log_area` (V,); `even` and `odd` (V, P), harmonics of the density of either parity, else 0.
+    """
+
+    slices: tuple[Tensor, Tensor]
+    columns: tuple[Tensor, Tensor]
+    orders: int
+    log_area: Tensor
+    even: Tensor
+    odd: Tensor
+
+    @classmethod
+    def of(cls, degree: int, orders: int, density_degree: int) -> _Nodes:
+        """Enough nodes for products of two harmonics up to `degree` with those of the density."""
+        fineness = degree + (density_degree + 1) // 2
+        directions, area = sphere_nodes(fineness + 1 - fineness % 2)  # latitudes in even number: none on the equator
+        half = directions[:, 2] > 0
+        series = slice_series(view_rotations(directions[half]), degree, orders).transpose(0, 1)
+        parity = _degree_of_each(degree) % 2
+        columns = (torch.from_numpy(np.flatnonzero(parity == 0)), torch.from_numpy(np.flatnonzero(parity == 1)))
+        slices = (series[0::2][..., columns[0]].contiguous(), series[1::2][..., columns[1]].contiguous())
+        harmonics = torch.from_numpy(real_harmonics(directions[half], density_degree))[:, 1:]
+        even = torch.from_numpy(_degree_of_each(density_degree)[1:] % 2 == 0)
+        return cls(slices, columns, orders, torch.from_numpy(np.log(area[half])), harmonics * even, harmonics * ~even)
+
+    def series_of(self, spheres: Tensor) -> Tensor:
+        """a_m at each node, (orders + 1, V, K), of A (n, K)."""
+        parts = []
+        for slices, columns in zip(self.slices, self.columns, strict=True):
+            seen = spheres[columns]
+            parts.append(torch.complex(slices.real @ seen, slices.imag @ seen))
+        even, odd = parts
+        a = even.new_zeros((self.orders + 1, *even.shape[1:]))
+        a[0::2], a[1::2] = even, odd
+        return a
+
+
+def _degree_of_each(degree: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """l of each of the (degree + 1)² harmonics."""
+    return np.repeat(np.arange(degree + 1), 2 * np.arange(degree + 1) + 1)

@@ -1,0 +1,215 @@
+"""First, second and third moments of particles on Fourier rings, from one streamed pass.
+
+An image's ring of radius k has the Fourier series
+
+    a_m(k) = ⟨F(k, θ) e^{−imθ}⟩_θ = Σ_x y(x) (−i)^m J_m(2π k |x| / L) e^{−imφ_x}.
+
+Turning the image by α multiplies it by e^{−imα}, so under random in-plane angles only these means survive:
+
+    M1(k) = E a_0(k),   M2_m(k, k') = E a_m(k) ā_m(k'),   M3_mn(k, k', k'') = E a_m(k) a_n(k') ā_{m+n}(k'').
+
+Particles are y = H x + e, with H radial and e white of variance 1 a pixel. Each image is multiplied by its H, and the
+sums of products are divided by those of H² (k), H²(k) H²(k') and so on: the least-squares estimate of the moments of x.
+What the noise adds to the second and third is known and is subtracted (e has covariance G_m(k, k') = Σ_x B_m(k, x)
+B̄_m(k', x), B the analysis above). Sums of parts of a stack add up to those of the whole.
+
+An astigmatic CTF would mix angular orders; its mean over the ring is taken instead, which errs in second order of the
+astigmatism's phase.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy.special import jv
+from torch import Tensor
+
+from clarice.core.progress import Progress, silent
+from clarice.geometry.polar import FourierRings
+from clarice.physics.noisy_set import NoisySet
+
+# Angles at which a transfer function is averaged over a ring.
+_CTF_ANGLES = 16
+
+
+@dataclass(frozen=True)
+class MomentRings:
+    """What moments are taken of: rings of `radii` (cycles per box) of images with edge `box`, orders 0 … `orders`.
+
+    Third moments are of the first `third_rings` rings and of orders m ≥ n ≥ 0 with m + n ≤ `third_orders`; none are
+    taken if `third_rings` is 0.
+    """
+
+    box: int
+    radii: tuple[float, ...]
+    orders: int
+    third_rings: int = 0
+    third_orders: int = 0
+
+    def __post_init__(self) -> None:
+        if self.third_rings > len(self.radii) or self.third_orders > self.orders:
+            raise ValueError("third moments are of rings and orders that second ones are taken of, too")
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Orders (m, n) of the third moments; the others follow, since images are real."""
+        highest = self.third_orders
+        return [(m, n) for m in range(highest + 1) for n in range(min(m, highest - m) + 1)]
+
+    def analysis(self) -> Tensor:
+        """B (L², (orders + 1) · K) complex64: pixels times this are a_m(k)."""
+        return _analysis(self.box, self.radii, self.orders)
+
+    def series(self, images: Tensor) -> Tensor:
+        """a_m(k) of images (n, L, L): (n, orders + 1, K) complex64. Differentiable."""
+        analysis = self.analysis()
+        flat = images.flatten(1)
+        values = torch.complex(flat @ analysis.real, flat @ analysis.imag)
+        return values.view(len(images), self.orders + 1, len(self.radii))
+
+    def noise(self) -> Tensor:
+        """G_m(k, k'), the covariance of the series of white noise of variance 1: (orders + 1, K, K), real."""
+        analysis = self.analysis().view(-1, self.orders + 1, len(self.radii)).transpose(0, 1).to(torch.complex128)
+        return (analysis.transpose(1, 2) @ analysis.conj()).real
+
+
+@lru_cache(maxsize=2)
+def _analysis(box: int, radii: tuple[float, ...], orders: int) -> Tensor:
+    axis = np.arange(box) - box // 2
+    y, x = np.meshgrid(axis, axis, indexing="ij")
+    distance, angle = np.hypot(x, y).ravel(), np.arctan2(y, x).ravel()
+    m = np.arange(orders + 1)[:, None]
+    waves = 2 * np.pi * np.asarray(radii) / box * distance[:, None, None]
+    values = jv(m, waves) * ((-1j) ** m) * np.exp(-1j * m * angle[:, None, None])
+    return torch.from_numpy(values.reshape(box**2, -1).astype(np.complex64))
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over particles, each of its series times its H; the module says what they estimate.
+
+    `first` (K,) of a_0; `second` (orders + 1, K, K) of p = a_m ā_m, `second_power` of |p|² and `second_square` of p²;
+    `third` of p = a_m a_n ā_{m+n} and `third_power` of |p|², (pairs, K3, K3, K3). The weights are sums of H², of H² H²
+    and of H² H² H². `noise` (K, K) is that of H H, by which G enters the second moment, and `mean_noise` (K3, K3, K3)
+    that of H(k) H(k') H(k'') a_0(k''). Double precision.
+    """
+
+    rings: MomentRings
+    count: int
+    first: Tensor
+    second: Tensor
+    second_power: Tensor
+    second_square: Tensor
+    third: Tensor
+    third_power: Tensor
+    first_weight: Tensor
+    second_weight: Tensor
+    third_weight: Tensor
+    noise: Tensor
+    mean_noise: Tensor
+
+    @classmethod
+    def of(cls, images: Tensor, transfer: Tensor, rings: MomentRings, noise_variance: float = 1.0) -> Moments:
+        """Of images (n, L, L) whose signal was filtered by the radial `transfer` (n, K). Differentiable in `images`.
+
+        Their white noise has `noise_variance` a pixel: 0 for denoised images, whose moments stay biased.
+        """
+        transfer = transfer.double()
+        series = rings.series(images).to(torch.complex128) * transfer[:, None]
+        by_order, weight = series.transpose(0, 1), transfer.square()
+        power = by_order.abs().square()
+        low, low_power = by_order[..., : rings.third_rings], power[..., : rings.third_rings]
+        low_transfer, low_weight = transfer[:, : rings.third_rings], weight[:, : rings.third_rings]
+        return cls(
+            rings=rings,
+            count=len(images),
+            first=by_order[0].real.sum(dim=0),
+            second=by_order.transpose(1, 2) @ by_order.conj(),
+            second_power=power.transpose(1, 2) @ power,
+            second_square=by_order.square().transpose(1, 2) @ by_order.conj().square(),
+            third=torch.stack([_triple(low[m], low[n], low[m + n].conj()) for m, n in rings.pairs]),
+            third_power=torch.stack([_triple(low_power[m], low_power[n], low_power[m + n]) for m, n in rings.pairs]),
+            first_weight=weight.sum(dim=0),
+            second_weight=weight.T @ weight,
+            third_weight=_triple(low_weight, low_weight, low_weight),
+            noise=noise_variance * transfer.T @ transfer,
+            mean_noise=noise_variance * _triple(low_transfer, low_transfer, low[0].real),
+        )
+
+    def __add__(self, other: Moments) -> Moments:
+        """Those of both sets of particles. Raises ValueError if they are of different rings."""
+        if self.rings != other.rings:
+            raise ValueError(f"moments on {self.rings} and on {other.rings} do not add up")
+        sums = {name: getattr(self, name) + getattr(other, name) for name in _SUMS}
+        return Moments(self.rings, **sums)
+
+    def first_moment(self) -> Tensor:
+        """M1 (K,), real."""
+        return self.first / self.first_weight
+
+    def first_error(self) -> Tensor:
+        """Standard deviation of M1's elements, (K,)."""
+        variance = self.second[0].real.diagonal() - self.first.square() / self.count
+        return variance.clamp_min(0).sqrt() / self.first_weight
+
+    def second_moment(self) -> Tensor:
+        """M2 (orders + 1, K, K), Hermitian in k and k'."""
+        return (self.second - self.noise * self.rings.noise()) / self.second_weight
+
+    def second_error(self) -> Tensor:
+        """Standard deviations of the real and of the imaginary parts of M2, as such: (orders + 1, K, K) complex.
+
+        From the spread of the products over particles: Σ Re² p = (Σ |p|² + Re Σ p²) / 2.
+        """
+        real = (self.second_power + self.second_square.real) / 2 - self.second.real.square() / self.count
+        imaginary = (self.second_power - self.second_square.real) / 2 - self.second.imag.square() / self.count
+        error = torch.complex(real.clamp_min(0).sqrt(), imaginary.clamp_min(0).sqrt())
+        return error / self.second_weight
+
+    def third_moment(self) -> Tensor:
+        """M3 (pairs, K3, K3, K3), in the order of `rings.pairs`."""
+        covariance = self.rings.noise()[:, : self.rings.third_rings, : self.rings.third_rings]
+        signal = self.third.clone()
+        for index, (m, n) in enumerate(self.rings.pairs):
+            if n == 0:  # noise of the first and the third factor, times the mean of the second
+                signal[index] -= torch.einsum("ac,acb->abc", covariance[m], self.mean_noise)
+            if m == 0:  # all three orders are 0: any two of them share their noise
+                signal[index] -= torch.einsum("ab,abc->abc", covariance[0], self.mean_noise)
+                signal[index] -= torch.einsum("bc,bca->abc", covariance[0], self.mean_noise)
+        return signal / self.third_weight
+
+    def third_error(self) -> Tensor:
+        """Root mean square of the error of M3's elements, real and imaginary parts together: (pairs, K3, K3, K3)."""
+        variance = self.third_power - self.third.abs().square() / self.count
+        return variance.clamp_min(0).sqrt() / self.third_weight
+
+
+_SUMS = [field.name for field in fields(Moments) if field.name != "rings"]
+
+
+def _triple(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Σ_i a_i(k) b_i(k') c_i(k'') of (n, K) each: (K, K, K)."""
+    pairs = (a[:, :, None] * b[:, None, :]).flatten(1)
+    return (pairs.T @ c).view(a.shape[1], b.shape[1], c.shape[1])
+
+
+def moments_of_particles(particles: NoisySet, rings: MomentRings, progress: Progress = silent) -> Moments:
+    """Moments of the particles' signal, read chunk by chunk: memory does not grow with their number.
+
+    Shifts are not corrected: particles are to be centred. Raises ValueError for no particles.
+    """
+    if len(particles) == 0:
+        raise ValueError("there are no particles to take moments of")
+    total: Moments | None = None
+    around = FourierRings(rings.box, rings.radii, _CTF_ANGLES)
+    for start in range(0, len(particles), particles.rows_per_chunk):
+        rows = np.arange(start, min(start + particles.rows_per_chunk, len(particles)))
+        transfer = particles.transfer_on(around, rows).mean(dim=-1)
+        part = Moments.of(particles.images(rows), transfer, rings)
+        total = part if total is None else total + part
+        progress("taking moments", int(rows[-1]) + 1, len(particles))
+    assert total is not None
+    return total
