@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from clarice.abinitio.moment_model import MomentModel, MomentTargets
+from clarice.abinitio.moments import MomentRings
+from clarice.core.parallel import ordered_map
 from clarice.core.progress import Progress, silent
 from clarice.geometry.harmonics import BallBasis
 
@@ -26,6 +28,22 @@ _THIRD_SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 1.0)
 # Standard deviation of c_lm, before any moment is seen, is this over l.
 _DENSITY_SPREAD = 1.0
 _HISTORY = 30
+# Third moments are taken of so many rings, and of orders up to this sum.
+_THIRD_RINGS, _THIRD_ORDERS = 6, 10
+
+
+def model_for(
+    box: int, diameter_px: float, max_radius: float, density_degree: int = 8, *, third: bool = True
+) -> MomentModel:
+    """A model of structures within `diameter_px`, on rings one cycle per box apart up to `max_radius`.
+
+    The ball is two pixels wider, for what a structure's centre of mass leaves outside.
+    """
+    ball = BallBasis(box, diameter_px / 2 + 2, max_radius + BEYOND_RINGS)
+    radii = tuple(float(radius) for radius in range(1, int(max_radius) + 1))
+    low = min(len(radii), _THIRD_RINGS) if third else 0
+    rings = MomentRings(box, radii, ball.degree, low, min(ball.degree, _THIRD_ORDERS) if third else 0)
+    return MomentModel(ball, rings, density_degree)
 
 
 @dataclass(frozen=True)
@@ -61,15 +79,19 @@ def fit_moments(
         torch.cat([torch.full((2 * l + 1,), _DENSITY_SPREAD / l) for l in range(1, model.density_degree + 1)]),  # noqa: E741
     ]).double()  # fmt: skip
     shares = _THIRD_SHARES if targets.moments.third is not None else (0.0,)
-    fitted: list[tuple[float, Tensor]] = []
-    for start in range(settings.starts):
+
+    def start_of(start: int) -> tuple[float, Tensor]:
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + start)
         z = torch.randn(len(spread), generator=generator, dtype=torch.float64)
         z[model.ball.size :] *= 0.1  # views from nearly everywhere
         for share in shares:
             z, misfit = _minimised(z, spread, targets, model, share, settings.iterations)
-        fitted.append((misfit, z))
-        progress("fitting moments", start + 1, settings.starts)
+        return misfit, z
+
+    fitted: list[tuple[float, Tensor]] = []
+    for each in ordered_map(start_of, range(settings.starts)):
+        fitted.append(each)
+        progress("fitting moments", len(fitted), settings.starts)
     best = min(fitted, key=lambda each: each[0])
     z, misfit = _minimised(best[1], spread, targets, model, shares[-1], settings.last_iterations)
     x, c = torch.split(z * spread, [model.ball.size, model.density_size])

@@ -18,11 +18,12 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clarice.abinitio.moments import MomentRings, Moments
 from clarice.geometry.harmonics import BallBasis, real_harmonics, slice_series, sphere_nodes
-from clarice.geometry.so3 import view_rotations
+from clarice.geometry.so3 import FloatArray, view_rotations
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class MomentTargets:
         moments = MomentSet(measured.first_moment(), measured.second_moment(), third)
         error = torch.view_as_real(measured.second_error())
         return cls.met_within(
-            rings, moments, floor, measured.first_error(), error, measured.third_error() if with_third else None
+            rings, moments, floor, measured.first_error(), error, measured.third_error() if with_third else 0.0
         )
 
     @classmethod
@@ -66,7 +67,7 @@ class MomentTargets:
         floor: float,
         first_error: Tensor | float = 0.0,
         second_error: Tensor | float = 0.0,
-        third_error: Tensor | float | None = None,
+        third_error: Tensor | float = 0.0,
     ) -> MomentTargets:
         """Of moments with known errors, shaped like the weights, or with none but `floor`, as exact ones have.
 
@@ -81,7 +82,7 @@ class MomentTargets:
         if moments.third is not None:
             low = power[:, : rings.third_rings]
             triples = [torch.einsum("a,b,c->abc", low[m], low[n], low[m + n]) for m, n in rings.pairs]
-            third_weight = 1 / ((third_error or 0.0) ** 2 + floor**2 * torch.stack(triples)).clamp_min(1e-30)
+            third_weight = 1 / (third_error**2 + floor**2 * torch.stack(triples)).clamp_min(1e-30)
         return cls(rings, moments, 1 / first_variance, second_weight, third_weight)
 
     def misfit(self, found: MomentSet, third_share: float = 1.0) -> Tensor:
@@ -121,60 +122,51 @@ class MomentModel:
         return self.ball.transforms(self.rings.radii)
 
     @cached_property
-    def _nodes(self) -> _Nodes:
-        return _Nodes.of(self.ball.degree, self.rings.orders, self.density_degree)
+    def _nodes(self) -> ViewNodes:
+        return ViewNodes.of(self.ball.degree, self.rings.orders, self.density_degree)
 
     @property
     def density_size(self) -> int:
         """The number of c_lm; c_00 follows from the density's sum."""
         return (self.density_degree + 1) ** 2 - 1
 
+    @cached_property
+    def _harmonics(self) -> tuple[Tensor, Tensor]:
+        """Harmonics of the density at the nodes, (V, P), those of even degree and those of odd, else 0."""
+        values = torch.from_numpy(real_harmonics(self._nodes.directions, self.density_degree))[:, 1:]
+        even = torch.from_numpy(_degree_of_each(self.density_degree)[1:] % 2 == 0)
+        return values * even, values * ~even
+
     def density(self, c: Tensor) -> tuple[Tensor, Tensor]:
         """ρ at each node, times its area, and the same at the one opposite: two (V,), together 1."""
-        nodes = self._nodes
-        mean, difference = nodes.log_area + nodes.even @ c, nodes.odd @ c
-        both = torch.cat([mean + difference, mean - difference]).softmax(dim=0)
-        here, opposite = both.chunk(2)
+        even, odd = self._harmonics
+        mean, difference = self._nodes.area.log() + even @ c, odd @ c
+        here, opposite = torch.cat([mean + difference, mean - difference]).softmax(dim=0).chunk(2)
         return here, opposite
 
     def predict(self, x: Tensor, c: Tensor, *, third: bool = True) -> MomentSet:
         """Moments of x (size,) and c (density_size,), float64. Differentiable."""
-        a = self._nodes.series_of(self.ball.on_spheres(x, self._transforms))
-        here, opposite = self.density(c)
-        both, excess = here + opposite, here - opposite
-        first = both @ a[0].real
-        conjugate = a.conj()
-        mean, difference = ((a * w[:, None]).transpose(1, 2) @ conjugate for w in (both, excess))
-        second = torch.complex(mean.real, difference.imag)
-        return MomentSet(first, second, self._third(a, both, excess) if third else None)
-
-    def _third(self, a: Tensor, both: Tensor, excess: Tensor) -> Tensor:
-        low, rings = a[..., : self.rings.third_rings], self.rings.third_rings
-        m, n = torch.tensor(self.rings.pairs).T
-        left = (low[m][..., :, None] * low[n][..., None, :]).flatten(2)  # (pairs, V, K3²)
-        right = low[m + n].conj()
-        mean, difference = (left.transpose(1, 2) @ (right * w[:, None]) for w in (both, excess))
-        return torch.complex(mean.real, difference.imag).view(len(m), rings, rings, rings)
+        spheres = self.ball.on_spheres(x, self._transforms)
+        return self._nodes.moments(spheres, *self.density(c), self.rings, third=third)
 
 
 @dataclass(frozen=True)
-class _Nodes:
+class ViewNodes:
     """Nodes on half a sphere: from −ω a structure is seen mirrored, and its moments are the conjugate of those from ω.
 
-    `slices`: for orders of even and of odd m, matrices (orders, V, n) that take the harmonics of their parity,
-    `columns`, to a_m. `log_area` (V,); `even` and `odd` (V, P), harmonics of the density of either parity, else 0.
+    `directions` (V, 3) and `area` (V,). `slices`: for orders of even and of odd m, matrices (orders, V, n) that take
+    the harmonics of their parity, `columns`, to a_m.
     """
 
+    directions: FloatArray
+    area: Tensor
     slices: tuple[Tensor, Tensor]
     columns: tuple[Tensor, Tensor]
     orders: int
-    log_area: Tensor
-    even: Tensor
-    odd: Tensor
 
     @classmethod
-    def of(cls, degree: int, orders: int, density_degree: int) -> _Nodes:
-        """Enough nodes for products of two harmonics up to `degree` with those of the density."""
+    def of(cls, degree: int, orders: int, density_degree: int) -> ViewNodes:
+        """Enough nodes for products of two harmonics up to `degree` with those of a density."""
         fineness = degree + (density_degree + 1) // 2
         directions, area = sphere_nodes(fineness + 1 - fineness % 2)  # latitudes in even number: none on the equator
         half = directions[:, 2] > 0
@@ -182,9 +174,18 @@ class _Nodes:
         parity = _degree_of_each(degree) % 2
         columns = (torch.from_numpy(np.flatnonzero(parity == 0)), torch.from_numpy(np.flatnonzero(parity == 1)))
         slices = (series[0::2][..., columns[0]].contiguous(), series[1::2][..., columns[1]].contiguous())
-        harmonics = torch.from_numpy(real_harmonics(directions[half], density_degree))[:, 1:]
-        even = torch.from_numpy(_degree_of_each(density_degree)[1:] % 2 == 0)
-        return cls(slices, columns, orders, torch.from_numpy(np.log(area[half])), harmonics * even, harmonics * ~even)
+        return cls(directions[half], torch.from_numpy(area[half]), slices, columns, orders)
+
+    def moments(
+        self, spheres: Tensor, here: Tensor, opposite: Tensor, rings: MomentRings, *, third: bool = True
+    ) -> MomentSet:
+        """Moments of a structure's A ((degree + 1)², K), seen from the nodes and from opposite so often, (V,) each."""
+        a = self.series_of(spheres)
+        both, excess = here + opposite, here - opposite
+        conjugate = a.conj()
+        mean, difference = ((a * w[:, None]).transpose(1, 2) @ conjugate for w in (both, excess))
+        second = torch.complex(mean.real, difference.imag)
+        return MomentSet(both @ a[0].real, second, _third(a, both, excess, rings) if third else None)
 
     def series_of(self, spheres: Tensor) -> Tensor:
         """a_m at each node, (orders + 1, V, K), of A (n, K)."""
@@ -198,6 +199,15 @@ class _Nodes:
         return a
 
 
-def _degree_of_each(degree: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _third(a: Tensor, both: Tensor, excess: Tensor, rings: MomentRings) -> Tensor:
+    low, count = a[..., : rings.third_rings], rings.third_rings
+    m, n = torch.tensor(rings.pairs).T
+    left = (low[m][..., :, None] * low[n][..., None, :]).flatten(2)  # (pairs, V, K3²)
+    right = low[m + n].conj()
+    mean, difference = (left.transpose(1, 2) @ (right * w[:, None]) for w in (both, excess))
+    return torch.complex(mean.real, difference.imag).view(len(m), count, count, count)
+
+
+def _degree_of_each(degree: int) -> NDArray[np.int64]:
     """l of each of the (degree + 1)² harmonics."""
     return np.repeat(np.arange(degree + 1), 2 * np.arange(degree + 1) + 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +12,7 @@ import typer
 
 from clarice.benchmark import line_contest as lines
 from clarice.benchmark import main_job as job
+from clarice.benchmark import moment_contest as moments
 from clarice.benchmark import peers as contests
 from clarice.benchmark.contest import COMPARISONS, PeerRequest
 from clarice.benchmark.main_job import Request
@@ -60,6 +61,8 @@ LINE_METHODS = ",".join(_LINE_METHODS)
 SnrsOption = Annotated[str, _O("--snr", help="Signal-to-noise ratios, a list; clean: without noise.")]
 ShiftsOption = Annotated[str, _O("--shift-px", help="Standard deviations of the shifts in x and y, pixels, a list.")]
 LineMethodsOption = Annotated[str, _O("--methods", help=f"Programs, of {LINE_METHODS}.")]
+CasesOption = Annotated[str, _O("--cases", help="Moments, of exact, or of particles: 10000, 100000.")]
+StartsOption = Annotated[int, _O("--starts", min=1, help="Random starts of a fit; the nearest to the moments is kept.")]
 OnlyOption = Annotated[str, _O("--only", help=f"Comparisons to make, of {', '.join(COMPARISONS)}.")]
 QuickOption = Annotated[
     bool, _O("--quick", help="Cut RELION's iterations to a tenth; such rows say so and measure nothing.")
@@ -78,6 +81,7 @@ def register(app: typer.Typer) -> None:
     protocols.command("main-job")(command(main_job))
     protocols.command("peers")(command(peers, seeds="1", timeout=180.0))
     protocols.command(lines.NAME)(command(common_lines, seeds="1", particles=200))
+    protocols.command(moments.NAME)(command(fit_moments, without=("particles", "snr", "shift_px"), seeds="1"))
     register_denoise(protocols)
     register_abinitio(protocols)
     register_ablations(protocols)
@@ -117,15 +121,27 @@ def common_lines(
     )
 
 
-def command(settle: Callable[..., Protocol], **defaults: object) -> Callable[..., None]:
+def fit_moments(cases: CasesOption = "exact,10000", starts: StartsOption = 8) -> Protocol:
+    """Fit structures and densities of views to moments, exact or of simulated particles, and compare with the truth."""
+    known = {name.replace(",", ""): name for name in moments.CASES}
+    chosen = words(cases)
+    if not chosen or any(word not in known for word in chosen):
+        raise UsageError(f"--cases {cases!r} is not known: use some of {', '.join(known)}")
+    return lambda request, **how: moments.moment_contest(
+        moments.MomentRequest(request, [known[word] for word in chosen], starts), **how
+    )
+
+
+def command(settle: Callable[..., Protocol], without: Sequence[str] = (), **defaults: object) -> Callable[..., None]:
     """The command that runs a protocol: its options are those of `make_request` and of `settle`.
 
     `settle` checks the protocol's own options and gives what is to be run; its docstring is the command's help. Where
-    both have an option it is the protocol's own. `defaults` replace those of `make_request`.
+    both have an option it is the protocol's own. `defaults` replace those of `make_request`; options that the protocol
+    has no use for are left out, `without`.
     """
     own = inspect.signature(settle, eval_str=True).parameters
     common = dict(inspect.signature(make_request, eval_str=True).parameters)
-    for name in own:
+    for name in (*own, *without):
         common.pop(name, None)
     replaced = {name: common[name].replace(default=default) for name, default in defaults.items()}
 
@@ -196,8 +212,9 @@ def _chosen(entries: str | None, test_set: bool, folder: Path | None) -> tuple[s
 
 def tell_row(row: Row) -> None:
     """One line on a row as soon as it is there."""
-    said = [str(row[name]) for name in ("method", "verdict") if row.get(name) is not None]
-    said.append("no result" if row.get("seconds") is None else f"{row['seconds']:.1f} s")
+    said = [str(row[name]) for name in ("method", "case", "verdict") if row.get(name) is not None]
+    seconds = row.get("seconds", row.get("fit_seconds"))
+    said.append("no result" if seconds is None else f"{seconds:.1f} s")
     if row.get("note"):
         said.append(str(row["note"]))
     console.print(f"{row['entry']}, seed {row['seed']}: {', '.join(said)}", markup=False)

@@ -58,7 +58,8 @@ class SimulationSettings:
     """What to simulate. Without a pixel size the structure's diameter fills 65 % of the box.
 
     `snr` is the mean over the set of the mean square of the noiseless CTF-applied image over the whole box,
-    over the noise variance per pixel. Shifts are uniform within ±`max_shift_px` in x and y.
+    over the noise variance per pixel. Shifts are uniform within ±`max_shift_px` in x and y. Unless `astigmatic`, both
+    defocus values of a group are their mean.
     """
 
     particles: int
@@ -74,6 +75,7 @@ class SimulationSettings:
     amplitude_contrast: float = 0.1
     bfactor_angstrom2: float = 0.0
     defocus_groups: int = 50
+    astigmatic: bool = True
     ctf_table: Path | None = None
 
     def __post_init__(self) -> None:
@@ -152,6 +154,8 @@ def draw_optics(settings: SimulationSettings) -> tuple[Optics, NDArray[np.int64]
         return unit_optics(settings.particles, settings.voltage_kv), group
     table = None if settings.ctf_table is None else read_defocus_table(settings.ctf_table)
     groups = defocus_groups(settings.defocus_groups, _stream(settings.seed, "defocus"), table)
+    if not settings.astigmatic:
+        groups[:, :2] = groups[:, :2].mean(axis=1, keepdims=True)
     optics = optics_of_groups(
         groups,
         group,

@@ -1,0 +1,227 @@
+"""The protocol `moments`: structures fitted to exact moments, and to those of particles of which few are seen alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clarice.abinitio.moment_fit import BEYOND_RINGS, FitSettings, fit_moments, model_for
+from clarice.abinitio.moment_model import MomentModel, MomentSet, MomentTargets, ViewNodes
+from clarice.abinitio.moments import Moments, moments_of_particles
+from clarice.benchmark.main_job import Request
+from clarice.benchmark.protocol import MAP_COLUMNS, MapScores, score_maps
+from clarice.benchmark.records import Column, Results, Row, with_interval
+from clarice.benchmark.row_by_row import Task, measure_rows
+from clarice.benchmark.structures import Subject, defocus_table, load_subject, structures_folder
+from clarice.core.particles import Poses
+from clarice.core.progress import Progress, silent
+from clarice.geometry.harmonics import sphere_coefficients
+from clarice.io.mrc import write_mrc
+from clarice.metrics.map_files import read_cube
+from clarice.physics.noisy_set import white_set
+from clarice.physics.potential import atoms_to_volume
+from clarice.physics.simulate import FILL, SimulatedSet, SimulationSettings, default_pixel_size, simulate
+from clarice.physics.view_mixture import ViewMixture
+
+NAME = "moments"
+VERSION = 1
+COLUMNS = (
+    Column("entry", "entry"),
+    Column("seed", "seed"),
+    Column("case", "case"),
+    Column("particles", "particles"),
+    Column("SNR", "snr"),
+    *MAP_COLUMNS,
+    Column("correlation", "correlation", "{:.3f}"),
+    Column("misfit an element", "misfit", "{:.2f}"),
+    Column("moments, s", "moment_seconds", "{:.1f}"),
+    Column("fit, s", "fit_seconds", "{:.0f}"),
+    Column("load before", "load_before", "{:.1f}"),
+    Column("note", "note"),
+)
+KEYS = ("entry", "seed", "case")
+COMPONENTS, CONCENTRATION = 10, 6.0
+# A structure is right when its FSC with the truth holds 0.5 to this many pixels: rings end at 7.1.
+RIGHT_WITHIN_PX = 8.0
+# Particles that are simulated, and forgotten, at a time.
+SHARD = 5000
+# The highest ring, as a share of the box: 7.1 pixels.
+MAX_RADIUS = 9 / 64
+# Degrees beyond the model's own that exact moments have, of the structure and of the density of views.
+_FINER, _DENSITY_DEGREE = 4, 24
+
+
+@dataclass(frozen=True)
+class Case:
+    """What moments are taken of: `particles` at an SNR with CTF in so many defocus groups, or the structure itself."""
+
+    particles: int | None
+    snr: float | None = None
+    defocus_groups: int = 50
+
+
+CASES = {
+    "exact": Case(None),
+    "10,000": Case(10_000, 0.05),
+    "100,000": Case(100_000, 1 / 16, 100),
+}
+
+
+@dataclass(frozen=True)
+class MomentRequest:
+    """A call of the protocol: common settings, which CASES, and how the fit is made."""
+
+    common: Request
+    cases: Sequence[str]
+    starts: int
+
+
+def measure_row(request: MomentRequest, entry: str, seed: int, name: str, progress: Progress = silent) -> Row:
+    """One case of one structure: its moments, the fit, and the map against the truth."""
+    box, case = request.common.settings.box, CASES[name]
+    subject = load_subject(entry, structures_folder(request.common.data))
+    views = ViewMixture.drawn(COMPONENTS, CONCENTRATION, seed)
+    model = model_for(box, FILL * box, round(MAX_RADIUS * box))
+    pixel = default_pixel_size(subject.atoms, box)
+    truth = atoms_to_volume(subject.atoms.centred(), box, pixel)
+    started = time.perf_counter()
+    if case.particles is None:
+        targets = MomentTargets.met_within(model.rings, exact_moments(truth, model, views), 0.004)
+    else:
+        targets = MomentTargets.of(measured_moments(request, subject, views, seed, case, model, progress))
+    taken = time.perf_counter()
+    fit = fit_moments(targets, model, FitSettings(starts=request.starts, seed=seed), progress)
+    scores = _judged(request, f"{entry}_seed{seed}", fit.volume, truth, pixel)
+    return {
+        "particles": case.particles,
+        "snr": None if case.snr is None else f"{case.snr:g}",
+        **vars(scores),
+        "right": scores.fsc_05_px <= RIGHT_WITHIN_PX,
+        "verdict": "right" if scores.fsc_05_px <= RIGHT_WITHIN_PX else "wrong",
+        "misfit": round(fit.misfit / _elements(targets), 4),
+        "misfit_by_start": [round(each / _elements(targets), 4) for each in fit.by_start],
+        "moment_seconds": round(taken - started, 1),
+        "fit_seconds": round(time.perf_counter() - taken, 1),
+    }
+
+
+def _judged(request: MomentRequest, name: str, volume: Tensor, truth: Tensor, pixel: float) -> MapScores:
+    """Both maps are left in the work folder, for whoever wants to look at them."""
+    folder = request.common.work / NAME / name
+    folder.mkdir(parents=True, exist_ok=True)
+    cubes = []
+    for what, values in (("fitted", volume), ("truth", truth)):
+        write_mrc(folder / f"{what}.mrc", values.numpy(), pixel, is_volume=True)
+        cubes.append(read_cube(folder / f"{what}.mrc"))
+    return score_maps(cubes[0], cubes[1])
+
+
+def exact_moments(volume: Tensor, model: MomentModel, views: ViewMixture) -> MomentSet:
+    """Moments of a volume (L, L, L) seen with the density of `views`, by a quadrature finer than the model's."""
+    rings, degree = model.rings, model.ball.degree + _FINER
+    nodes = ViewNodes.of(degree, rings.orders, _DENSITY_DEGREE)
+    here, opposite = (torch.from_numpy(views.density(side * nodes.directions)) * nodes.area for side in (1.0, -1.0))
+    return nodes.moments(sphere_coefficients(volume, rings.radii, degree), here, opposite, rings)
+
+
+def measured_moments(
+    request: MomentRequest,
+    subject: Subject,
+    views: ViewMixture,
+    seed: int,
+    case: Case,
+    model: MomentModel,
+    progress: Progress = silent,
+) -> Moments:
+    """Moments of simulated particles, shard after shard, each with defocus groups and noise of its own.
+
+    Shards of one SNR differ a little in scale, which counts as part of their transfer function.
+    """
+    if case.particles is None or case.snr is None:
+        raise ValueError("exact moments are not measured")
+    rng = np.random.default_rng([seed, case.particles])
+    shards = -(-case.particles // SHARD)
+    total: Moments | None = None
+    scale = 0.0
+    for shard in range(shards):
+        count = min(SHARD, case.particles - shard * SHARD)
+        settings = SimulationSettings(
+            count,
+            request.common.settings.box,
+            seed=1000 * seed + shard,
+            snr=case.snr,
+            max_shift_px=0.0,
+            defocus_groups=max(1, case.defocus_groups // shards),
+            astigmatic=False,
+            ctf_table=defocus_table(request.common.data),
+        )
+        poses = Poses(views.rotations(count, rng), np.zeros((count, 2)))
+        made = simulate(subject.atoms, settings, poses=poses)
+        scale = scale or made.scale
+        part = _moments_of(made, made.scale / scale, model)
+        total = part if total is None else total + part
+        progress("simulating and taking moments", total.count, case.particles)
+    assert total is not None
+    return total
+
+
+def _moments_of(made: SimulatedSet, gain: float, model: MomentModel) -> Moments:
+    noisy = white_set(made.particles)
+    return moments_of_particles(replace(noisy, whitening=noisy.whitening * gain), model.rings)
+
+
+def _elements(targets: MomentTargets) -> int:
+    """How many numbers are fitted: each of the three moments once, real and imaginary parts apart."""
+    count = targets.moments.first.numel() + int((targets.second_weight > 0).sum()) // 2
+    return count + (0 if targets.moments.third is None else targets.moments.third.numel())
+
+
+def moment_contest(request: MomentRequest, *, shown: Callable[[Row], None], progress: Progress = silent) -> Results:
+    """Runs the protocol, `shown` and saved row by row; finished rows of a resumed call are kept."""
+    common = request.common
+    folder = structures_folder(common.data)
+    symmetric = [entry for entry in common.entries if load_subject(entry, folder).point_group.name != "C1"]
+
+    def tasks() -> Iterator[Task]:
+        for (entry, seed), name in product(common.stacks(), request.cases):
+            if entry not in symmetric:
+                key: Row = {"entry": entry, "seed": seed, "case": name}
+                yield Task((key,), partial(_rows, request, entry, seed, name, progress))
+
+    results = common.results(
+        NAME,
+        VERSION,
+        KEYS,
+        COLUMNS,
+        starts=request.starts,
+        views=f"{COMPONENTS} von Mises–Fisher components, κ = {CONCENTRATION:g}",
+        max_radius=f"{MAX_RADIUS:.3f} × box, functions up to {BEYOND_RINGS:g} beyond",
+    )
+    for name in ("particles", "snr", "max_shift_px", "defocus_groups"):  # each case has its own; nothing is shifted
+        results.settings.pop(name, None)
+    if symmetric:
+        results.notes.append(f"left out, since the protocol is for structures without symmetry: {', '.join(symmetric)}")
+    return measure_rows(results, tasks(), common.out, summarise=summarise, shown=shown)
+
+
+def _rows(request: MomentRequest, entry: str, seed: int, name: str, progress: Progress) -> list[Row]:
+    return [measure_row(request, entry, seed, name, progress)]
+
+
+def summarise(results: Results) -> None:
+    """For each case the mean resolution, and how many structures reach 8 pixels."""
+    results.summary = {}
+    for case in dict.fromkeys(row["case"] for row in results.rows):
+        rows = [row for row in results.rows if row["case"] == case and not row.get("failed")]
+        mean = with_interval(rows, "fsc_05_px", "{:.2f}")
+        if mean is not None:
+            right = sum(row["right"] for row in rows)
+            within = f"{right} of {len(rows)} within {RIGHT_WITHIN_PX:g} px"
+            results.summary[case] = f"FSC 0.5 at {mean} px; {within}"

@@ -1,0 +1,85 @@
+"""The protocol of moments: exact ones against drawn views, shards against one another, and a whole small call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from clarice.abinitio.moment_fit import model_for
+from clarice.abinitio.moments import Moments
+from clarice.benchmark import moment_contest as contest
+from clarice.benchmark.main_job import Request
+from clarice.benchmark.protocol import StackSettings
+from clarice.benchmark.structures import load_subject
+from clarice.cli.app import app
+from clarice.core.errors import UsageError
+from clarice.geometry.slices import project
+from clarice.physics.potential import atoms_to_volume
+from clarice.physics.simulate import default_pixel_size
+from clarice.physics.view_mixture import ViewMixture
+
+BOX = 24
+
+
+def request(tmp_path: Path, cases: list[str]) -> contest.MomentRequest:
+    common = Request(["molecule-101"], [1], StackSettings(box=BOX), None, tmp_path / "out", tmp_path / "work")
+    return contest.MomentRequest(common, cases, starts=1)
+
+
+def test_exact_moments_are_the_means_over_drawn_views() -> None:
+    atoms = load_subject("molecule-101", None).atoms.centred()
+    volume = atoms_to_volume(atoms, BOX, default_pixel_size(atoms, BOX))
+    model, views = model_for(BOX, 0.65 * BOX, 3), ViewMixture.drawn(10, 6.0, 1)
+    exact = contest.exact_moments(volume, model, views)
+    total: Moments | None = None
+    for part in np.array_split(views.rotations(20_000, np.random.default_rng(0)), 5):
+        each = Moments.of(project(volume, part), torch.ones(len(part), 3), model.rings, noise_variance=0.0)
+        total = each if total is None else total + each
+    assert total is not None
+    power = exact.second.real.diagonal(dim1=1, dim2=2)
+    bound = (power + power.mean(dim=0)).sqrt()
+    assert float(((total.second_moment() - exact.second).abs() / (bound[:, :, None] * bound[:, None])).max()) < 0.03
+    np.testing.assert_allclose(total.first_moment(), exact.first, atol=0.03 * float(bound[0].max()))
+
+
+def test_shards_of_a_call_have_noise_and_defocus_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two shards of the same settings differ, and the sum counts all particles."""
+    monkeypatch.setattr(contest, "SHARD", 100)
+    made = []
+    real = contest.simulate
+    monkeypatch.setattr(contest, "simulate", lambda *args, **how: made.append(real(*args, **how)) or made[-1])
+    asked, case = request(tmp_path, ["exact"]), contest.Case(250, 0.1, 4)
+    views = ViewMixture.drawn(3, 6.0, 1)
+    model = model_for(BOX, 0.65 * BOX, 3)
+    total = contest.measured_moments(asked, load_subject("molecule-101", None), views, 1, case, model)
+    assert total.count == 250
+    assert [len(each.particles) for each in made] == [100, 100, 50]
+    optics = [each.particles.optics for each in made]
+    assert all(np.array_equal(each.defocus_u_angstrom, each.defocus_v_angstrom) for each in optics)
+    assert not np.array_equal(optics[0].defocus_u_angstrom, optics[1].defocus_u_angstrom)
+    assert not np.allclose(made[0].images[:10], made[1].images[:10])
+
+
+def test_a_small_call_makes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(contest.CASES, "10,000", contest.Case(200, 0.1, 2))
+    out, work = tmp_path / "out", tmp_path / "work"
+    options = ["--molecules", "--entries", "molecule-101,molecule-104", "--box", str(BOX), "--starts", "1"]
+    told = CliRunner().invoke(app, ["benchmark", "moments", *options, "--out", str(out), "--work", str(work)])
+    assert told.exit_code == 0, told.output
+    table = (out / "moments.md").read_text()
+    assert "| molecule-101 | 1 | exact |" in table
+    assert "| molecule-101 | 1 | 10,000 | 200 | 0.1 | wrong |" in table or "| 200 | 0.1 | right |" in table
+    assert "left out" in table
+    assert "molecule-104" in table
+    assert (work / "moments" / "molecule-101_seed1" / "fitted.mrc").is_file()
+
+
+def test_an_unknown_case_is_refused(tmp_path: Path) -> None:
+    told = CliRunner().invoke(app, ["benchmark", "moments", "--molecules", "--cases", "few", "--out", str(tmp_path)])
+    assert isinstance(told.exception, UsageError)
+    assert "--cases 'few'" in str(told.exception)
+    assert "10000" in str(told.exception)
