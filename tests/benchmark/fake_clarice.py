@@ -2,6 +2,7 @@
 
 python fake_clarice.py run STACK -o RUN --seed S --method M   (seed 13 fails; seed 14 gives noise for a map)
 python fake_clarice.py abinitio STACK -o OUT --method M --denoiser D --seed S   (likewise)
+python fake_clarice.py refine STACK --map OUT/abinitio.mrc -o REFINED --seed S   (the map as it is)
 python fake_clarice.py denoise STACK --method M -o OUT
 python fake_clarice.py classify STACK -o OUT --classes K --seed S
 """
@@ -80,6 +81,11 @@ if __name__ == "__main__":
         if options["--method"] == "common-lines":
             assert options["--denoiser"]
         first_map(source, Path(options["-o"]), int(options["--seed"]))
+    elif command == "refine":
+        start = Path(options["--map"])
+        first_map(source, Path(options["-o"]), int(options["--seed"]))
+        (Path(options["-o"]) / "abinitio.mrc").unlink()
+        write_mrc(Path(options["-o"]) / "map.mrc", *read_mrc(start), is_volume=True)
     elif command == "denoise":
         made = Path(options["-o"])
         made.mkdir()

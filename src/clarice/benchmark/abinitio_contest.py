@@ -1,4 +1,4 @@
-"""The protocol `abinitio`: first maps of simulated stacks, each denoiser before common lines, and every peer beside."""
+"""The protocol `abinitio`: maps of simulated stacks from nothing, each denoiser before common lines, peers beside."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache, partial
 from itertools import product
 from pathlib import Path
 
-from clarice.benchmark.abinitio_methods import PROJECTION_MATCHING, MapMethod
+from clarice.benchmark.abinitio_methods import MapMethod
 from clarice.benchmark.protocol import (
     FAILED,
     FINEST_PIXEL_ANGSTROM,
@@ -25,7 +25,7 @@ from clarice.core.errors import ClariceError
 from clarice.core.progress import Progress, silent
 
 NAME = "abinitio"
-VERSION = 1
+VERSION = 2
 COLUMNS = (
     Column("entry", "entry"),
     Column("seed", "seed"),
@@ -37,6 +37,8 @@ COLUMNS = (
     Column("orientation error, median °", "orientation_median_deg", "{:.1f}"),
     Column("modulo", "symmetry"),
     Column("lines within 10°", "common_lines", "{:.2f}"),
+    Column("first map, FSC 0.5, px", "first_05_px", "{:.2f}"),
+    Column("first map, s", "first_seconds", "{:.0f}"),
     Column("time, s", "seconds", "{:.0f}"),
     Column("peak memory, MB", "peak_memory_mb", "{:.0f}"),
     Column("load before", "load_before", "{:.1f}"),
@@ -45,10 +47,6 @@ COLUMNS = (
 KEYS = ("entry", "seed", "ctf", "snr", "method")
 CTFS = ("on", "off")
 SNRS = (0.02, 0.05, 0.1)
-COARSE = (
-    "projection matching's first maps end at 6.5 cycles per particle diameter, 6.4 px here: they cannot count as right "
-    "before they are refined"
-)
 # Structures of a published table.
 STRUCTURES = 20
 
@@ -83,8 +81,6 @@ class AbinitioRequest:
         results = Results(NAME, VERSION, settings, KEYS, COLUMNS)
         results.places = tuple(str(path) for path in (self.work, self.out, self.data) if path is not None)
         results.trained_on = "the training structures, as the card of each network's weights says"
-        if any(method.name == PROJECTION_MATCHING for method in self.methods):
-            results.notes.append(COARSE)
         if self.resume:
             results.take_up(self.out)
         return results
