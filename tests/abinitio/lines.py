@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from clarice.abinitio.common_lines import CommonLines
-from clarice.geometry.so3 import random_rotations
 from clarice.metrics.orientation import FloatArray, common_line_angles_deg
 
 
@@ -23,16 +22,10 @@ def true_lines(rotations: FloatArray) -> CommonLines:
     return CommonLines(torch.from_numpy(angle).float(), zero, zero, zero)
 
 
-def outlying(count: int, share: float, seed: int) -> tuple[FloatArray, CommonLines]:
-    """Random rotations and their lines, of which a `share` is right and the others run anywhere in both images."""
-    generator = torch.Generator().manual_seed(seed)
-    rotations = random_rotations(count, generator)
-    lines = true_lines(rotations)
-    wrong = torch.rand((count, count), generator=generator).triu(1) > share
-    wrong = wrong | wrong.T
-    anywhere = 2 * torch.pi * torch.rand((count, count), generator=generator)
-    angle = torch.where(wrong, anywhere, lines.angle_rad)
-    return rotations, CommonLines(angle, lines.shift_px, lines.confidence, lines.score)
+def right_ones(lines: CommonLines, rotations: FloatArray) -> Tensor:
+    """Which lines (n, n) are the true ones, whichever of their two ends is told."""
+    ends = (lines.directions() * true_lines(rotations).directions()).sum(dim=-1)
+    return (ends * ends.T > 1 - 1e-5) & ~torch.eye(len(lines), dtype=torch.bool)
 
 
 def log_density(values: Tensor, covariance: Tensor) -> float:
