@@ -20,6 +20,7 @@ from clarice.benchmark.protocol import MAP_COLUMNS, MapScores, score_maps
 from clarice.benchmark.records import Column, Results, Row, with_interval
 from clarice.benchmark.row_by_row import Task, measure_rows
 from clarice.benchmark.structures import Subject, defocus_table, load_subject, structures_folder
+from clarice.core.parallel import worker_count
 from clarice.core.particles import Poses
 from clarice.core.progress import Progress, silent
 from clarice.geometry.harmonics import sphere_coefficients
@@ -204,6 +205,7 @@ def moment_contest(request: MomentRequest, *, shown: Callable[[Row], None], prog
         views=f"{COMPONENTS} von Mises–Fisher components, κ = {CONCENTRATION:g}",
         max_radius=f"{MAX_RADIUS:.3f} × box, functions up to {BEYOND_RINGS:g} beyond",
     )
+    results.settings["threads"] = worker_count()
     for name in ("particles", "snr", "max_shift_px", "defocus_groups"):  # each case has its own; nothing is shifted
         results.settings.pop(name, None)
     if symmetric:

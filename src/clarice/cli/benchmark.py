@@ -82,7 +82,9 @@ def register(app: typer.Typer) -> None:
     protocols.command("main-job")(command(main_job))
     protocols.command("peers")(command(peers, seeds="1", timeout=180.0))
     protocols.command(lines.NAME)(command(common_lines, seeds="1", particles=200))
-    protocols.command(moments.NAME)(command(fit_moments, without=("particles", "snr", "shift_px"), seeds="1"))
+    protocols.command(moments.NAME)(
+        command(fit_moments, without=("particles", "snr", "shift_px", "threads", "timeout"), seeds="1")
+    )
     register_denoise(protocols)
     register_abinitio(protocols)
     register_ablations(protocols)
