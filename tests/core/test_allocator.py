@@ -32,7 +32,7 @@ with freed_memory_kept() as kept:
         torch.ones(block)
     print(int(kept), faults() - before, resident_mb() - at_first)
 print(resident_mb() - at_first)
-torch.ones(block)
+torch.ones(4 * block)  # fits into no hole that is left between smaller blocks
 print(resident_mb() - at_first)
 """
 
