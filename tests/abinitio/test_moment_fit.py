@@ -30,7 +30,7 @@ def model() -> MomentModel:
 @pytest.fixture(scope="module")
 def truth(model: MomentModel) -> tuple[Tensor, Tensor]:
     """Coefficients that fall off with frequency, and a density of views far from uniform."""
-    frequency = moment_fit._frequencies(model.ball)
+    frequency = model.ball.frequencies()
     x = torch.randn(model.ball.size, generator=seeded(3), dtype=torch.float64) * torch.exp(-((frequency / 2.5) ** 2))
     return x, 0.7 * torch.randn(model.density_size, generator=seeded(4), dtype=torch.float64)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from clarice.abinitio.moment_model import MomentModel, MomentTargets
 from clarice.abinitio.moments import MomentRings
 from clarice.core.parallel import ordered_map
 from clarice.core.progress import Progress, silent
-from clarice.geometry.harmonics import BallBasis
+from clarice.geometry.harmonics import BallBasis, degree_of_each
 
 # Frequencies beyond the last ring, in cycles per box, that the structure holds while it is fitted.
 BEYOND_RINGS = 2.5
@@ -76,7 +75,7 @@ def fit_moments(
     """The structure and density whose moments are nearest to `targets`, up to one rotation and hand."""
     spread = torch.cat([
         prior_spread(targets, model.ball),
-        torch.cat([torch.full((2 * l + 1,), _DENSITY_SPREAD / l) for l in range(1, model.density_degree + 1)]),  # noqa: E741
+        _DENSITY_SPREAD / torch.from_numpy(degree_of_each(model.density_degree)[1:]),
     ]).double()  # fmt: skip
     shares = _THIRD_SHARES if targets.moments.third is not None else (0.0,)
 
@@ -95,7 +94,7 @@ def fit_moments(
     best = min(fitted, key=lambda each: each[0])
     z, misfit = _minimised(best[1], spread, targets, model, shares[-1], settings.last_iterations)
     x, c = torch.split(z * spread, [model.ball.size, model.density_size])
-    within = x * (_frequencies(model.ball) <= targets.rings.radii[-1] + 0.5)
+    within = x * (model.ball.frequencies() <= targets.rings.radii[-1] + 0.5)
     return MomentFit(model.ball.to_volume(within), x, c, misfit, [each[0] for each in fitted])
 
 
@@ -110,20 +109,10 @@ def prior_spread(targets: MomentTargets, ball: BallBasis) -> Tensor:
     seen = power > 1e-6 * power.max()
     design = torch.stack([torch.ones_like(radii), -(radii**2)], dim=1)[seen]
     decay = torch.linalg.lstsq(design, power[seen].log()[:, None]).solution[1, 0].clamp_min(0)
-    spread = (-decay * _frequencies(ball) ** 2 / 2).exp()
-    transforms = ball.transforms(targets.rings.radii)
-    variances = torch.split(spread.square(), [(2 * l + 1) * len(zeros) for l, zeros in enumerate(ball.zeros)])  # noqa: E741
-    expected = sum(
-        (transform.square() @ part.view(-1, 2 * l + 1)).sum(dim=1) / (4 * math.pi)
-        for l, (transform, part) in enumerate(zip(transforms, variances, strict=True))  # noqa: E741
-    )
-    return spread * (power.sum() / torch.as_tensor(expected).sum()).sqrt()
-
-
-def _frequencies(ball: BallBasis) -> Tensor:
-    """Frequency of each of a ball's functions, cycles per box: (size,)."""
-    each = [np.repeat(zeros, 2 * l + 1) for l, zeros in enumerate(ball.zeros)]  # noqa: E741
-    return torch.from_numpy(np.concatenate(each)) * ball.box / (2 * math.pi * ball.radius_px)
+    spread = (-decay * ball.frequencies() ** 2 / 2).exp()
+    # Σ_lm of the variances of A_lm, by which a sphere's mean power is expected, over its area.
+    expected = ball.on_spheres(spread.square(), [each.square() for each in ball.transforms(targets.rings.radii)])
+    return spread * (4 * math.pi * power.sum() / expected.sum()).sqrt()
 
 
 def _minimised(

@@ -18,11 +18,10 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from clarice.abinitio.moments import MomentRings, Moments
-from clarice.geometry.harmonics import BallBasis, real_harmonics, slice_series, sphere_nodes
+from clarice.geometry.harmonics import BallBasis, degree_of_each, real_harmonics, slice_series, sphere_nodes
 from clarice.geometry.so3 import FloatArray, view_rotations
 
 
@@ -134,7 +133,7 @@ class MomentModel:
     def _harmonics(self) -> tuple[Tensor, Tensor]:
         """Harmonics of the density at the nodes, (V, P), those of even degree and those of odd, else 0."""
         values = torch.from_numpy(real_harmonics(self._nodes.directions, self.density_degree))[:, 1:]
-        even = torch.from_numpy(_degree_of_each(self.density_degree)[1:] % 2 == 0)
+        even = torch.from_numpy(degree_of_each(self.density_degree)[1:] % 2 == 0)
         return values * even, values * ~even
 
     def density(self, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,7 +170,7 @@ class ViewNodes:
         directions, area = sphere_nodes(fineness + 1 - fineness % 2)  # latitudes in even number: none on the equator
         half = directions[:, 2] > 0
         series = slice_series(view_rotations(directions[half]), degree, orders).transpose(0, 1)
-        parity = _degree_of_each(degree) % 2
+        parity = degree_of_each(degree) % 2
         columns = (torch.from_numpy(np.flatnonzero(parity == 0)), torch.from_numpy(np.flatnonzero(parity == 1)))
         slices = (series[0::2][..., columns[0]].contiguous(), series[1::2][..., columns[1]].contiguous())
         return cls(directions[half], torch.from_numpy(area[half]), slices, columns, orders)
@@ -206,8 +205,3 @@ def _third(a: Tensor, both: Tensor, excess: Tensor, rings: MomentRings) -> Tenso
     right = low[m + n].conj()
     mean, difference = (left.transpose(1, 2) @ (right * w[:, None]) for w in (both, excess))
     return torch.complex(mean.real, difference.imag).view(len(m), count, count, count)
-
-
-def _degree_of_each(degree: int) -> NDArray[np.int64]:
-    """l of each of the (degree + 1)² harmonics."""
-    return np.repeat(np.arange(degree + 1), 2 * np.arange(degree + 1) + 1)

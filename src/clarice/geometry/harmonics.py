@@ -60,6 +60,11 @@ def degrees_of(values: Tensor, dim: int = -1) -> list[Tensor]:
     return list(torch.split(values, [2 * l + 1 for l in range(degree + 1)], dim))  # noqa: E741
 
 
+def degree_of_each(degree: int) -> NDArray[np.int64]:
+    """l of each of the (degree + 1)² harmonics."""
+    return np.repeat(np.arange(degree + 1), 2 * np.arange(degree + 1) + 1)
+
+
 def sphere_nodes(degree: int) -> tuple[FloatArray, FloatArray]:
     """Directions (n, 3) and weights (n,) that integrate products of two harmonics up to `degree` exactly.
 
@@ -92,7 +97,7 @@ def slice_series(rotations: FloatArray, degree: int, orders: int) -> Tensor:
     series = np.stack([
         np.fft.fft(real_harmonics(ring @ rotation[:2], degree), axis=0)[: orders + 1] / angles for rotation in rotations
     ])  # fmt: skip
-    phases = np.concatenate([np.full(2 * l + 1, (-1j) ** l) for l in range(degree + 1)])  # noqa: E741
+    phases = np.array([1, -1j, -1, 1j])[degree_of_each(degree) % 4]  # (−i)^l
     return torch.from_numpy(series * phases)
 
 
@@ -134,6 +139,11 @@ class BallBasis:
     def size(self) -> int:
         """The number of functions."""
         return sum((2 * l + 1) * len(zeros) for l, zeros in enumerate(self.zeros))  # noqa: E741
+
+    def frequencies(self) -> Tensor:
+        """Frequency of each function, cycles per box: (size,) float64."""
+        each = [np.repeat(zeros, 2 * l + 1) for l, zeros in enumerate(self.zeros)]  # noqa: E741
+        return torch.from_numpy(np.concatenate(each)) * self.box / (2 * math.pi * self.radius_px)
 
     def split(self, coefficients: Tensor) -> list[Tensor]:
         """x_l (S_l, 2l + 1) of each degree, from all of them (size,)."""
