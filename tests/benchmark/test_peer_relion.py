@@ -87,7 +87,11 @@ def test_a_model_that_time_ran_out_for_is_judged_as_far_as_it_came(
     assert (model.iteration, model.volume.name, model.table.name) == (
         10, "run_it010_class001.mrc", "run_it010_data.star"
     )  # fmt: skip
+    assert model.ending() == (
+        "ended after 60 s in or after iteration 10, whose map is judged: its whole time is longer"
+    )
     names = ["run_it000_class001.mrc", "run_it000_data.star"]
     nothing = peer_relion.initial_model(small_stack, tmp_path / "none", settings)
     assert nothing.iteration is None
     assert nothing.usage.failed
+    assert nothing.ending() == "ended after 60 s"

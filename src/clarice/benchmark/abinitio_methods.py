@@ -127,14 +127,12 @@ def _relion(limits: Limits, stack: SimulatedStack) -> Row:
     job = relion.initial_model(stack, _place(limits, "relion"), settings)
     if job.usage.failed and job.iteration is None:
         raise ResourceError(job.usage.message)
-    note = f"{relion.version()}, {sum(settings.model_iterations)} iterations"
-    if job.iteration is not None:
-        note += f"; ended after {job.usage.seconds:.0f} s in or after iteration {job.iteration}, whose map is judged"
+    iterations = sum(settings.model_iterations)
     return {
         **judged(stack, job.volume, job.table),
         "seconds": round(job.usage.seconds, 1),
         "peak_memory_mb": round(job.usage.peak_memory_mb),
-        "note": note,
+        "note": "; ".join(filter(None, (f"{relion.version()}, {iterations} iterations", job.ending()))),
     }
 
 

@@ -131,7 +131,6 @@ def relion_model(contest: Contest) -> Row:
     if job.iteration is not None:
         # Its map so far is judged, and its time is more than was measured.
         row |= {"failed": False, "lower_bound": True}
-        row["note"] += f" in or after iteration {job.iteration}, whose map is judged: its whole time is longer"
     elif job.usage.failed:
         return row
     return {**row, **vars(judge_map(job.volume, contest.stack)), **judge_poses(job.table, contest.stack)}
@@ -142,9 +141,7 @@ def _told(contest: Contest, job: relion.RelionJob, iterations: str) -> Row:
     parts = [relion.version(), iterations]
     if contest.request.quick:
         parts.append("quick: fewer iterations than the protocol's, no measure of RELION")
-    if job.usage.failed:
-        parts.append(job.usage.message)
-    return {"note": "; ".join((*parts, *job.warnings))}
+    return {"note": "; ".join(filter(None, (*parts, job.ending(), *job.warnings)))}
 
 
 def our_first_map(contest: Contest) -> Row:

@@ -26,6 +26,10 @@ CLASS_ITERATIONS, QUICK_CLASS_ITERATIONS = 10, 2
 # Iterations of the initial model: at low resolution, in between, at the final one.
 MODEL_ITERATIONS, QUICK_MODEL_ITERATIONS = (50, 150, 50), (5, 15, 5)
 START_ITERATIONS = 1
+# The initial model's search for shifts, pixels: as far as ours looks by default in a box of 64.
+MODEL_OFFSET_RANGE_PX, MODEL_OFFSET_STEP_PX = 4, 2
+# Images handed to the threads at once: few leave a thread waiting for the other.
+POOL = 8
 # Iterations between the initial models written to the disk; the latest stands in for one that time ran out for.
 MODEL_WRITTEN_EVERY = 5
 # What RELION says of every data set whose micrographs hold few particles; it concerns noise spectra only.
@@ -65,6 +69,13 @@ class RelionJob:
     warnings: tuple[str, ...]
     iteration: int | None = None
 
+    def ending(self) -> str | None:
+        """What is to be said of a job that failed or that time ran out for; None for any other."""
+        if self.iteration is None:
+            return self.usage.message if self.usage.failed else None
+        ended = f"ended after {self.usage.seconds:.0f} s in or after iteration {self.iteration}"
+        return f"{ended}, whose map is judged: its whole time is longer"
+
 
 def missing() -> str | None:
     """Why RELION cannot be run, None where it can."""
@@ -93,6 +104,7 @@ def initial_model(stack: SimulatedStack, folder: Path, settings: RelionSettings)
     first, between, last = settings.model_iterations
     total = first + between + last
     options = ["--sgd", "--denovo_3dref", "--K", 1, "--sym", "C1", "--healpix_order", 1]
+    options += ["--offset_range", MODEL_OFFSET_RANGE_PX, "--offset_step", MODEL_OFFSET_STEP_PX]
     options += ["--sgd_ini_iter", first, "--sgd_inbetween_iter", between, "--sgd_fin_iter", last]
     options += ["--sgd_write_iter", MODEL_WRITTEN_EVERY]
     job = _refine(stack, stack.star, folder, settings, options, f"run_it{total:03d}", "_class001.mrc")
@@ -134,7 +146,7 @@ def _refine(
     folder.mkdir(parents=True)
     mask_angstrom = round(MASK_SHARE * stack.box * stack.pixel_size_angstrom, 2)
     shared = ["--i", particles, "--o", folder / "run", "--ctf", "--particle_diameter", mask_angstrom]
-    shared += ["--zero_mask", "--flatten_solvent", "--oversampling", 1, "--pool", 3, "--preread_images"]
+    shared += ["--zero_mask", "--flatten_solvent", "--oversampling", 1, "--pool", POOL, "--preread_images"]
     shared += ["--dont_combine_weights_via_disc", "--j", settings.threads, "--random_seed", settings.seed]
     return _job(
         stack,

@@ -26,7 +26,7 @@ from clarice.core.errors import ResourceError
 from clarice.core.progress import Progress, silent
 
 NAME = "peers"
-VERSION = 1
+VERSION = 2
 OUR_FILTER, ASPIRE_FILTER = "clarice covariance-wiener", "ASPIRE covariance Wiener"
 FILTERS = {"covariance-wiener": OUR_FILTER, "aspire": ASPIRE_FILTER}
 # Each peer beside what of ours it is measured against, and the figure that says how good they are: less is better.
