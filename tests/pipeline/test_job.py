@@ -54,6 +54,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"diameter_angstrom": "wide"}, "--diameter 'wide' must be a number"),
     ({"contrast": "grey"}, "--contrast grey is not known: use bright or dark"),
     ({"ctf_state": "none"}, "--ctf-state none is not known: use raw, flipped or multiplied"),
+    ({"first_map": "guess"}, "--first-map guess is not known: use projection-matching, common-lines or both"),
+    ({"first_map": None}, "--first-map None is not known"),
     ({"classes": 0}, "--classes 0"),
     ({"classes": 121}, "120 particles cannot make 121 classes: pass fewer --classes"),
     ({"starts": 0}, "--starts 0"),
@@ -122,8 +124,11 @@ def test_every_stage_carries_an_estimate_that_grows_with_the_work(stack: StackIn
     for name in ("prepare", "denoise"):
         assert estimates[name] is not None
         assert estimates[name].disk_mb == pytest.approx(4000 * image_mb)  # type: ignore[union-attr]
-    more = {stage.name: stage.estimate for stage in plan(stack, starts=6)}
-    assert more["ab initio"].seconds == pytest.approx(3 * small[5].estimate.seconds)  # type: ignore[union-attr]
+    few_starts, more = (
+        {stage.name: stage.estimate for stage in plan(stack, starts=starts, first_map="projection-matching")}
+        for starts in (2, 6)
+    )
+    assert more["ab initio"].seconds == pytest.approx(3 * few_starts["ab initio"].seconds)  # type: ignore[union-attr]
 
 
 def test_refinement_needs_the_most_memory_and_less_of_it_with_symmetry(stack: StackInput) -> None:
@@ -152,6 +157,7 @@ def test_settings_reach_the_stages_they_are_for(stack: StackInput) -> None:
             method="wiener",
             classes=3,
             iterations=7,
+            first_map="common-lines",
             starts=5,
             symmetry="C2",
             seed=9,
@@ -166,12 +172,24 @@ def test_settings_reach_the_stages_they_are_for(stack: StackInput) -> None:
     assert of["prepare"]["working_box"] == 16
     assert of["denoise"]["method"] == "wiener"
     assert (of["classify"]["n_classes"], of["classify"]["iterations"]) == (3, 7)
+    of["ab initio"] = of["ab initio"]["settings"]
     for name in ("ab initio", "refine", "export"):
         assert of[name]["diameter_px"] == pytest.approx(8.0)
         assert of[name]["max_shift_px"] == pytest.approx(2.0)
-    assert of["ab initio"]["starts"] == 5
-    assert of["ab initio"]["symmetry"] == of["refine"]["symmetry"] == "C2"
+    first = of["ab initio"]
+    assert (first["method"], first["denoiser"], first["starts"]) == ("common-lines", "wiener", 5)
+    assert first["symmetry"] == of["refine"]["symmetry"] == "C2"
     assert {of[name]["seed"] for name in ("classify", "ab initio", "refine", "export")} == {9}
+
+
+def test_weights_decide_a_first_map_only_where_its_particles_are_denoised(stack: StackInput) -> None:
+    """Other weights then make another map; matching raw particles to projections needs none."""
+    sources = {
+        method: {stage.name: stage.sources for stage in plan(stack, first_map=method)}["ab initio"]
+        for method in ("both", "common-lines", "projection-matching")
+    }
+    assert [path.suffix for path in sources["both"]] == [".safetensors"]
+    assert (sources["common-lines"], sources["projection-matching"]) == (sources["both"], ())
 
 
 def test_classes_by_the_number_of_particles(stack: StackInput) -> None:

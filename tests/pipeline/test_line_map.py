@@ -15,11 +15,12 @@ from clarice.metrics.shells import fsc
 from clarice.physics.molecules import make_molecule
 from clarice.physics.noisy_set import NoisySet, white_set
 from clarice.physics.simulate import SimulatedSet, SimulationSettings, simulate
-from clarice.pipeline.line_map import LineMap, LineMapSettings, denoised, first_map_by_lines
+from clarice.pipeline.first_map_settings import FirstMapSettings
+from clarice.pipeline.line_map import LineMap, denoised, first_map_by_lines
 
 BOX, COUNT = 32, 240
 DIAMETER_PX = 0.7 * BOX
-SETTINGS = LineMapSettings(DIAMETER_PX, images=60, starts=2, max_shift_px=2.0, denoiser="covariance-wiener")
+SETTINGS = FirstMapSettings(DIAMETER_PX, images=60, starts=2, max_shift_px=2.0, denoiser="covariance-wiener")
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,6 @@ def test_too_few_particles_and_unknown_methods_are_refused(noisy: NoisySet) -> N
     with pytest.raises(InputError, match="too few for common lines"):
         first_map_by_lines(noisy.subset(np.arange(10)), SETTINGS)
     with pytest.raises(UsageError, match="--images 3"):
-        first_map_by_lines(noisy, LineMapSettings(DIAMETER_PX, images=3))
+        first_map_by_lines(noisy, FirstMapSettings(DIAMETER_PX, images=3))
     with pytest.raises(UsageError, match="no-such"):
-        first_map_by_lines(noisy, LineMapSettings(DIAMETER_PX, denoiser="no-such"))
+        first_map_by_lines(noisy, FirstMapSettings(DIAMETER_PX, denoiser="no-such"))

@@ -10,7 +10,7 @@ import pandas as pd
 from tests.report.fake_run import CLASSES, PARTICLES, replace_file
 
 from clarice.io.star import read_star, write_star
-from clarice.report.convergence import convergence, pose_summary
+from clarice.report.convergence import FirstMap, convergence, pose_summary
 from clarice.report.folder import RunFiles
 from clarice.report.page import write_report
 from clarice.report.particles import class_averages, particle_pairs
@@ -109,6 +109,21 @@ def test_a_likelihood_that_is_one_number_gives_no_course(copied_run) -> None:
     assert search is not None
     assert [(start.behind, start.chosen) for start in search.starts] == [("0.50", False), ("0.00", True)]
     assert [chart.title for chart in search.charts] == ["Refinement"]
+
+
+def test_both_ways_to_a_first_map_are_told(copied_run) -> None:
+    folder = copied_run()
+    matched = {"method": "projection-matching", "starts": [{"seed": 1}, {"seed": 2}], "chosen": 1}
+    lines = {"method": "common-lines", "denoiser": "wiener", "laid_by_lines": [3, 4, 7], "agreeing_lines": 0.251}
+    chosen, other = {**lines, "log_likelihood_compared": 12.5}, {**matched, "log_likelihood_compared": 11.0}
+    replace_file(folder / "abinitio.json", json.dumps({**chosen, "other": other}))
+    search = convergence(RunFiles(folder))
+    assert search is not None
+    assert search.first_maps == (
+        FirstMap("common-lines", "12.50", "3 particles denoised by wiener; 25% of their lines agree", True),
+        FirstMap("projection-matching", "11.00", "start 2 of 2", False),
+    )
+    assert [(start.index, start.chosen) for start in search.starts] == [(1, False), (2, True)]
 
 
 def test_the_map_is_not_resampled_when_it_already_fits(copied_run) -> None:

@@ -129,9 +129,9 @@ def _minimised(
         tolerance_change=1e-12,
     )
 
-    def misfit_of(values: Tensor, share: float) -> Tensor:
+    def misfit_of(values: Tensor, third_share: float) -> Tensor:
         x, c = torch.split(values * spread, [model.ball.size, model.density_size])
-        return targets.misfit(model.predict(x, c, third=share > 0), share)
+        return targets.misfit(model.predict(x, c, third=third_share > 0), third_share)
 
     def closure() -> float:
         optimiser.zero_grad()

@@ -65,7 +65,7 @@ class Synchronized:
 def spectral(lines: CommonLines, weight: Tensor | None = None) -> Synchronized:
     """Rotations by the eigenvectors of the matrix of lines; `weight` (n, n) of each, 1 for all if absent."""
     directions, weight = _checked(lines, weight)
-    return _synchronized(_spectral_axes(directions, weight), directions)
+    return synchronized(_spectral_axes(directions, weight), directions)
 
 
 def least_deviations(lines: CommonLines, weight: Tensor | None = None) -> Synchronized:
@@ -80,7 +80,7 @@ def least_deviations(lines: CommonLines, weight: Tensor | None = None) -> Synchr
             axes = moved
             if still:
                 break
-    return _synchronized(axes, directions)
+    return synchronized(axes, directions)
 
 
 def consensus(
@@ -104,7 +104,12 @@ def consensus(
             share = min(max(float(counted.sum() / weight.sum()), _SHARES[0]), _SHARES[1])
             axes = _moved(axes, directions, in_space, counted)
         progress("synchronisation", number + 1, len(errors))
-    return _synchronized(axes, directions, right, share)
+    return synchronized(axes, directions, right, share)
+
+
+def directions_of(lines: CommonLines) -> Tensor:
+    """Directions (n, n, 2) of the lines, float64."""
+    return lines.directions().double()
 
 
 def _checked(lines: CommonLines, weight: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -113,7 +118,7 @@ def _checked(lines: CommonLines, weight: Tensor | None) -> tuple[Tensor, Tensor]
     if count < 3:
         raise ValueError("rotations need three or more images")
     weight = torch.ones((count, count)) if weight is None else weight
-    return lines.directions().double(), weight.double() * (1 - torch.eye(count, dtype=torch.float64))
+    return directions_of(lines), weight.double() * (1 - torch.eye(count, dtype=torch.float64))
 
 
 def _gap(in_space: Tensor) -> Tensor:
@@ -138,8 +143,13 @@ def _orthonormal(axes: Tensor) -> Tensor:
 
 
 def _spectral_axes(directions: Tensor, weight: Tensor) -> Tensor:
-    count = len(directions)
-    matrix = torch.einsum("ij,ija,jib->iajb", weight, directions, directions).reshape(2 * count, 2 * count)
+    return leading_axes(torch.einsum("ij,ija,jib->ijab", weight, directions, directions), weight)
+
+
+def leading_axes(blocks: Tensor, weight: Tensor) -> Tensor:
+    """Axes (n, 2, 3) that the leading eigenvectors of the matrix of weighted `blocks` (n, n, 2, 2) span."""
+    count = len(blocks)
+    matrix = blocks.transpose(1, 2).reshape(2 * count, 2 * count)
     balance = weight.sum(dim=1).clamp_min(1e-12).rsqrt().repeat_interleave(2)
     vectors = torch.linalg.eigh(balance[:, None] * matrix * balance)[1][:, -3:]
     return _orthonormal(_unstretched((vectors * balance[:, None]).view(count, 2, 3)))
@@ -164,9 +174,10 @@ def _unstretched(axes: Tensor) -> Tensor:
     return axes @ (vectors * values.clamp_min(1e-6 * float(values.abs().max())).sqrt())
 
 
-def _synchronized(
+def synchronized(
     axes: Tensor, directions: Tensor, right: Tensor | None = None, share: float = math.nan
 ) -> Synchronized:
+    """What axes (n, 2, 3) make of lines in `directions` (n, n, 2)."""
     in_space = directions @ axes
     residual = 2 * (_gap(in_space).sqrt() / 2).clamp_max(1).arcsin()
     third = torch.linalg.cross(axes[:, 0], axes[:, 1])

@@ -18,6 +18,7 @@ import torch
 
 from clarice.abinitio.common_lines import CommonLines, implied_angles
 from clarice.abinitio.synchronize import Synchronized, consensus, least_deviations, spectral
+from clarice.abinitio.voting import handed, voted
 from clarice.benchmark.records import Column, Results, Row
 from clarice.benchmark.row_by_row import Task, measure_rows
 from clarice.core.progress import Progress, silent
@@ -42,6 +43,8 @@ METHODS: dict[str, Callable[[CommonLines], Synchronized]] = {
     "spectral": spectral,
     "least-deviations": least_deviations,
     "consensus": consensus,
+    "voting": voted,
+    "sync3n": handed,
 }
 
 

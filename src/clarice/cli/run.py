@@ -15,6 +15,7 @@ from clarice.cli.stack_options import (
     ContrastOption,
     CtfStateOption,
     DiameterOption,
+    FirstMapOption,
     MaxShiftOption,
     OpticsGroupOption,
     PassthroughOption,
@@ -26,6 +27,7 @@ from clarice.cli.stack_options import (
     WorkingBoxOption,
 )
 from clarice.denoise.registry import DEFAULT_METHOD
+from clarice.pipeline.first_map_settings import Method
 from clarice.pipeline.job_settings import UNTIL_WORDS, JobSettings
 from clarice.pipeline.stack_input import StackInput
 
@@ -45,6 +47,7 @@ def run(
     symmetry: SymmetryOption = "C1",
     classes: Annotated[int | None, _O(help="2D classes; one for every 60 particles, at most 50, if absent.")] = None,
     iterations: Annotated[int, _O(help="Iterations of 2D classification.")] = 20,
+    first_map: FirstMapOption = Method.BOTH,
     starts: Annotated[int, _O(help="Random starts of the first map; the best survives.")] = 4,
     max_shift: MaxShiftOption = None,
     contrast: ContrastOption = None,
@@ -68,6 +71,7 @@ def run(
         symmetry=symmetry,
         classes=classes,
         iterations=iterations,
+        first_map=first_map.value,
         starts=starts,
         max_shift_angstrom=max_shift,
         contrast=contrast,

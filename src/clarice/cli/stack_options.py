@@ -11,6 +11,7 @@ from clarice.cli.console import console
 from clarice.core.errors import UsageError
 from clarice.core.particles import ParticleSet
 from clarice.core.progress import Progress
+from clarice.pipeline.first_map_settings import Method
 from clarice.pipeline.preflight import Verdict, check
 from clarice.pipeline.prepare import Prepared, prepare
 
@@ -49,6 +50,9 @@ CtfStateOption = Annotated[
 ]
 WorkingBoxOption = Annotated[int | None, _O(help="Box to work in, pixels; the stack's, at most 64, if absent.")]
 DiameterOption = Annotated[float | None, _O(help="Particle diameter, Å; 0.7 of the box if absent.")]
+FirstMapOption = Annotated[
+    Method, _O(help="projection-matching: of raw particles; common-lines: of denoised ones; both: the likelier map.")
+]
 SymmetryOption = Annotated[str, _O(help="Point group: C1, Cn, Dn, T, O or I.")]
 MaxShiftOption = Annotated[float | None, _O(help="Largest off-centre shift, Å; 1/16 of the box if absent.")]
 SeedOption = Annotated[int, _O(help="Seed of everything random: the same seed gives the same result.")]

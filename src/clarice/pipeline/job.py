@@ -20,10 +20,11 @@ from clarice.denoise.trained import weights_of
 from clarice.geometry.so3 import symmetry_rotations
 from clarice.pipeline.class_stages import classify, select
 from clarice.pipeline.engine import execute
+from clarice.pipeline.first_map_settings import FirstMapSettings, Method
 from clarice.pipeline.frame import Frame
 from clarice.pipeline.job_settings import STAGE_NAMES, JobSettings, checked
 from clarice.pipeline.map_stages import abinitio, export, refine
-from clarice.pipeline.memory import first_map, grown, images_mb, on_images_mb, refinement, volume_mb
+from clarice.pipeline.memory import grown, images_mb, on_images_mb, refinement, volume_mb
 from clarice.pipeline.particle_stages import check, denoise, prepare
 from clarice.pipeline.run_folder import nobody, open_run
 from clarice.pipeline.stack_input import StackInput
@@ -52,12 +53,20 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
     group_order = len(symmetry_rotations(settings.symmetry))
     size = (len(particles), particles.box, sizes.working_box)
     estimate = _Estimator(*size)
+    first = FirstMapSettings(
+        sizes.diameter_px,
+        Method(settings.first_map),
+        settings.starts,
+        denoiser=settings.method,
+        symmetry=settings.symmetry,
+        max_shift_px=sizes.max_shift_px,
+        seed=seed,
+    )
+    weights = weights_of(settings.method)
     return [
         check(stack, contrast=settings.contrast, ctf_state=settings.ctf_state).expecting(estimate(1)),
         prepare(stack, working_box=sizes.working_box).expecting(estimate(2, disk_images=1)),
-        denoise(stack, method=settings.method, weights=weights_of(settings.method)).expecting(
-            estimate(3, disk_raw_images=1)
-        ),
+        denoise(stack, method=settings.method, weights=weights).expecting(estimate(3, disk_raw_images=1)),
         classify(
             stack,
             n_classes=settings.classes or default_class_count(len(particles)),
@@ -66,9 +75,7 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
             seed=seed,
         ).expecting(estimate(20, images_held=8)),
         select(stack).expecting(estimate(1)),
-        abinitio(**frame, symmetry=settings.symmetry, starts=settings.starts, seed=seed).expecting(
-            first_map(*size, settings.starts)
-        ),
+        abinitio(settings=first, weights=weights if first.denoises else None).expecting(first.estimate(*size)),
         refine(**frame, symmetry=settings.symmetry, seed=seed).expecting(
             refinement(*size, group_order, RefinementSettings.iterations)
         ),

@@ -10,6 +10,7 @@ from typing import Any
 from clarice.core.errors import UsageError
 from clarice.denoise.registry import DEFAULT_METHOD, get_denoiser
 from clarice.geometry.so3 import symmetry_rotations
+from clarice.pipeline.first_map_settings import Method
 
 # Steps of the work draw from seeds made of this one, in 64 bits.
 LARGEST_SEED = 2**48
@@ -17,7 +18,11 @@ STAGE_NAMES = ("check", "prepare", "denoise", "classify", "select", "ab initio",
 # The same as one types them.
 UNTIL_NAMES = tuple(name.replace(" ", "") for name in STAGE_NAMES)
 UNTIL_WORDS = f"{', '.join(UNTIL_NAMES[:-1])} or {UNTIL_NAMES[-1]}"
-CHOICES = {"contrast": ("bright", "dark"), "ctf_state": ("raw", "flipped", "multiplied")}
+CHOICES = {
+    "contrast": ("bright", "dark"),
+    "ctf_state": ("raw", "flipped", "multiplied"),
+    "first_map": tuple(method.value for method in Method),
+}
 # Settings that count something, with the least that makes sense.
 COUNTS = {"classes": 1, "iterations": 3, "starts": 1, "working_box": None, "seed": 0}
 LENGTHS = ("diameter_angstrom", "max_shift_angstrom")
@@ -29,7 +34,8 @@ class JobSettings:
 
     `diameter_angstrom` and `max_shift_angstrom` are the particle's diameter and the largest off-centre shift;
     `contrast` ("bright" or "dark") and `ctf_state` ("raw", "flipped" or "multiplied") settle what the images leave
-    open; `classes` 2D classes; `starts` random starts of the first map; `until` names the last stage to run.
+    open; `classes` 2D classes; `first_map` the way to the first map and `starts` its random starts; `until` names the
+    last stage to run.
     """
 
     method: str = DEFAULT_METHOD
@@ -37,6 +43,7 @@ class JobSettings:
     symmetry: str = "C1"
     classes: int | None = None
     iterations: int = 20
+    first_map: str = Method.BOTH.value
     starts: int = 4
     max_shift_angstrom: float | None = None
     contrast: str | None = None
@@ -68,7 +75,7 @@ def checked(settings: JobSettings) -> JobSettings:
             raise UsageError(f"{option_name(name)} None must be a whole number")
     for name, words in CHOICES.items():
         value = getattr(settings, name)
-        if value is not None and value not in words:
+        if (value is not None or name == "first_map") and value not in words:
             raise UsageError(f"{option_name(name)} {value} is not known: use {', '.join(words[:-1])} or {words[-1]}")
     if plain["seed"] >= LARGEST_SEED:
         raise UsageError(f"--seed {plain['seed']} must lie between 0 and {LARGEST_SEED - 1}")

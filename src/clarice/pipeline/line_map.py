@@ -8,44 +8,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clarice.abinitio import refinement
 from clarice.abinitio.from_poses import Reconstruction, reconstruct_from_poses
-from clarice.abinitio.grey_scale import compared_radius
 from clarice.abinitio.half_sets import assign_half_sets
 from clarice.abinitio.line_poses import LinePoses, poses_from_lines
-from clarice.abinitio.line_scores import LineSettings
 from clarice.abinitio.pose_assignment import lay_on
 from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import Poses, RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.denoise.notes import Notebook
-from clarice.denoise.registry import DEFAULT_METHOD, Denoiser, denoise_all, get_denoiser
+from clarice.denoise.registry import Denoiser, denoise_all, get_denoiser
 from clarice.denoise.wiener import signal_spectrum
 from clarice.geometry.fourier import centred_fft2, shell_mean
 from clarice.physics.noisy_set import NoisySet
+from clarice.pipeline.first_map_settings import DENOISED_FOR_EACH, FirstMapSettings
 
 FEWEST_PARTICLES = 20
-# Particles denoised for each that is laid: a joint denoiser is better with more of them.
-DENOISED_FOR_EACH = 4
 # Errors of images that were denoised together are alike: so much less than it seems is known of a ray.
 _INDEPENDENT = 0.5
 # Signal over error of a Fourier coefficient: never taken for less, nor for more.
 _SNR_RANGE = (1e-3, 100.0)
 # The half maps' FSC down to which their map is looked at.
 _LEAST_AGREEMENT = 0.5
-
-
-@dataclass(frozen=True)
-class LineMapSettings:
-    """What the user decides: diameter, how many images are laid by lines, random starts, point group, shift, seed."""
-
-    diameter_px: float
-    images: int = 500
-    starts: int = 3
-    symmetry: str = "C1"
-    max_shift_px: float = 4.0
-    denoiser: str = DEFAULT_METHOD
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,7 +45,7 @@ class LineMap:
     radius_px: float
 
 
-def first_map_by_lines(particles: NoisySet, settings: LineMapSettings, progress: Progress = silent) -> LineMap:
+def first_map_by_lines(particles: NoisySet, settings: FirstMapSettings, progress: Progress = silent) -> LineMap:
     """A map of particles drawn with the seed: at most `settings.images` are laid by lines, the others on their map.
 
     Raises InputError for fewer than FEWEST_PARTICLES, UsageError for a denoiser that does not exist.
@@ -82,7 +65,7 @@ def first_map_by_lines(particles: NoisySet, settings: LineMapSettings, progress:
     chosen = torch.from_numpy(np.isin(rows, laid))
     lines = poses_from_lines(
         images[chosen],
-        line_settings(settings),
+        settings.lines(),
         _INDEPENDENT * snr,
         starts=settings.starts,
         symmetry=settings.symmetry,
@@ -91,26 +74,15 @@ def first_map_by_lines(particles: NoisySet, settings: LineMapSettings, progress:
     )
     first = _map(particles.subset(laid), lines.poses, settings, progress)
     whole = particles.subset(rows)
-    on_map = refinement.Settings(
-        settings.diameter_px,
-        symmetry=settings.symmetry,
-        max_shift_px=settings.max_shift_px,
-        start_radius_px=min(_agreed_radius(first), compared_radius(particles.box, settings.diameter_px)),
-        seed=settings.seed,
-    )
+    on_map = settings.laying(particles.box, _agreed_radius(first))
     progress("laying particles", 0, len(rows))
     found = _map(whole, lay_on(whole, first.volume, on_map).poses, settings, progress)
     return LineMap(found.volume, rows, laid, lines, _agreed_radius(found))
 
 
-def _map(particles: NoisySet, poses: Poses, settings: LineMapSettings, progress: Progress) -> Reconstruction:
+def _map(particles: NoisySet, poses: Poses, settings: FirstMapSettings, progress: Progress) -> Reconstruction:
     half_set = assign_half_sets(len(particles), settings.seed)
     return reconstruct_from_poses(particles, poses, half_set, settings.diameter_px, settings.symmetry, progress)
-
-
-def line_settings(settings: LineMapSettings) -> LineSettings:
-    """How the lines of a map with `settings` are searched for."""
-    return LineSettings(settings.diameter_px, max_shift_px=settings.max_shift_px)
 
 
 def denoised(particles: NoisySet, denoiser: Denoiser, progress: Progress = silent) -> tuple[Tensor, Tensor]:

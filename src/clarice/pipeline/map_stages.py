@@ -1,14 +1,15 @@
-"""The last stages of the job: a first map from random starts, its refinement, and poses for the raw stack."""
+"""The last stages of the job: a first map, its refinement, and poses for the raw stack."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clarice.abinitio import projection_matching, refinement
+from clarice.abinitio import refinement
 from clarice.abinitio.evidence import doubts
 from clarice.abinitio.half_sets import HalfSets, assign_half_sets
 from clarice.abinitio.pose_assignment import lay_on
@@ -19,6 +20,8 @@ from clarice.io.mrc import read_mrc, write_mrc
 from clarice.io.stack import write_particles
 from clarice.io.star import integers, read_star
 from clarice.metrics.masks import mask_from_map
+from clarice.pipeline.first_map import find_first_map
+from clarice.pipeline.first_map_settings import FirstMapSettings
 from clarice.pipeline.fsc_files import ONE_MAP, is_same_map, resolution_text, write_fsc
 from clarice.pipeline.particle_stages import PREPARED, open_prepared
 from clarice.pipeline.stack_input import StackInput
@@ -33,26 +36,18 @@ def mirrored(volume: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @stage("ab initio", reads=[*PREPARED, "selection.json"], writes=["abinitio.mrc", "abinitio.json"])
-def abinitio(work: Work, *, diameter_px: float, starts: int, symmetry: str, max_shift_px: float, seed: int) -> None:
-    """A first map by projection matching from random starts, on the selected raw particles."""
+def abinitio(work: Work, *, settings: FirstMapSettings, weights: Path | None) -> None:  # noqa: ARG001
+    """A first map of the selected raw particles.
+
+    `weights`: the file that the denoiser of common lines reads, so that other weights make another map.
+    """
     noisy, _ = open_prepared(work)
-    chosen = noisy.subset(selected_rows(work))
-    settings = projection_matching.Settings(
-        diameter_px, starts=starts, symmetry=symmetry, max_shift_px=max_shift_px, seed=seed
-    )
-    found = projection_matching.initial_map(chosen, settings, work.progress)
-    if not found.is_likelier_than_noise:
-        work.warn(projection_matching.NO_LIKELIER_THAN_NOISE)
+    found = find_first_map(noisy.subset(selected_rows(work)), settings, work.progress)
+    if found.warning is not None:
+        work.warn(found.warning)
     write_mrc(work.output("abinitio.mrc"), found.volume.numpy(), noisy.particles.pixel_size_angstrom, is_volume=True)
-    work.write_json(
-        "abinitio.json",
-        {
-            "method": "projection-matching",
-            "starts": [vars(start) for start in found.starts],
-            "chosen": found.chosen,
-            "radius_px": found.radius_px,
-        },
-    )
+    work.write_json("abinitio.json", found.as_record())
+    work.say(found.said)
 
 
 def selected_rows(work: Work) -> NDArray[np.int64]:

@@ -26,9 +26,20 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Convergence:
-    """Starts of the ab initio search and charts of their course and the refinement's."""
+class FirstMap:
+    """A way to a first map that was tried; `log_likelihood` a particle is under it, all looked at equally far."""
 
+    method: str
+    log_likelihood: str
+    found: str
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """First maps that were tried, starts of projection matching, and charts of their course and the refinement's."""
+
+    first_maps: tuple[FirstMap, ...]
     starts: tuple[Start, ...]
     charts: tuple[Chart, ...]
 
@@ -45,8 +56,10 @@ class PoseSummary:
 
 def convergence(run: RunFiles) -> Convergence | None:
     """Read from abinitio.json and refinement.json; None when neither has anything to show."""
-    content = run.json("abinitio.json")
-    starts, courses = _starts(records(content.get("starts")), content.get("chosen"))
+    tried = _tried(run.json("abinitio.json"))
+    first_maps = tuple(_first_map(content, index == 0) for index, content in enumerate(tried) if "method" in content)
+    matched = next((content for content in tried if "starts" in content), {})
+    starts, courses = _starts(records(matched.get("starts")), matched.get("chosen"))
     charts = []
     if courses:
         longest = np.concatenate([course.y for course in courses])
@@ -62,7 +75,24 @@ def convergence(run: RunFiles) -> Convergence | None:
     progress = _refinement_chart(records(run.json("refinement.json").get("iterations")))
     if progress is not None:
         charts.append(progress)
-    return Convergence(starts, tuple(charts)) if starts or charts else None
+    return Convergence(first_maps, starts, tuple(charts)) if first_maps or starts or charts else None
+
+
+def _tried(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is on record of each first map, the chosen one first."""
+    return [content, *records([content.get("other")])]
+
+
+def _first_map(content: dict[str, Any], chosen: bool) -> FirstMap:
+    if "starts" in content:
+        start = number(content.get("chosen"))
+        words = "" if start is None else f"start {start + 1:.0f} of {len(records(content['starts']))}"
+    else:
+        share = number(content.get("agreeing_lines"))
+        agree = "" if share is None else f"; {share:.0%} of their lines agree"
+        laid = len(numbers(content.get("laid_by_lines")))
+        words = f"{laid} particles denoised by {plain(content.get('denoiser'))}{agree}"
+    return FirstMap(plain(content["method"]), hundredths(number(content.get("log_likelihood_compared"))), words, chosen)
 
 
 def _starts(listed: list[dict[str, Any]], chosen: Any) -> tuple[tuple[Start, ...], list[Series]]:

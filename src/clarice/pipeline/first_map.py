@@ -1,0 +1,115 @@
+"""A first map by projection matching, by common lines, or the one of both under which particles are likelier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from clarice.abinitio import projection_matching
+from clarice.abinitio.evidence import LEAST_OWN_GAIN, gain_by_start
+from clarice.core.progress import Progress, silent
+from clarice.physics.noisy_set import NoisySet
+from clarice.pipeline.first_map_settings import FirstMapSettings, Method
+from clarice.pipeline.line_map import FEWEST_PARTICLES, first_map_by_lines
+
+# A map is judged by particles that it was not made of, if there are so many.
+FEWEST_HELD_OUT = 50
+OWN_PARTICLES_NO_LIKELIER = (
+    "the particles that the map was made of are hardly likelier under it than under pure noise: "
+    "the map is not to be trusted"
+)
+
+
+@dataclass(frozen=True)
+class FirstMap:
+    """A map (L, L, L), the finest ring it holds, and the method that gave it.
+
+    `record` is what speaks for it, in JSON's types; `said` a line for the user; `warning` why not to trust it, if so.
+    """
+
+    volume: Tensor
+    radius_px: float
+    method: Method
+    record: dict[str, Any]
+    said: str
+    warning: str | None = None
+
+    def as_record(self) -> dict[str, Any]:
+        """The content of `abinitio.json`."""
+        return {"method": self.method.value, "radius_px": self.radius_px, **self.record}
+
+
+def find_first_map(particles: NoisySet, settings: FirstMapSettings, progress: Progress = silent) -> FirstMap:
+    """A first map by `settings.method`; of both maps, the one under which the particles are likelier.
+
+    Too few particles for common lines are matched to projections alone, where either method may serve. Raises
+    InputError where they are too few for the method asked for, UsageError for a denoiser that does not exist.
+    """
+    if settings.method is Method.BOTH and len(particles) >= FEWEST_PARTICLES:
+        return _likelier(particles, settings, progress)
+    method = Method.PROJECTION_MATCHING if settings.method is Method.BOTH else settings.method
+    return _FINDERS[method](particles, settings, progress)
+
+
+def _by_projection_matching(particles: NoisySet, settings: FirstMapSettings, progress: Progress) -> FirstMap:
+    found = projection_matching.initial_map(particles, settings.matching(), progress)
+    return FirstMap(
+        found.volume,
+        found.radius_px,
+        Method.PROJECTION_MATCHING,
+        {"starts": [vars(start) for start in found.starts], "chosen": found.chosen},
+        f"start {found.chosen + 1} of {settings.starts}",
+        None if found.is_likelier_than_noise else projection_matching.NO_LIKELIER_THAN_NOISE,
+    )
+
+
+def _by_common_lines(particles: NoisySet, settings: FirstMapSettings, progress: Progress) -> FirstMap:
+    found = first_map_by_lines(particles, settings, progress)
+    lines, count = found.lines, len(found.laid_by_lines)
+    others = np.setdiff1d(np.arange(len(particles)), found.rows)
+    held_out = len(others) >= FEWEST_HELD_OUT
+    judges = particles.subset(others) if held_out else particles
+    gain = gain_by_start(judges, found.volume, settings.laying(particles.box, found.radius_px))
+    least, warning = LEAST_OWN_GAIN, OWN_PARTICLES_NO_LIKELIER
+    if held_out:
+        least, warning = projection_matching.LEAST_HELD_OUT_GAIN, projection_matching.NO_LIKELIER_THAN_NOISE
+    record = {
+        "denoiser": settings.denoiser,
+        "laid_by_lines": found.laid_by_lines.tolist(),
+        "particles_in_map": len(found.rows),
+        "agreeing_lines": lines.found.share,
+        "gain_a_pair": lines.gain / (count * (count - 1) / 2),
+        "log_likelihood": gain,
+        "judged_by": "particles held out" if held_out else "its own particles",
+    }
+    said = f"{count} particles denoised by {settings.denoiser}, {lines.found.share:.0%} of their lines agree"
+    return FirstMap(
+        found.volume, found.radius_px, Method.COMMON_LINES, record, said, warning if gain <= least else None
+    )
+
+
+_FINDERS: dict[Method, Callable[[NoisySet, FirstMapSettings, Progress], FirstMap]] = {
+    Method.COMMON_LINES: _by_common_lines,
+    Method.PROJECTION_MATCHING: _by_projection_matching,
+}
+
+
+def _likelier(particles: NoisySet, settings: FirstMapSettings, progress: Progress) -> FirstMap:
+    """Both maps are looked at up to the same radius; what the other was like stays on record."""
+    tried = [find(particles, settings, progress) for find in _FINDERS.values()]
+    laying = settings.laying(particles.box, particles.box / 2)
+    gains = [gain_by_start(particles, each.volume, laying) for each in tried]
+    chosen, other = sorted(range(len(tried)), key=lambda index: gains[index], reverse=True)
+    best = tried[chosen]
+    record = {
+        **best.record,
+        "log_likelihood_compared": gains[chosen],
+        "other": {**tried[other].as_record(), "log_likelihood_compared": gains[other]},
+    }
+    compared = ", ".join(f"{each.method.value} {gain:.1f}" for each, gain in zip(tried, gains, strict=True))
+    said = f"{best.method.value}, by log-likelihood a particle ({compared}); {best.said}"
+    return FirstMap(best.volume, best.radius_px, best.method, record, said, best.warning)

@@ -1,0 +1,94 @@
+"""What a user may decide about a first map, and what each way of finding one makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from clarice.abinitio import projection_matching, refinement
+from clarice.abinitio.grey_scale import compared_radius
+from clarice.abinitio.line_scores import LineSettings
+from clarice.denoise.registry import DEFAULT_METHOD
+from clarice.geometry.so3 import symmetry_rotations
+from clarice.pipeline import memory
+from clarice.pipeline.stages import Estimate
+
+# Particles denoised for each that is laid by its lines: a joint denoiser is better with more of them.
+DENOISED_FOR_EACH = 4
+
+
+class Method(StrEnum):
+    """How a first map is found."""
+
+    PROJECTION_MATCHING = "projection-matching"
+    COMMON_LINES = "common-lines"
+    BOTH = "both"
+
+
+@dataclass(frozen=True)
+class FirstMapSettings:
+    """Particle diameter, method, random starts, point group, largest shift and seed.
+
+    Common lines lay at most `images` particles, denoised by `denoiser`.
+    """
+
+    diameter_px: float
+    method: Method = Method.BOTH
+    starts: int = 4
+    images: int = 500
+    denoiser: str = DEFAULT_METHOD
+    symmetry: str = "C1"
+    max_shift_px: float = 4.0
+    seed: int = 0
+
+    @property
+    def denoises(self) -> bool:
+        """Whether particles are denoised on the way, or raw ones do."""
+        return self.method is not Method.PROJECTION_MATCHING
+
+    def matching(self) -> projection_matching.Settings:
+        """As projection matching takes them."""
+        return projection_matching.Settings(
+            self.diameter_px,
+            starts=self.starts,
+            symmetry=self.symmetry,
+            max_shift_px=self.max_shift_px,
+            seed=self.seed,
+        )
+
+    def lines(self) -> LineSettings:
+        """As the search for common lines takes them."""
+        return LineSettings(self.diameter_px, max_shift_px=self.max_shift_px)
+
+    def laying(self, box: int, radius_px: float) -> refinement.Settings:
+        """How particles of `box` px are laid on a map that holds rings up to `radius_px`.
+
+        No finer than views are looked at.
+        """
+        return refinement.Settings(
+            self.diameter_px,
+            symmetry=self.symmetry,
+            max_shift_px=self.max_shift_px,
+            start_radius_px=min(radius_px, compared_radius(box, self.diameter_px)),
+            seed=self.seed,
+        )
+
+    def estimate(self, count: int, input_box: int, box: int) -> Estimate:
+        """What the work takes for a stack of `count` particles in the working box `box`."""
+        by_matching = memory.first_map(count, input_box, box, self.starts)
+        if self.method is Method.PROJECTION_MATCHING:
+            return by_matching
+        by_lines = memory.first_map_by_lines(
+            count,
+            input_box,
+            box,
+            min(count, self.images),
+            min(count, self.images * DENOISED_FOR_EACH),
+            self.lines().cells(box),
+            self.starts,
+            len(symmetry_rotations(self.symmetry)),
+        )
+        if self.method is Method.COMMON_LINES:
+            return by_lines
+        larger = max(by_lines.memory_mb, by_matching.memory_mb)
+        return Estimate(by_lines.seconds + by_matching.seconds, larger, by_lines.disk_mb)

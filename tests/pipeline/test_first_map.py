@@ -1,0 +1,79 @@
+"""Which of two first maps is kept, and what becomes of stacks too small for one of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from clarice.abinitio.evidence import gain_by_start
+from clarice.core.errors import InputError
+from clarice.core.progress import Progress, silent
+from clarice.physics.molecules import make_molecule
+from clarice.physics.noisy_set import NoisySet, white_set
+from clarice.physics.simulate import SimulatedSet, SimulationSettings, simulate
+from clarice.pipeline import first_map
+from clarice.pipeline.first_map import FirstMap, find_first_map
+from clarice.pipeline.first_map_settings import FirstMapSettings, Method
+from clarice.pipeline.line_map import FEWEST_PARTICLES
+
+BOX, COUNT = 32, 120
+SETTINGS = FirstMapSettings(0.7 * BOX, starts=1, images=40, denoiser="wiener", max_shift_px=2.0)
+
+
+@pytest.fixture(scope="module")
+def simulated() -> SimulatedSet:
+    return simulate(make_molecule(1, mass_kda=150), SimulationSettings(particles=COUNT, box=BOX, seed=2, snr=0.5))
+
+
+@pytest.fixture(scope="module")
+def noisy(simulated: SimulatedSet) -> NoisySet:
+    return white_set(simulated.particles)
+
+
+@pytest.mark.parametrize("right", [Method.COMMON_LINES, Method.PROJECTION_MATCHING])
+def test_the_likelier_map_is_kept_whichever_way_it_came(
+    right: Method, noisy: NoisySet, simulated: SimulatedSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = torch.from_numpy(simulated.volume)
+    maps = {method: truth if method is right else truth.flip(0).roll(5, 1) for method in first_map._FINDERS}
+
+    def finder(method: Method, volume: Tensor) -> object:
+        def find(_: NoisySet, settings: FirstMapSettings, progress: Progress = silent) -> FirstMap:
+            progress("finding", 1, 1)
+            return FirstMap(volume, 9.0, method, {"seed": settings.seed}, "found", f"doubt of {method}")
+
+        return find
+
+    finders = {method: finder(method, volume) for method, volume in maps.items()}
+    monkeypatch.setattr(first_map, "_FINDERS", finders)
+    found = find_first_map(noisy, SETTINGS)
+    laying = SETTINGS.laying(BOX, BOX / 2)
+    gains = {method: gain_by_start(noisy, volume, laying) for method, volume in maps.items()}
+    record = found.as_record()
+    (wrong,) = set(maps) - {right}
+    assert gains[right] > gains[wrong] + 1
+    assert (found.method, record["method"], record["other"]["method"]) == (right, right.value, wrong.value)
+    assert record["log_likelihood_compared"] == pytest.approx(gains[right])
+    assert record["other"]["log_likelihood_compared"] == pytest.approx(gains[wrong])
+    assert found.warning == f"doubt of {right}"
+    assert found.said.startswith(f"{right.value}, by log-likelihood a particle (")
+
+
+def test_a_stack_too_small_for_common_lines_is_matched_to_projections(noisy: NoisySet) -> None:
+    few = noisy.subset(np.arange(FEWEST_PARTICLES - 1))
+    found = find_first_map(few, SETTINGS)
+    assert found.method is Method.PROJECTION_MATCHING
+    assert "other" not in found.as_record()
+    with pytest.raises(InputError, match="too few for common lines"):
+        find_first_map(few, replace(SETTINGS, method=Method.COMMON_LINES))
+
+
+def test_the_estimate_holds_for_all_that_is_tried() -> None:
+    methods = (Method.BOTH, Method.COMMON_LINES, Method.PROJECTION_MATCHING)
+    both, lines, matching = (replace(SETTINGS, method=method).estimate(2000, 64, 64) for method in methods)
+    assert both.seconds == pytest.approx(lines.seconds + matching.seconds)
+    assert both.memory_mb == max(lines.memory_mb, matching.memory_mb)
