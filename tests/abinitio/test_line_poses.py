@@ -73,7 +73,7 @@ def test_clean_images_give_their_poses(max_shift_px: float) -> None:
     found = poses_from_lines(torch.from_numpy(truth.images), LineSettings(0.7 * 32, max_shift_px=max_shift_px))
     errors = orientation_errors(found.poses.rotations, truth.poses.rotations)
     assert errors.angle_deg.mean() < 1
-    assert found.found.share > 0.95
+    assert found.found.share > 0.9
     assert shift_error_px(found.poses, truth, errors.mirrored) < 0.1
 
 

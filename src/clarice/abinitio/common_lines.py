@@ -149,7 +149,10 @@ class _FineSearch:
     def __init__(self, rays: Rays, snr: Tensor, moves: Tensor, step: float, steps: int) -> None:
         self.rays, self.moves = rays, moves
         self.likelihood = LineLikelihood.of(rays, snr)
-        self.known = Rays(rays.values @ self.likelihood.analysis, rays.radii, rays.box)
+        known = rays.values @ self.likelihood.analysis
+        self.known = torch.view_as_real(torch.cat([known, known.conj()], dim=1).resolve_conj()).flatten(2)
+        self.weights = self.likelihood.cross.repeat_interleave(2)
+        self.energy = self.likelihood.energy_of(known).repeat(1, 2)
         self.few = (torch.arange(-steps, steps + 1) * step).round().long()
         reach = math.ceil(_BEYOND_HALF_A_STEP * step)
         self.all = torch.arange(-reach, reach + 1)
@@ -200,17 +203,23 @@ class _FineSearch:
     ) -> _Found:
         """The best line of each pair within `window` of the angles `centre` (p, 2), moved by `shift_px` + `moves`."""
         angles = centre[:, :, None] + window  # (p, 2, w)
-        raw = self.rays.at(pair[0], angles[:, 0])
-        second = self.known.at(pair[1], angles[:, 1])
-        factors = torch.view_as_real(second.resolve_conj()).flatten(2).transpose(1, 2)
-        scores = []
-        for move in moves:
-            first = (raw * self.rays.moved_back(shift_px + move)[:, None]) @ self.likelihood.analysis
-            product = torch.view_as_real(first * self.likelihood.cross).flatten(2) @ factors
-            scores.append(product - self.likelihood.energy_of(first)[:, :, None])
-        score, index = torch.stack(scores, dim=1).max(dim=1)  # (p, w, w)
-        score = score - self.likelihood.energy_of(second)[:, None]
+        first, second = ((image[:, None], angles[:, side] % (2 * self.rays.half)) for side, image in enumerate(pair))
+        factors = self.known[second].transpose(1, 2)
+        if len(moves) == 1 and not shift_px.any():  # moves are symmetric about 0
+            score = (self.known[first] * self.weights) @ factors - self.energy[first][:, :, None]
+            index = torch.zeros_like(score, dtype=torch.long)
+        else:
+            raw = self.rays.at(pair[0], angles[:, 0])
+            tried = [self._moved_scores(raw, shift_px + move, factors) for move in moves]
+            score, index = torch.stack(tried, dim=1).max(dim=1)  # (p, w, w)
+        score = score - self.energy[second][:, None]
         best, place = score.flatten(1).max(dim=1)
         row, column = place // len(window), place % len(window)
         move = moves[index.flatten(1).gather(1, place[:, None])[:, 0]]
         return _Found(centre[:, 0] + window[row], centre[:, 1] + window[column], shift_px + move, best)
+
+    def _moved_scores(self, raw: Tensor, shift_px: Tensor, factors: Tensor) -> Tensor:
+        """λ (p, w, w) but for the second ray's energy, of rays (p, w, R) moved back by `shift_px` (p,)."""
+        first = (raw * self.rays.moved_back(shift_px)[:, None]) @ self.likelihood.analysis
+        product = torch.view_as_real(first).flatten(2) * self.weights @ factors
+        return product - self.likelihood.energy_of(first)[:, :, None]

@@ -33,10 +33,11 @@ _SOFTENINGS = (0.5, 0.1, 0.02)
 # An axis that moves less than this in a step, in radians, stands still.
 _STILL = 1e-4
 _MOST_STEPS = 200
-# Errors of right lines, in radians, that consensus starts from, one after the other, and steps taken with each. The
-# least is where it ends: lines are told apart to about a degree.
+# Errors of right lines, in radians, that consensus starts from, one after the other, and steps taken with each. Then
+# the lines themselves tell whether it is smaller, and how much: they are told apart to about a degree.
 _ERRORS_RAD = (0.6, 0.4, 0.25, 0.15, 0.1, 0.06, 0.03)
 _STEPS = 15
+_LEAST_ERROR_RAD = 0.005
 # The largest of them from rotations that are known roughly.
 _ERROR_FROM_START_RAD = 0.15
 # The share of right lines that it starts from, and never leaves.
@@ -94,16 +95,22 @@ def consensus(
     directions, weight = _checked(lines, weight)
     axes = _spectral_axes(directions, weight) if start is None else start[:, :2].to(directions.dtype)
     errors = [error for error in _ERRORS_RAD if start is None or error <= _ERROR_FROM_START_RAD]
-    share, right = _FIRST_SHARE, weight
-    for number, error in enumerate(errors):
+    share, right, error = _FIRST_SHARE, weight, errors[0]
+    for number, given in enumerate([*errors, None]):
+        error = error if given is None else given
         for _ in range(_STEPS):
             in_space = directions @ axes
-            odds = share / (1 - share) * torch.exp(-_gap(in_space) / (2 * error**2)) * 2 / error**2
+            gap = _gap(in_space)
+            odds = share / (1 - share) * torch.exp(-gap / (2 * error**2)) * 2 / error**2
             right = odds / (1 + odds) * (weight > 0)
             counted = right * weight
             share = min(max(float(counted.sum() / weight.sum()), _SHARES[0]), _SHARES[1])
             axes = _moved(axes, directions, in_space, counted)
-        progress("synchronisation", number + 1, len(errors))
+            if given is None:
+                # The most probable σ² of Gaussian errors in two dimensions, half of their mean square.
+                spread = float((counted * gap).sum() / (2 * counted.sum()).clamp_min(1e-12)) ** 0.5
+                error = min(max(spread, _LEAST_ERROR_RAD), errors[-1])
+        progress("synchronisation", number + 1, len(errors) + 1)
     return synchronized(axes, directions, right, share)
 
 

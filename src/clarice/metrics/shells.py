@@ -25,7 +25,7 @@ TRANSITION_SHELLS = 2
 CHUNK_ELEMENTS = 1 << 24
 
 
-def _half_shells(box: int, ndim: int) -> tuple[NDArray[np.int64], FloatArray]:
+def half_shells(box: int, ndim: int) -> tuple[NDArray[np.int64], FloatArray]:
     """Shell and multiplicity of every element of a real transform (`rfftn` layout) of a (box,)*ndim grid."""
     full = np.fft.fftfreq(box, 1 / box)
     half = np.arange(box // 2 + 1, dtype=np.float64)
@@ -55,7 +55,7 @@ def _as_grids(values: ArrayLike, ndim: int, name: str) -> FloatArray:
 def _shell_correlation(a: FloatArray, b: FloatArray, ndim: int) -> FloatArray:
     """Correlation of (n, L, ..) grids by shell, (n, L // 2 + 1); 0 where a shell holds no power."""
     box = a.shape[-1]
-    shells, multiplicity = _half_shells(box, ndim)
+    shells, multiplicity = half_shells(box, ndim)
     inside = shells <= box // 2
     index, weight = shells[inside], multiplicity[inside]
     axes = tuple(range(-ndim, 0))
@@ -142,7 +142,7 @@ def randomise_phases(volume: ArrayLike, from_shell: int, generator: torch.Genera
     noise = torch.randn(values.shape, generator=generator, dtype=torch.float64).numpy()
     phases = np.exp(1j * np.angle(np.fft.rfftn(noise)))
     spectrum = np.fft.rfftn(values)
-    shells, _ = _half_shells(box, 3)
+    shells, _ = half_shells(box, 3)
     return np.fft.irfftn(
         np.where(shells >= from_shell, np.abs(spectrum) * phases, spectrum), s=values.shape, axes=(0, 1, 2)
     )
@@ -152,7 +152,7 @@ def _flattened(half1: ArrayLike, half2: ArrayLike, last_shell: int) -> tuple[Flo
     """Two volumes (L, L, L) divided by the curve that gives all shells the same power, empty beyond `last_shell`."""
     spectra = [np.fft.rfftn(_as_grids(half, 3, "a volume")) for half in (half1, half2)]
     box = np.shape(half1)[-1]
-    shells, multiplicity = _half_shells(box, 3)
+    shells, multiplicity = half_shells(box, 3)
     power = sum(np.bincount(shells.ravel(), (multiplicity * np.abs(s) ** 2).ravel()) for s in spectra)
     amplitude = np.sqrt(power / np.bincount(shells.ravel(), multiplicity.ravel()))
     # What is weaker than this is rounding, not density.

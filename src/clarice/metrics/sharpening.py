@@ -1,0 +1,75 @@
+"""Maps with the contrast of their details restored, as far as the half maps vouch for them.
+
+Amplitudes of density fall with frequency faster than those of a structure: motion, wrong poses and the detector blur by
+e^{−B k² / 4}. B is read off where spectra of proteins are flat, beyond 10 Å (Guinier plot; Rosenthal, Henderson 2003,
+J. Mol. Biol. 333:721), undone, and every shell multiplied by how well the mean of the half maps follows the truth,
+√(2 FSC / (1 + FSC)) (their eq. 10).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from clarice.metrics.shells import as_array, half_shells, shell_frequencies
+
+FloatArray = NDArray[np.float64]
+
+# Coarser than this a spectrum tells of the particle's shape.
+GUINIER_FROM_ANGSTROM = 10.0
+# A line through fewer shells is not a fit.
+FEWEST_SHELLS = 5
+
+
+def truth_correlation(curve: ArrayLike) -> FloatArray:
+    """Correlation of the mean of two half maps with the truth, by shell, from their FSC `curve`: √(2 F / (1 + F)).
+
+    0 from the first shell on that has no more than chance: what agrees again beyond is not trusted.
+    """
+    values = np.clip(np.nan_to_num(as_array(curve)), 0.0, 1.0)
+    ended = np.flatnonzero(values[1:] <= 0)
+    if len(ended):
+        values[ended[0] + 1 :] = 0
+    return np.sqrt(2 * values / (1 + values))
+
+
+def guinier_b_factor(volume: ArrayLike, pixel_size_angstrom: float, resolution_angstrom: float) -> float | None:
+    """B in Å², above 0 where amplitudes decay, from the spectrum between 10 Å and the resolution.
+
+    None where fewer than 5 shells lie there.
+    """
+    values = as_array(volume)
+    box = values.shape[-1]
+    power = _mean_power(values)
+    frequency = shell_frequencies(box, pixel_size_angstrom)
+    used = (frequency >= 1 / GUINIER_FROM_ANGSTROM) & (frequency <= 1 / resolution_angstrom) & (power > 0)
+    if np.count_nonzero(used) < FEWEST_SHELLS:
+        return None
+    slope = np.polyfit(frequency[used] ** 2, 0.5 * np.log(power[used]), 1)[0]
+    return float(-4 * slope)
+
+
+def sharpened(
+    volume: ArrayLike, pixel_size_angstrom: float, curve: ArrayLike, b_factor: float = 0.0
+) -> NDArray[np.float32]:
+    """A map (L, L, L), the mean of two halves with FSC `curve` (L // 2 + 1,), less a blur of `b_factor` Å².
+
+    Raises ValueError for a curve that does not belong to the box.
+    """
+    values, weight = as_array(volume), truth_correlation(curve)
+    box = values.shape[-1]
+    if len(weight) != box // 2 + 1:
+        raise ValueError(f"a curve of {len(weight)} shells does not belong to a box of {box} px")
+    shells, _ = half_shells(box, 3)
+    gain = weight * np.exp(b_factor / 4 * shell_frequencies(box, pixel_size_angstrom) ** 2)
+    beyond = np.append(gain, 0.0)  # corners hold no whole shell
+    spectrum = np.fft.rfftn(values) * beyond[np.minimum(shells, box // 2 + 1)]
+    return np.asarray(np.fft.irfftn(spectrum, s=values.shape, axes=(0, 1, 2)), dtype=np.float32)
+
+
+def _mean_power(values: FloatArray) -> FloatArray:
+    """Mean power of each shell of a map (L, L, L): (L // 2 + 1,)."""
+    shells, multiplicity = half_shells(values.shape[-1], 3)
+    total = np.bincount(shells.ravel(), (multiplicity * np.abs(np.fft.rfftn(values)) ** 2).ravel())
+    mean: FloatArray = (total / np.bincount(shells.ravel(), multiplicity.ravel()))[: values.shape[-1] // 2 + 1]
+    return mean

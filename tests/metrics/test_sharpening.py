@@ -1,0 +1,54 @@
+"""Sharpening: a known blur is found and undone, and nothing is raised that half maps do not vouch for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.metrics.filters import cut_to, filtered, noise
+
+from clarice.metrics.sharpening import guinier_b_factor, sharpened, truth_correlation
+from clarice.metrics.shells import fsc, half_shells
+
+PIXEL = 1.5
+
+
+def blurred(volume: np.ndarray, b_factor: float) -> np.ndarray:
+    box = volume.shape[-1]
+    full, half = np.fft.fftfreq(box, PIXEL), np.fft.rfftfreq(box, PIXEL)
+    squared = full[:, None, None] ** 2 + full[None, :, None] ** 2 + half[None, None, :] ** 2
+    return filtered(volume, np.exp(-b_factor / 4 * squared))
+
+
+@pytest.mark.parametrize("box", [48, 49])
+def test_a_blur_is_found_and_undone(box: int) -> None:
+    sharp = noise(box)
+    blunt = blurred(sharp, 120.0)
+    found = guinier_b_factor(blunt, PIXEL, 2 * PIXEL)
+    assert found == pytest.approx(120.0, abs=3)
+    again = sharpened(blunt, PIXEL, np.ones(box // 2 + 1), 120.0)
+    sharp = cut_to(sharp, box // 2)
+    # Shells have width: what is undone is the blur of each one's middle.
+    assert np.linalg.norm(again - sharp) < 0.1 * np.linalg.norm(sharp)
+
+
+def test_shells_count_as_far_as_they_follow_the_truth() -> None:
+    """The weights make the mean of two noisy halves the nearest to the truth that shell weights can make."""
+    box, truth = 32, noise(32)
+    halves = [truth + 2 * noise(box, seed) for seed in (2, 3)]
+    mean = (halves[0] + halves[1]) / 2
+    curve = fsc(*halves)
+    np.testing.assert_allclose(truth_correlation(curve)[4:], fsc(mean, truth)[4:], atol=0.09)
+    np.testing.assert_allclose(truth_correlation([1, 1, 0.5, -0.1, 0.6]), [1, 1, (2 / 3) ** 0.5, 0, 0])
+    weighed = sharpened(mean, PIXEL, curve)
+    shells, _ = half_shells(box, 3)
+    ratio = np.abs(np.fft.rfftn(weighed)) / np.abs(np.fft.rfftn(mean))
+    for shell in (3, 9, 16):
+        np.testing.assert_allclose(ratio[shells == shell], truth_correlation(curve)[shell], rtol=1e-3)
+    assert np.abs(np.fft.rfftn(weighed))[shells > box // 2].max() < 1e-3
+
+
+def test_no_b_factor_where_proteins_are_not_flat_yet() -> None:
+    assert guinier_b_factor(noise(32), 5.0, 10.0) is None
+    assert guinier_b_factor(noise(32), 1.5, 9.0) is None
+    with pytest.raises(ValueError, match="does not belong"):
+        sharpened(noise(32), PIXEL, np.ones(9))
