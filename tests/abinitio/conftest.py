@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from clarice.abinitio import projection_matching, refinement
+from clarice.abinitio import climb, projection_matching, refinement
 from clarice.abinitio.half_sets import HalfSets, assign_half_sets
 from clarice.abinitio.projection_matching import InitialMap
 from clarice.abinitio.refinement import Refined
@@ -23,8 +23,8 @@ DIAMETER_PX = 0.7 * BOX
 MAX_SHIFT_PX = 2.0
 
 
-def start_settings(seed: int = 0, starts: int = 2) -> projection_matching.Settings:
-    return projection_matching.Settings(DIAMETER_PX, starts=starts, max_shift_px=MAX_SHIFT_PX, seed=seed)
+def start_settings(seed: int = 0, starts: int = 2) -> climb.Settings:
+    return climb.Settings(DIAMETER_PX, starts=starts, max_shift_px=MAX_SHIFT_PX, seed=seed)
 
 
 def refinement_settings(start_radius_px: float, iterations: int) -> refinement.Settings:

@@ -8,7 +8,8 @@ import torch
 from tests.abinitio.conftest import BOX, DIAMETER_PX, noise_only, start_settings
 
 from clarice.abinitio import projection_matching
-from clarice.abinitio.projection_matching import FINISH, InitialMap, Phase, Settings, initial_map
+from clarice.abinitio.climb import Phase, Settings
+from clarice.abinitio.projection_matching import FINISH, InitialMap, initial_map
 from clarice.geometry.so3 import in_plane
 from clarice.metrics.registration import Registration, apply_superposition, correlation_in_sphere, register
 from clarice.metrics.shells import fsc

@@ -49,6 +49,6 @@ def test_shells_count_as_far_as_they_follow_the_truth() -> None:
 
 def test_no_b_factor_where_proteins_are_not_flat_yet() -> None:
     assert guinier_b_factor(noise(32), 5.0, 10.0) is None
-    assert guinier_b_factor(noise(32), 1.5, 9.0) is None
+    assert guinier_b_factor(noise(96), 1.5, 7.5) is None
     with pytest.raises(ValueError, match="does not belong"):
         sharpened(noise(32), PIXEL, np.ones(9))

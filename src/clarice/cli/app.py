@@ -26,6 +26,7 @@ COMMAND_MODULES = (
     "abinitio",
     "refine",
     "reconstruct",
+    "postprocess",
     "evaluate",
     "report",
     "train",

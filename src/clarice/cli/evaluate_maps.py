@@ -11,12 +11,11 @@ import typer
 
 from clarice.cli.evaluation import DiameterOption, MaskOption, SeedOption, TruthOption, listed, tell
 from clarice.cli.output_folder import JsonOption, said_written, writable_file
-from clarice.core.errors import InputError
 from clarice.io.mrc import write_mrc
-from clarice.metrics.map_files import Cube, on_grid_of, read_cube, soft_mask
+from clarice.metrics.map_files import Cube, on_grid_of, read_cube, read_half_maps, soft_mask
 from clarice.metrics.registration import register
 from clarice.metrics.shells import fsc, half_map_fsc, noise_null, resolution_at
-from clarice.pipeline.fsc_files import is_same_map, resolution_text
+from clarice.pipeline.fsc_files import resolution_text
 
 _A = typer.Argument
 _O = typer.Option
@@ -119,11 +118,7 @@ def evaluate_halves(
     json_path: JsonOption = None,
 ) -> None:
     """FSC of two independent half maps; with a mask also freed from the correlation the mask makes."""
-    first, second = read_cube(half1), read_cube(half2)
-    if first.values.shape != second.values.shape:
-        raise InputError(f"{half1} has the box {first.box} and {half2} {second.box}: half maps share one grid")
-    if is_same_map(first.values, second.values):
-        raise InputError(f"{half1} and {half2} hold the same map, so their FSC says nothing: give two half maps")
+    first, second = read_half_maps(half1, half2)
     generator = torch.Generator().manual_seed(seed)
     weights = soft_mask(mask, diameter, first)
     curve = fsc(first.values, second.values)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from clarice.cli.console import console
 from clarice.io.mrc import write_mrc
-from clarice.pipeline.fsc_files import ONE_MAP, is_same_map, resolution_text
+from clarice.metrics.map_files import is_same_map
+from clarice.pipeline.fsc_files import ONE_MAP, resolution_text
 
 
 def write_maps(folder: Path, pixel_size_angstrom: float, volumes: Mapping[str, NDArray[np.float32]]) -> None:

@@ -14,11 +14,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from clarice.metrics.shells import as_array
-
-FloatArray = NDArray[np.float64]
 
 # Cardone et al.: in so small a window chance alone reaches 0.143.
 LOCAL_THRESHOLD = 0.5
@@ -39,24 +39,21 @@ def local_resolution(
     The window's width at half its height is `window_px`. Two pixels where C_k never falls, the window's width where it
     is below from the first band on. Raises ValueError for maps of different shapes and for windows beyond the box.
     """
-    maps = as_array(half1), as_array(half2)
+    maps = torch.from_numpy(as_array(half1)).float(), torch.from_numpy(as_array(half2)).float()
     if maps[0].shape != maps[1].shape:
-        raise ValueError(f"half maps of shapes {maps[0].shape} and {maps[1].shape} cannot be compared")
+        raise ValueError(f"half maps of shapes {tuple(maps[0].shape)} and {tuple(maps[1].shape)} cannot be compared")
     box = maps[0].shape[-1]
     if not 2 <= window_px <= box:
         raise ValueError(f"a window of {window_px:g} px does not fit a box of {box} px")
-    spectra = [np.fft.rfftn(values) for values in maps]
-    full, half = np.fft.fftfreq(box, 1 / box), np.arange(box // 2 + 1)
-    radius = np.sqrt(full[:, None, None] ** 2 + full[None, :, None] ** 2 + half[None, None, :] ** 2)
+    spectra = torch.fft.rfftn(maps[0]), torch.fft.rfftn(maps[1])
+    full, half = torch.fft.fftfreq(box, 1 / box), torch.arange(box // 2 + 1)
+    radius = torch.sqrt(full[:, None, None] ** 2 + full[:, None] ** 2 + half**2)
     sigma = window_px / (2 * math.sqrt(2 * math.log(2)))
-    window = np.exp(-2 * (np.pi * sigma * radius / box) ** 2)
-    width = box / window_px
-    first = math.ceil(width)
-    last = box // 2
-    crossing = np.full(maps[0].shape, float(last))
-    before = np.ones(maps[0].shape)
-    open_yet = np.ones(maps[0].shape, dtype=bool)
-    for shell in range(first, last + 1):
+    window = torch.exp(-2 * (torch.pi * sigma * radius / box) ** 2)
+    width, last = box / window_px, box // 2
+    crossing = torch.full_like(maps[0], last)
+    before, open_yet = torch.ones_like(maps[0]), torch.ones_like(maps[0], dtype=torch.bool)
+    for shell in range(math.ceil(width), last + 1):
         band = _raised_cosine(radius - shell, width)
         agreement = _agreement(_inverse(spectra[0] * band), _inverse(spectra[1] * band), window)
         falls = open_yet & (agreement < threshold)
@@ -64,25 +61,22 @@ def local_resolution(
         crossing[falls] = shell - 1 + above / (above + threshold - agreement[falls])
         open_yet &= ~falls
         before = agreement
-    crossing = np.maximum(crossing, width)
-    return np.asarray(box * pixel_size_angstrom / crossing, dtype=np.float32)
+    return np.asarray(box * pixel_size_angstrom / crossing.clamp_min(width).numpy(), dtype=np.float32)
 
 
-def _agreement(a: FloatArray, b: FloatArray, window: FloatArray) -> FloatArray:
+def _agreement(a: Tensor, b: Tensor, window: Tensor) -> Tensor:
     """Correlation of two maps (L, L, L) under the window around each voxel; 0 where either is empty."""
-    cross, power_a, power_b = (_inverse(np.fft.rfftn(product) * window) for product in (a * b, a * a, b * b))
-    norm = np.sqrt(np.maximum(power_a, 0) * np.maximum(power_b, 0))
+    cross, power_a, power_b = (_inverse(torch.fft.rfftn(product) * window) for product in (a * b, a * a, b * b))
+    norm = (power_a.clamp_min(0) * power_b.clamp_min(0)).sqrt()
     # Weaker than this is what rounding leaves of an empty place.
-    told = norm > 1e-9 * max(float(norm.max()), np.finfo(np.float64).tiny)
-    return np.divide(cross, norm, out=np.zeros_like(norm), where=told)
+    told = norm > 1e-6 * norm.max()
+    return torch.where(told, cross / torch.where(told, norm, 1), 0)
 
 
-def _inverse(spectrum: NDArray[np.complex128]) -> FloatArray:
-    box = spectrum.shape[0]
-    values: FloatArray = np.fft.irfftn(spectrum, s=(box, box, box), axes=(0, 1, 2))
-    return values
+def _inverse(spectrum: Tensor) -> Tensor:
+    return torch.fft.irfftn(spectrum, s=(len(spectrum),) * 3)
 
 
-def _raised_cosine(distance: FloatArray, width: float) -> FloatArray:
+def _raised_cosine(distance: Tensor, width: float) -> Tensor:
     """1 at the band's middle, a half at `width` / 2 from it, 0 from `width` on."""
-    return np.where(np.abs(distance) < width, 0.5 + 0.5 * np.cos(np.pi * distance / width), 0.0)
+    return torch.where(distance.abs() < width, 0.5 + 0.5 * torch.cos(torch.pi * distance / width), 0)

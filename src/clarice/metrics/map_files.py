@@ -16,6 +16,8 @@ from clarice.metrics.registration import resample
 # Pixel sizes within this share of each other are one grid: headers round.
 SAME_PIXEL = 1e-3
 EDGE_PX = 3.0
+# Half maps nearer to each other than this are copies: independent ones differ at least by rounding of their noise.
+COPY_CORRELATION = 1 - 1e-6
 # Masks that were resampled overshoot a little.
 MASK_TOLERANCE = 0.05
 
@@ -42,6 +44,23 @@ def read_cube(path: Path) -> Cube:
     if not np.isfinite(values).all():
         raise InputError(f"{path} holds values that are not numbers: mend or replace the file")
     return Cube(values, pixel_size, path)
+
+
+def read_half_maps(half1: Path, half2: Path) -> tuple[Cube, Cube]:
+    """Two half maps on one grid. Raises InputError when they are not, or are copies of each other."""
+    first, second = read_cube(half1), read_cube(half2)
+    if first.values.shape != second.values.shape:
+        raise InputError(f"{half1} has the box {first.box} and {half2} {second.box}: half maps share one grid")
+    if is_same_map(first.values, second.values):
+        raise InputError(f"{half1} and {half2} hold the same map, so their FSC says nothing: give two half maps")
+    return first, second
+
+
+def is_same_map(first: NDArray[np.float32], second: NDArray[np.float32]) -> bool:
+    """Whether two maps (L, L, L) are copies of each other, but for their scale and mean."""
+    a, b = (volume.astype(np.float64) - volume.mean(dtype=np.float64) for volume in (first, second))
+    norm = np.linalg.norm(a) * np.linalg.norm(b)
+    return bool(norm == 0 or (a * b).sum() / norm > COPY_CORRELATION)
 
 
 def on_grid_of(cube: Cube, grid: Cube) -> Cube:

@@ -17,8 +17,8 @@ FloatArray = NDArray[np.float64]
 
 # Coarser than this a spectrum tells of the particle's shape.
 GUINIER_FROM_ANGSTROM = 10.0
-# A line through fewer shells is not a fit.
-FEWEST_SHELLS = 5
+# A line through fewer shells, or through a narrower range of frequencies, is not a fit.
+FEWEST_SHELLS, LEAST_RANGE = 5, 1.5
 
 
 def truth_correlation(curve: ArrayLike) -> FloatArray:
@@ -36,14 +36,14 @@ def truth_correlation(curve: ArrayLike) -> FloatArray:
 def guinier_b_factor(volume: ArrayLike, pixel_size_angstrom: float, resolution_angstrom: float) -> float | None:
     """B in Å², above 0 where amplitudes decay, from the spectrum between 10 Å and the resolution.
 
-    None where fewer than 5 shells lie there.
+    None where fewer than 5 shells lie there, or the resolution is not 1.5 times as fine.
     """
     values = as_array(volume)
     box = values.shape[-1]
     power = _mean_power(values)
     frequency = shell_frequencies(box, pixel_size_angstrom)
     used = (frequency >= 1 / GUINIER_FROM_ANGSTROM) & (frequency <= 1 / resolution_angstrom) & (power > 0)
-    if np.count_nonzero(used) < FEWEST_SHELLS:
+    if np.count_nonzero(used) < FEWEST_SHELLS or resolution_angstrom > GUINIER_FROM_ANGSTROM / LEAST_RANGE:
         return None
     slope = np.polyfit(frequency[used] ** 2, 0.5 * np.log(power[used]), 1)[0]
     return float(-4 * slope)

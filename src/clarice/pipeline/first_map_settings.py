@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from clarice.abinitio import projection_matching, refinement
+from clarice.abinitio import climb, refinement
 from clarice.abinitio.grey_scale import compared_radius
 from clarice.abinitio.line_scores import LineSettings
 from clarice.denoise.registry import DEFAULT_METHOD
@@ -46,9 +46,9 @@ class FirstMapSettings:
         """Whether particles are denoised on the way, or raw ones do."""
         return self.method is not Method.PROJECTION_MATCHING
 
-    def matching(self) -> projection_matching.Settings:
+    def matching(self) -> climb.Settings:
         """As projection matching takes them."""
-        return projection_matching.Settings(
+        return climb.Settings(
             self.diameter_px,
             starts=self.starts,
             symmetry=self.symmetry,

@@ -14,8 +14,6 @@ from clarice.metrics.shells import HalfMapCurves, half_map_fsc, noise_null, reso
 from clarice.pipeline.durable import write_json
 
 THRESHOLDS = (0.143, 0.5)
-# Half maps nearer to each other than this are copies: independent ones differ at least by rounding of their noise.
-COPY_CORRELATION = 1 - 1e-6
 ONE_MAP = (
     "the two half maps are the same map: their half sets hold the same images, so the FSC says nothing about the "
     "resolution; remove the copies or assign the half sets anew"
@@ -28,13 +26,6 @@ def resolution_text(resolution_angstrom: float, pixel_size_angstrom: float, digi
     if resolution_angstrom <= nyquist * (1 + 1e-9):
         return f"at or beyond Nyquist ({nyquist:.{digits}f} Å)"
     return f"{resolution_angstrom:.{digits}f} Å"
-
-
-def is_same_map(first: NDArray[np.float32], second: NDArray[np.float32]) -> bool:
-    """Whether two maps (L, L, L) are copies of each other, but for their scale and mean."""
-    a, b = (volume.astype(np.float64) - volume.mean(dtype=np.float64) for volume in (first, second))
-    norm = np.linalg.norm(a) * np.linalg.norm(b)
-    return bool(norm == 0 or (a * b).sum() / norm > COPY_CORRELATION)
 
 
 def write_fsc(

@@ -24,8 +24,9 @@ from clarice.pipeline.first_map_settings import FirstMapSettings, Method
 from clarice.pipeline.frame import Frame
 from clarice.pipeline.job_settings import STAGE_NAMES, JobSettings, checked
 from clarice.pipeline.map_stages import abinitio, export, refine
-from clarice.pipeline.memory import grown, images_mb, on_images_mb, refinement, volume_mb
+from clarice.pipeline.memory import grown, images_mb, on_images_mb, postprocessing, refinement, volume_mb
 from clarice.pipeline.particle_stages import check, denoise, prepare
+from clarice.pipeline.postprocess import postprocess
 from clarice.pipeline.run_folder import nobody, open_run
 from clarice.pipeline.stack_input import StackInput
 from clarice.pipeline.stages import Estimate, Stage
@@ -79,6 +80,7 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
         refine(**frame, symmetry=settings.symmetry, seed=seed).expecting(
             refinement(*size, group_order, RefinementSettings.iterations)
         ),
+        postprocess().expecting(postprocessing(sizes.working_box)),
         export(stack, **frame, symmetry=settings.symmetry, seed=seed).expecting(estimate(1, maps_held=MAPS_OF_EXPORT)),
     ]
 

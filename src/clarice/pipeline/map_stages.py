@@ -19,10 +19,11 @@ from clarice.io.cryosparc import CryosparcTable
 from clarice.io.mrc import read_mrc, write_mrc
 from clarice.io.stack import write_particles
 from clarice.io.star import integers, read_star
+from clarice.metrics.map_files import is_same_map
 from clarice.metrics.masks import mask_from_map
 from clarice.pipeline.first_map import find_first_map
 from clarice.pipeline.first_map_settings import FirstMapSettings
-from clarice.pipeline.fsc_files import ONE_MAP, is_same_map, resolution_text, write_fsc
+from clarice.pipeline.fsc_files import ONE_MAP, resolution_text, write_fsc
 from clarice.pipeline.particle_stages import PREPARED, open_prepared
 from clarice.pipeline.stack_input import StackInput
 from clarice.pipeline.stages import stage

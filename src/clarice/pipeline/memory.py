@@ -44,8 +44,11 @@ SECONDS_PER_START, SECONDS_PER_ITERATION = 12.0, 7.5
 # for 1,000 laid on the map.
 LINE_TABLE_BYTES, LINE_PAIR_BYTES, DENOISING_MB = 11, 600, 700.0
 SECONDS_PER_DENOISED, SECONDS_PER_LINE_START, SECONDS_PER_LINES, SECONDS_PER_LAID = 8.0, 10.0, 6.0, 3.0
-# Maps written: a first map in both hands; a refined one in both hands, its halves and their mask.
-FIRST_MAPS_WRITTEN, REFINED_MAPS_WRITTEN = 2, 5
+# Half maps compared by place and direction: floats a voxel, and seconds for each shell of a map of 2²⁰ bytes.
+COMPARISON_FLOATS, SECONDS_PER_SHELL_MB = 40, 0.05
+# Maps written: a first map in both hands; a refined one in both hands, its halves and their mask; the sharpened one,
+# its local resolution and the mask.
+FIRST_MAPS_WRITTEN, REFINED_MAPS_WRITTEN, SHARPENED_MAPS_WRITTEN = 2, 5, 3
 
 
 def volume_mb(box: int) -> float:
@@ -156,4 +159,14 @@ def reconstruction(count: int, input_box: int, box: int, group_order: int) -> Es
         + SECONDS_PER_MILLION_SAMPLES * samples / 1e6,
         memory_mb=held + max(on_images_mb(count, input_box), INTERPRETER_MB + WORKSPACE_MB + inserting),
         disk_mb=4 * volume_mb(box),
+    )
+
+
+def postprocessing(box: int) -> Estimate:
+    """What it takes to sharpen a map of `box` px and to compare its halves by place and by direction."""
+    size = volume_mb(box)
+    return Estimate(
+        seconds=2 + SECONDS_PER_SHELL_MB * size * box / 2,
+        memory_mb=INTERPRETER_MB + WORKSPACE_MB + COMPARISON_FLOATS * size,
+        disk_mb=SHARPENED_MAPS_WRITTEN * size,
     )

@@ -210,15 +210,17 @@ def _readout(plot: _Plot, series: Sequence[Series]) -> str:
     return f' tabindex="0" data-readout="{escape(json.dumps(content, separators=(",", ":")))}"'
 
 
-def histogram(title: str, caption: str, values: FloatArray, x_label: str, bins: int = 24) -> Chart:
-    """How many particles fall in each of about `bins` equal steps of `values` (n,)."""
+def histogram(
+    title: str, caption: str, values: FloatArray, x_label: str, bins: int = 24, counted: str = "particles"
+) -> Chart:
+    """How many particles, or whatever is `counted`, fall in each of about `bins` equal steps of `values` (n,)."""
     axis = Axis.spanning(x_label, values)
     counts, edges = np.histogram(values, bins=bins, range=(axis.low, axis.high))
-    plot = _Plot(360.0, 240.0, axis, Axis.spanning("particles", counts.astype(np.float64), from_zero=True, count=4))
+    plot = _Plot(360.0, 240.0, axis, Axis.spanning(counted, counts.astype(np.float64), from_zero=True, count=4))
     plot.axes()
     for low, high, size in zip(edges[:-1], edges[1:], counts, strict=True):
         top, width = plot.y(float(size)), max(plot.x(high) - plot.x(low) - 1, 0.5)
         place = f'x="{plot.x(low) + 0.5:.1f}" y="{top:.1f}" width="{width:.1f}" height="{plot.bottom - top:.1f}"'
-        words = f"{low:.5g} to {high:.5g}: {size:,} particles"
+        words = f"{low:.5g} to {high:.5g}: {size:,} {counted}"
         plot.parts.append(f'<rect class="bar" {place}><title>{words}</title></rect>')
     return Chart(title, caption, Markup(plot.svg(f"{title}. {caption}", "")))

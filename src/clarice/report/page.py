@@ -16,6 +16,7 @@ from clarice.io.atomic import writing
 from clarice.report import provenance
 from clarice.report.convergence import PoseSummary, convergence, pose_summary
 from clarice.report.folder import RunFiles, Volume, number
+from clarice.report.local_resolution import local_resolution
 from clarice.report.optics import optics_summary
 from clarice.report.particles import class_averages, particle_pairs
 from clarice.report.resolution import Resolution, resolution
@@ -82,6 +83,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "tiles": _tiles(result, poses, stages, total, kept),
         "sections": SECTIONS,
         "pairs": pairs,
+        "local": local_resolution(run),
         "classes": classes,
         "method": method,
         "box": plain(prepared.get("working_box")),

@@ -64,10 +64,27 @@ def density(directions: FloatArray) -> tuple[FloatArray, FloatArray]:
     return cells, smoothed
 
 
-def orientation_map(directions: FloatArray, height_px: int = 180) -> Chart:
-    """The Mollweide map (equal areas stay equal): rot runs sideways, tilt from 0° (top) to 180°."""
+def orientation_map(directions: FloatArray) -> Chart:
+    """View density as a Mollweide map (equal areas stay equal): rot runs sideways, tilt from 0° (top) to 180°."""
     cells, values = density(directions)
     top = max(float(values.max()), 2.0)
+    picture, inside = _painted(cells, values)
+    caption = f"Density of views; the densest place holds {values.max():.1f} times as many as an even spread."
+    title, ends, even = "Viewing directions", ("0", f"{top:.1f} × even"), (66 + 228 / top, "even")
+    return Chart(title, caption, _map_svg(colour_png(picture / top, inside), title, caption, ends, even))
+
+
+def direction_map(directions: FloatArray, values: FloatArray, title: str, caption: str, unit: str) -> Chart:
+    """Values (d,) of directions (d, 3) and their opposites as the same map, from the least to the largest."""
+    low, high = float(values.min()), float(values.max())
+    picture, inside = _painted(np.concatenate([directions, -directions]), np.concatenate([values, values]))
+    scaled = (picture - low) / max(high - low, 1e-9)
+    ends = (f"{low:.1f} {unit}", f"{high:.1f} {unit}")
+    return Chart(title, caption, _map_svg(colour_png(scaled, inside), title, caption, ends))
+
+
+def _painted(cells: FloatArray, values: FloatArray, height_px: int = 180) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Values (c,) of directions (c, 3) at each pixel of a Mollweide map, and which pixels lie on the sphere."""
     y, x = np.mgrid[1 : -1 : height_px * 1j, -2 : 2 : 2 * height_px * 1j]
     inside = x**2 / 4 + y**2 <= 1
     theta = np.arcsin(y)
@@ -80,9 +97,7 @@ def orientation_map(directions: FloatArray, height_px: int = 180) -> Chart:
     weights = 1 / (np.asarray(near) + 1e-6)
     picture = np.zeros(x.shape)
     picture[inside] = (values[index] * weights).sum(axis=1) / weights.sum(axis=1)
-    caption = f"Density of views; the densest place holds {values.max():.1f} times as many as an even spread."
-    svg = _map_svg(colour_png(picture / top, inside), top, f"Viewing directions. {caption}")
-    return Chart("Viewing directions", caption, svg)
+    return picture, inside
 
 
 def _mollweide(longitude_deg: float, latitude_deg: float) -> tuple[float, float]:
@@ -106,7 +121,10 @@ def _graticule() -> str:
     return f'<path d="{"".join(paths)}" class="graticule"/>'
 
 
-def _map_svg(picture: str, top: float, name: str) -> Markup:
+def _map_svg(
+    picture: str, title: str, caption: str, ends: tuple[str, str], mark: tuple[float, str] | None = None
+) -> Markup:
+    """The map with its graticule and colour bar, labelled at both `ends` and, if wanted, at one `mark` (x, words)."""
     stops = "".join(
         f'<stop offset="{share:.2f}" stop-color="rgb({red},{green},{blue})"/>'
         for share, (red, green, blue) in zip(np.linspace(0, 1, 6), heat_colours(np.linspace(0, 1, 6)), strict=True)
@@ -116,21 +134,26 @@ def _map_svg(picture: str, top: float, name: str) -> Markup:
         for x, y, words, anchor in (
             (180, 9, "tilt 0°", "middle"),
             (180, 194, "tilt 180°", "middle"),
-            (60, 224, "0", "end"),
-            (300, 224, f"{top:.1f} × even", "start"),
+            (60, 224, ends[0], "end"),
+            (300, 224, ends[1], "start"),
         )
     )
     rot = "".join(
         f'<text x="{x:.0f}" y="108" class="onmap" text-anchor="middle">{words}</text>'
         for x, words in ((_mollweide(angle, 0)[0], f"{tick_text(angle)}°") for angle in (-90, 0, 90))
     )
-    even = 66 + 228 / top
+    bar = "bar-" + "-".join(title.lower().split())
+    line = ""
+    if mark is not None:
+        at, words = mark
+        line = (
+            f'<line x1="{at:.1f}" x2="{at:.1f}" y1="210" y2="226" class="level"/>'
+            f'<text x="{at:.1f}" y="207" class="tick" text-anchor="middle">{words}</text>'
+        )
     return Markup(
-        f'<svg class="chart" viewBox="0 0 360 232" role="img" aria-label="{escape(name)}">'
-        f'<defs><linearGradient id="heat">{stops}</linearGradient></defs>'
+        f'<svg class="chart" viewBox="0 0 360 232" role="img" aria-label="{escape(f"{title}. {caption}")}">'
+        f'<defs><linearGradient id="{bar}">{stops}</linearGradient></defs>'
         f'<image href="{picture}" x="10" y="12" width="340" height="170" preserveAspectRatio="none"/>'
         f'{_graticule()}<ellipse cx="180" cy="97" rx="170" ry="85" class="outline"/>{rot}{labels}'
-        f'<rect x="66" y="214" width="228" height="12" rx="2" fill="url(#heat)"/>'
-        f'<line x1="{even:.1f}" x2="{even:.1f}" y1="210" y2="226" class="level"/>'
-        f'<text x="{even:.1f}" y="207" class="tick" text-anchor="middle">even</text></svg>'
+        f'<rect x="66" y="214" width="228" height="12" rx="2" fill="url(#{bar})"/>{line}</svg>'
     )

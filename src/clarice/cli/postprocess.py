@@ -1,0 +1,88 @@
+"""`clarice postprocess`: two half maps sharpened, with their resolution as a whole, by place and by direction."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from clarice.cli.console import console, told
+from clarice.cli.evaluation import DiameterOption, MaskOption
+from clarice.cli.map_files import write_maps
+from clarice.cli.output_folder import insist_on_place, make_folder
+from clarice.cli.stack_options import SeedOption
+from clarice.core.errors import UsageError
+from clarice.metrics.map_files import read_half_maps, soft_mask
+from clarice.metrics.masks import mask_from_map
+from clarice.pipeline.durable import write_json
+from clarice.pipeline.foretelling import foretell
+from clarice.pipeline.fsc_files import resolution_text, write_fsc
+from clarice.pipeline.memory import postprocessing
+from clarice.pipeline.postprocess import postprocessed
+
+_A = typer.Argument
+_O = typer.Option
+# Beyond this a map is noise, whichever sign is meant.
+LARGEST_B_FACTOR = 2000.0
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to `app`."""
+    app.command("postprocess")(postprocess)
+
+
+def postprocess(
+    half1: Annotated[Path, _A(help="First half map, MRC.")],
+    half2: Annotated[Path, _A(help="Second half map, MRC, on the same grid.")],
+    output: Annotated[Path, _O("-o", "--output", help="Folder to write map_sharpened.mrc and the curves to.")],
+    mask: MaskOption = None,
+    diameter: DiameterOption = None,
+    b_factor: Annotated[
+        float | None, _O(help="Blur to undo, Å², above 0 to sharpen; fitted beyond 10 Å, or none, if absent.")
+    ] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Sharpen the mean of two half maps, and tell how far they agree as a whole, by place and by direction.
+
+    Writes map_sharpened.mrc, local_resolution.mrc (Å at every voxel), mask.mrc, fsc.star, fsc.json and
+    postprocess.json. Without a mask one is made from the map.
+    """
+    if b_factor is not None and not abs(b_factor) <= LARGEST_B_FACTOR:
+        raise UsageError(f"--b-factor {b_factor:g} must lie between -{LARGEST_B_FACTOR:g} and {LARGEST_B_FACTOR:g} Å²")
+    first, second = read_half_maps(half1, half2)
+    pixel = first.pixel_size_angstrom
+    mean = np.asarray((first.values + second.values) / 2, dtype=np.float32)
+    weights = soft_mask(mask, diameter, first)
+    weights = np.asarray(mask_from_map(mean) if weights is None else weights, dtype=np.float32)
+    insist_on_place(output)
+    foretell("the maps", postprocessing(first.box), output, told)
+    make_folder(output)
+    halves = first.values, second.values
+    resolution = write_fsc(output, halves, weights, pixel, seed)
+    curve = np.array(json.loads((output / "fsc.json").read_text(encoding="utf-8"))["curves"]["corrected"])
+    made = postprocessed(mean, halves, weights, pixel, curve, b_factor)
+    maps = {"map_sharpened": made.sharpened, "local_resolution": made.local_resolution_angstrom, "mask": weights}
+    write_maps(output, pixel, maps)
+    write_json(output / "postprocess.json", made.record)
+    if made.warning is not None:
+        console.print(f"warning: {made.warning}", markup=False)
+    _tell(made.record, resolution, pixel, output)
+
+
+def _tell(record: dict[str, object], resolution: float, pixel: float, output: Path) -> None:
+    local, direction = record["local_resolution"], record["by_direction"]
+    assert isinstance(local, dict)
+    assert isinstance(direction, dict)
+    lines = (
+        f"{resolution_text(resolution, pixel)} at FSC 0.143",
+        f"by place: median {local['median_angstrom']:.1f} Å, {local['best_5_percent_angstrom']:.1f} to "
+        f"{local['worst_5_percent_angstrom']:.1f} Å for nine tenths of the particle (FSC {local['threshold']})",
+        f"by direction: {direction['best_angstrom']:.1f} to {direction['worst_angstrom']:.1f} Å "
+        f"(FSC {direction['threshold']})",
+        f"B-factor {record['b_factor_angstrom2']:.0f} Å², {record['b_factor_is']}: {output / 'map_sharpened.mrc'}",
+    )
+    for line in lines:
+        console.print(line, markup=False)

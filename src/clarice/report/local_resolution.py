@@ -1,0 +1,97 @@
+"""Where and in which directions the half maps agree how far: slices, a histogram, and a map of directions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from clarice.report.charts import Chart, histogram
+from clarice.report.folder import FloatArray, RunFiles, number
+from clarice.report.pictures import colour_png
+from clarice.report.sphere import direction_map
+from clarice.report.surface import Plane
+from clarice.report.wording import angstrom, quantity
+
+# The mask's inside.
+_INSIDE = 0.5
+
+
+@dataclass(frozen=True)
+class LocalResolution:
+    """Slices of local resolution in colours from `best` to `worst`, charts, and facts (name, value)."""
+
+    planes: tuple[Plane, ...]
+    best: str
+    worst: str
+    charts: tuple[Chart, ...]
+    facts: tuple[tuple[str, str], ...]
+
+
+def local_resolution(run: RunFiles) -> LocalResolution | None:
+    """Read from local_resolution.mrc and postprocess.json; None before the map is postprocessed."""
+    content = run.json("postprocess.json")
+    local, direction = (_part(content, name) for name in ("local_resolution", "by_direction"))
+    volume, mask = run.volume("local_resolution.mrc"), run.volume("mask.mrc")
+    planes: tuple[Plane, ...] = ()
+    charts: list[Chart] = []
+    best, worst = (number(local.get(f"{end}_5_percent_angstrom")) for end in ("best", "worst"))
+    if volume is not None and mask is not None and volume.values.shape == mask.values.shape:
+        inside = mask.values > _INSIDE
+        if inside.any() and best is not None and worst is not None:
+            planes = _planes(volume.values.astype(np.float64), inside, best, worst)
+            words = f"Half maps under a window of {angstrom(number(local.get('window_angstrom')))}, at FSC 0.5."
+            within = volume.values[inside].astype(np.float64)
+            charts.append(histogram("Resolution by place", words, within, "resolution (Å)", counted="voxels"))
+    by_direction = _direction_chart(direction)
+    if by_direction is not None:
+        charts.append(by_direction)
+    if not planes and not charts:
+        return None
+    return LocalResolution(planes, angstrom(best), angstrom(worst), tuple(charts), _facts(content, local, direction))
+
+
+def _part(content: dict[str, Any], name: str) -> dict[str, Any]:
+    part = content.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _planes(values: FloatArray, inside: np.ndarray, best: float, worst: float) -> tuple[Plane, ...]:
+    """Central slices across z, y and x; axes upwards, as the map's own slices are drawn."""
+    scaled = (values - best) / max(worst - best, 1e-9)
+    middle = len(values) // 2
+    axes = (("z", "x", "y"), ("y", "x", "z"), ("x", "y", "z"))
+    slices = ((middle,), (slice(None), middle), (slice(None), slice(None), middle))
+    return tuple(
+        Plane(*names, colour_png(scaled[place][::-1], inside[place][::-1]))
+        for names, place in zip(axes, slices, strict=True)
+    )
+
+
+def _direction_chart(direction: dict[str, Any]) -> Chart | None:
+    try:
+        directions = np.array(direction.get("directions"), dtype=np.float64)
+        values = np.array(direction.get("resolution_angstrom"), dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    if directions.ndim != 2 or directions.shape != (len(values), 3) or len(values) < 3:
+        return None
+    if not (np.isfinite(directions).all() and np.isfinite(values).all()):
+        return None
+    angle = number(direction.get("cone_half_angle_deg"))
+    cone = "" if angle is None else f" within {angle:.0f}°"
+    caption = f"Half maps at FSC 0.5 in cones{cone} of each direction; views at right angles to it fill them."
+    return direction_map(directions, values, "Resolution by direction", caption, "Å")
+
+
+def _facts(content: dict[str, Any], local: dict[str, Any], direction: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    ratio = number(direction.get("worst_over_best"))
+    sharpening = quantity(number(content.get("b_factor_angstrom2")), "Å²")
+    return (
+        ("By place, median", angstrom(number(local.get("median_angstrom")))),
+        ("Best direction", angstrom(number(direction.get("best_angstrom")))),
+        ("Worst direction", angstrom(number(direction.get("worst_angstrom")))),
+        ("Worst over best", "–" if ratio is None else f"{ratio:.2f}"),
+        ("B-factor undone", f"{sharpening} ({content.get('b_factor_is', 'unknown')})"),
+    )
