@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
+from torch import Tensor
 
 from clarice.abinitio import pose_assignment
 from clarice.cli.console import console, showing_progress, told
@@ -29,6 +33,8 @@ from clarice.cli.stack_options import (
     prepare_stack,
 )
 from clarice.core.errors import UsageError
+from clarice.core.particles import FloatArray, Poses
+from clarice.core.progress import Progress
 from clarice.denoise.registry import DEFAULT_METHOD, get_denoiser
 from clarice.geometry.so3 import symmetry_rotations
 from clarice.io.stack import open_particles
@@ -39,6 +45,7 @@ from clarice.pipeline.foretelling import foretell
 from clarice.pipeline.frame import Frame
 from clarice.pipeline.line_map import FEWEST_PARTICLES
 from clarice.pipeline.map_stages import mirrored
+from clarice.pipeline.sorted_maps import sort_by_map
 
 _O = typer.Option
 
@@ -60,6 +67,10 @@ def abinitio(
     denoiser: Annotated[
         str | None, _O(help="common-lines: the denoiser, as `clarice denoise --list-methods` names it.")
     ] = None,
+    classes: Annotated[int, _O(min=1, help="Structures to tell apart, found together by projection matching.")] = 1,
+    junk: Annotated[
+        float | None, _O(help="Share of particles that may show none of them, and get a class of their own.")
+    ] = None,
     diameter: DiameterOption = None,
     symmetry: SymmetryOption = "C1",
     max_shift: MaxShiftOption = None,
@@ -75,9 +86,11 @@ def abinitio(
     """Find a first map, by projection matching from random starts, by common lines, or the likelier of both.
 
     Writes abinitio.mrc and abinitio_mirror.mrc (the hand is not known), particles.star with poses, and
-    abinitio.json with what speaks for the map.
+    abinitio.json with what speaks for the map. With --classes or --junk: abinitio_1.mrc, abinitio_2.mrc and so on, the
+    map of the most particles first, and each particle's class (_rlnClassNumber), junk after the last.
     """
     _insist_on_use(method, images, denoiser)
+    _insist_on_classes(method, classes, junk)
     symmetry_rotations(symmetry)
     get_denoiser(denoiser or DEFAULT_METHOD)
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
@@ -91,6 +104,8 @@ def abinitio(
         symmetry,
         frame.max_shift_px,
         seed,
+        classes,
+        junk or 0.0,
     )
     insist_on_place(output)
     estimate = settings.estimate(len(particles), particles.box, frame.working_box)
@@ -99,15 +114,48 @@ def abinitio(
     with showing_progress() as progress:
         prepared = prepare_stack(particles, stack, contrast, ctf_state, working_box, progress)
         ready = ReadyStack(particles, prepared, frame)
-        found = find_first_map(ready.noisy, settings, progress)
-        laid = pose_assignment.lay_on(ready.noisy, found.volume, settings.laying(ready.noisy.box, found.radius_px))
-    volume = found.volume.numpy()
-    write_maps(output, ready.pixel_size_angstrom, {"abinitio": volume, "abinitio_mirror": mirrored(volume)})
-    ready.write_poses(output / "particles.star", laid.poses, laid.confidence)
-    write_json(output / "abinitio.json", found.as_record())
-    if found.warning is not None:
-        console.print(f"warning: {found.warning}", markup=False)
-    console.print(f"{found.said}: {output / 'abinitio.mrc'}", markup=False)
+        made = _sorted(ready, settings, progress) if settings.sorts else _found(ready, settings, progress)
+    write_maps(output, ready.pixel_size_angstrom, made.maps)
+    ready.write_poses(output / "particles.star", made.poses, made.confidence, class_number=made.class_number)
+    write_json(output / "abinitio.json", made.record)
+    if made.warning is not None:
+        console.print(f"warning: {made.warning}", markup=False)
+    console.print(f"{made.said}: {output / next(iter(made.maps))}.mrc", markup=False)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Maps by the name of their file, poses of all particles, and what is said of them."""
+
+    maps: dict[str, NDArray[np.float32]]
+    poses: Poses
+    confidence: FloatArray
+    class_number: NDArray[np.int64] | None
+    record: dict[str, Any]
+    said: str
+    warning: str | None
+
+
+def _found(ready: ReadyStack, settings: FirstMapSettings, progress: Progress) -> _Made:
+    found = find_first_map(ready.noisy, settings, progress)
+    laid = pose_assignment.lay_on(ready.noisy, found.volume, settings.laying(ready.noisy.box, found.radius_px))
+    maps = _both_hands("abinitio", found.volume)
+    return _Made(maps, laid.poses, laid.confidence, None, found.as_record(), found.said, found.warning)
+
+
+def _sorted(ready: ReadyStack, settings: FirstMapSettings, progress: Progress) -> _Made:
+    found = sort_by_map(ready.noisy, settings, progress)
+    maps: dict[str, NDArray[np.float32]] = {}
+    for number, volume in enumerate(found.volumes, start=1):
+        maps |= _both_hands(f"abinitio_{number}", volume)
+    said = ", ".join(str(count) for count in found.counts()[: settings.classes]) + " particles"
+    if settings.junk_share > 0:
+        said += f", and {found.counts()[-1]} of junk"
+    return _Made(maps, found.poses, found.confidence, found.class_number, found.record, said, found.warning)
+
+
+def _both_hands(name: str, volume: Tensor) -> dict[str, NDArray[np.float32]]:
+    return {name: volume.numpy(), f"{name}_mirror": mirrored(volume.numpy())}
 
 
 def _insist_on_use(method: Method, images: int | None, denoiser: str | None) -> None:
@@ -117,3 +165,11 @@ def _insist_on_use(method: Method, images: int | None, denoiser: str | None) -> 
     for option, given in (("--images", images), ("--denoiser", denoiser)):
         if given is not None:
             raise UsageError(f"{option} is for --method common-lines or both: leave it out, or choose one of them")
+
+
+def _insist_on_classes(method: Method, classes: int, junk: float | None) -> None:
+    """Raises UsageError for several structures by common lines, and for shares that cannot be."""
+    if junk is not None and not 0 < junk < 1:
+        raise UsageError(f"--junk {junk:g} must be a share between 0 and 1")
+    if method is Method.COMMON_LINES and (classes > 1 or junk is not None):
+        raise UsageError("--classes and --junk are for projection matching: leave out --method common-lines")

@@ -29,7 +29,8 @@ class Method(StrEnum):
 class FirstMapSettings:
     """Particle diameter, method, random starts, point group, largest shift and seed.
 
-    Common lines lay at most `images` particles, denoised by `denoiser`.
+    Common lines lay at most `images` particles, denoised by `denoiser`. With several `classes`, or a `junk_share` of
+    particles expected to show none of them, projection matching finds as many maps together.
     """
 
     diameter_px: float
@@ -40,6 +41,13 @@ class FirstMapSettings:
     symmetry: str = "C1"
     max_shift_px: float = 4.0
     seed: int = 0
+    classes: int = 1
+    junk_share: float = 0.0
+
+    @property
+    def sorts(self) -> bool:
+        """Whether particles are to be told apart by what they show."""
+        return self.classes > 1 or self.junk_share > 0
 
     @property
     def denoises(self) -> bool:
@@ -54,6 +62,8 @@ class FirstMapSettings:
             symmetry=self.symmetry,
             max_shift_px=self.max_shift_px,
             seed=self.seed,
+            classes=self.classes,
+            junk_share=self.junk_share,
         )
 
     def lines(self) -> LineSettings:
@@ -75,8 +85,8 @@ class FirstMapSettings:
 
     def estimate(self, count: int, input_box: int, box: int) -> Estimate:
         """What the work takes for a stack of `count` particles in the working box `box`."""
-        by_matching = memory.first_map(count, input_box, box, self.starts)
-        if self.method is Method.PROJECTION_MATCHING:
+        by_matching = memory.first_map(count, input_box, box, self.starts * self.classes)
+        if self.sorts or self.method is Method.PROJECTION_MATCHING:
             return by_matching
         by_lines = memory.first_map_by_lines(
             count,

@@ -1,0 +1,82 @@
+"""Particles of several structures sorted by the map they show, each laid on its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clarice.abinitio import projection_matching
+from clarice.abinitio.pose_assignment import lay_on
+from clarice.core.particles import FloatArray, Poses
+from clarice.core.progress import Progress, silent
+from clarice.physics.noisy_set import NoisySet
+from clarice.pipeline.first_map_settings import FirstMapSettings
+
+
+@dataclass(frozen=True)
+class SortedMaps:
+    """Maps (L, L, L), that of the most particles first, and what belongs to which.
+
+    `class_number` (n,) counts maps from 1; junk, if there is such a class, comes after the last. Poses and their
+    confidence are on each particle's own map; junk has none: identity, confidence 0.
+    """
+
+    volumes: tuple[Tensor, ...]
+    class_number: NDArray[np.int64]
+    poses: Poses
+    confidence: FloatArray
+    radius_px: float
+    record: dict[str, Any]
+    warning: str | None
+
+    def counts(self) -> list[int]:
+        """Particles of each map, and of junk last if there is such a class."""
+        return [int(count) for count in self.record["particles"]]
+
+
+def sort_by_map(particles: NoisySet, settings: FirstMapSettings, progress: Progress = silent) -> SortedMaps:
+    """As many maps as `settings.classes`, found together by projection matching.
+
+    Raises InputError for too few particles.
+    """
+    found = projection_matching.initial_map(particles, settings.matching(), progress)
+    label = found.memberships.argmax(dim=1).numpy()
+    sizes = np.bincount(label, minlength=found.memberships.shape[1])
+    order = np.argsort(-sizes[: settings.classes], kind="stable")
+    number = np.empty(len(sizes), dtype=np.int64)
+    number[order] = np.arange(1, settings.classes + 1)
+    number[settings.classes :] = settings.classes + 1
+    rotations = np.broadcast_to(np.eye(3), (len(label), 3, 3)).copy()
+    shifts, confidence = np.zeros((len(label), 2)), np.zeros(len(label))
+    on_map = settings.laying(particles.box, found.radius_px)
+    for done, chosen in enumerate(order):
+        rows = np.flatnonzero(label == chosen)
+        progress("laying particles", done, settings.classes)
+        if len(rows):
+            laid = lay_on(particles.subset(rows), found.volumes[chosen], on_map)
+            rotations[rows], shifts[rows], confidence[rows] = (
+                laid.poses.rotations,
+                laid.poses.shifts_px,
+                laid.confidence,
+            )
+    counts = [int(sizes[chosen]) for chosen in order] + [int(size) for size in sizes[settings.classes :]]
+    return SortedMaps(
+        tuple(found.volumes[chosen] for chosen in order),
+        number[label],
+        Poses(rotations, shifts),
+        confidence,
+        found.radius_px,
+        {
+            "method": "projection-matching",
+            "radius_px": found.radius_px,
+            "starts": [vars(start) for start in found.starts],
+            "chosen": found.chosen,
+            "particles": counts,
+            "has_junk": len(sizes) > settings.classes,
+        },
+        None if found.is_likelier_than_noise else projection_matching.NO_LIKELIER_THAN_NOISE,
+    )
