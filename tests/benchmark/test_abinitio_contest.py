@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from tests.benchmark.conftest import FAKE, SMALL
 
-from clarice.benchmark import peer_relion
+from clarice.benchmark import abinitio_methods, peer_relion
 from clarice.benchmark.abinitio_contest import AbinitioRequest, abinitio_contest
-from clarice.benchmark.abinitio_methods import ASPIRE, PROJECTION_MATCHING, RELION, Limits, known_names, map_methods
+from clarice.benchmark.abinitio_methods import ASPIRE, PROJECTION_MATCHING, RELION, Limits, map_methods
+from clarice.benchmark.measured import Usage
 from clarice.benchmark.peer_aspire import PYTHON_VARIABLE
 from clarice.benchmark.records import Row
 from clarice.benchmark.structures import load_subject
@@ -78,6 +79,23 @@ def test_a_right_map_and_a_wrong_one(request_for: Callable[..., AbinitioRequest]
     assert "first map, FSC 0.5, px" in results.markdown()
 
 
+def test_a_method_is_told_the_symmetry_where_its_name_says_so(
+    request_for: Callable[..., AbinitioRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[tuple[str, str]] = []
+    measured = abinitio_methods.run_measured
+
+    def run(command: Sequence[object], **more: object) -> Usage:
+        words = [str(word) for word in command]
+        name = next(word for word in words if word in ("abinitio", "refine"))
+        called.append((name, words[words.index("--symmetry") + 1]))
+        return measured(command, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(abinitio_methods, "run_measured", run)
+    abinitio_contest(request_for(("both@symmetry", "both")), shown=nothing)
+    assert called == [("abinitio", "C2"), ("refine", "C2"), ("abinitio", "C1"), ("refine", "C1")]
+
+
 def test_cells_without_ctf_are_not_shifted(request_for: Callable[..., AbinitioRequest]) -> None:
     request = request_for((PROJECTION_MATCHING,), ctfs=("on", "off"))
     on, off = (request.stack_settings(ctf, 0.02).simulation(1, None) for ctf in ("on", "off"))
@@ -115,4 +133,6 @@ def test_missing_peers_are_rows_that_say_so_and_do_not_count(
 def test_unknown_methods_are_refused() -> None:
     with pytest.raises(UsageError, match="lines\\+polar-transformer"):
         map_methods(("magic",), Limits(Path()))
-    assert PROJECTION_MATCHING in known_names()
+    assert [method.name for method in map_methods(("both@symmetry",), Limits(Path()))] == ["both@symmetry"]
+    with pytest.raises(UsageError):
+        map_methods(("relion@symmetry",), Limits(Path()))

@@ -25,6 +25,8 @@ from clarice.physics.defocus import unit_optics
 PROJECTION_MATCHING, LINES, BOTH, RELION, ASPIRE = "projection-matching", "lines", "both", "relion", "aspire"
 USUAL = (f"{LINES}+polar-transformer", f"{LINES}+covariance-wiener", PROJECTION_MATCHING)
 ASPIRE_DRIVER = Path(__file__).with_name("peer_aspire_map_driver.py")
+# Ends the name of a method that is told the structure's point group.
+WITH_SYMMETRY = "@symmetry"
 _VOLTAGE_KV = 300.0
 
 
@@ -46,16 +48,26 @@ class Limits:
     program: Sequence[str] = CLARICE
 
 
+def our_names() -> tuple[str, ...]:
+    """Our own methods' names, each of which may end in `WITH_SYMMETRY`."""
+    return (PROJECTION_MATCHING, BOTH, *(f"{LINES}+{name}" for name in denoiser_names()))
+
+
 def known_names() -> tuple[str, ...]:
     """The methods' names."""
-    return (PROJECTION_MATCHING, BOTH, *(f"{LINES}+{name}" for name in denoiser_names()), RELION, ASPIRE)
+    return (*our_names(), *(f"{name}{WITH_SYMMETRY}" for name in our_names()), RELION, ASPIRE)
+
+
+NAMES_IN_WORDS = (
+    f"{', '.join((*our_names(), RELION, ASPIRE))}; one of ours with {WITH_SYMMETRY} is told the structure's point group"
+)
 
 
 def map_methods(names: Sequence[str], limits: Limits) -> list[MapMethod]:
     """The methods named. Raises UsageError, with the names there are, for any other."""
     unknown = [name for name in names if name not in known_names()]
     if unknown or not names:
-        raise UsageError(f"--methods {','.join(names)!r} is not known: use some of {', '.join(known_names())}")
+        raise UsageError(f"--methods {','.join(names)!r} is not known: use some of {NAMES_IN_WORDS}")
     return [MapMethod(name, partial(_measure(name), limits)) for name in names]
 
 
@@ -64,9 +76,11 @@ def _measure(name: str) -> Callable[[Limits, SimulatedStack], Row]:
         return _relion
     if name == ASPIRE:
         return _aspire
-    if name in (PROJECTION_MATCHING, BOTH):
-        return partial(_ours, ("--method", name))
-    return partial(_ours, ("--method", "common-lines", "--denoiser", name.removeprefix(f"{LINES}+")))
+    plain = name.removesuffix(WITH_SYMMETRY)
+    options: tuple[str, ...] = ("--method", plain)
+    if plain not in (PROJECTION_MATCHING, BOTH):
+        options = ("--method", "common-lines", "--denoiser", plain.removeprefix(f"{LINES}+"))
+    return partial(_ours, options, name != plain)
 
 
 def _place(limits: Limits, name: str) -> Path:
@@ -89,12 +103,14 @@ def judged(stack: SimulatedStack, volume: Path, table: Path | None) -> Row:
     return row
 
 
-def _ours(options: Sequence[str], limits: Limits, stack: SimulatedStack) -> Row:
+def _ours(options: Sequence[str], with_symmetry: bool, limits: Limits, stack: SimulatedStack) -> Row:
     """A first map, refined on the raw particles as a user would: the refined one is judged."""
     place = _place(limits, "ours")
-    first = _clarice(limits, stack, ["abinitio", stack.star, "-o", place / "first", *options])
+    group = stack.subject.point_group.name if with_symmetry else "C1"
+    first = _clarice(limits, stack, ["abinitio", stack.star, "-o", place / "first", "--symmetry", group, *options])
     start = place / "first" / "abinitio.mrc"
-    refined = _clarice(limits, stack, ["refine", stack.star, "--map", start, "-o", place / "refined"])
+    settings: list[str | Path] = ["--map", start, "-o", place / "refined", "--symmetry", group]
+    refined = _clarice(limits, stack, ["refine", stack.star, *settings])
     begun = judge_map(start, stack)
     return {
         **judged(stack, place / "refined" / "map.mrc", place / "refined" / "particles.star"),

@@ -18,7 +18,15 @@ Axis = tuple[float, float, float]
 
 ACCEPTANCE_ENTRIES = ("1qvr", "6ahf", "6n8z", "3pei", "2cg9")
 TEST_ENTRIES = ("6r7i", "6fsz", "2j8s", "1bxn")
-_COLLECTION = {**dict.fromkeys(ACCEPTANCE_ENTRIES, "validation.npz"), **dict.fromkeys(TEST_ENTRIES, "test.npz")}
+# Test structures beyond those of the main job whose symmetry was looked into.
+_FURTHER_ENTRIES = (
+    *("4v1w", "pdbdev_00000032", "pdbdev_00000015", "1m4x", "4fz0", "3d2f", "3csl", "2hmf"),
+    *("1b5f", "1u7f", "2nq2", "1k74", "1f51", "5a63", "4edz", "4bfi"),
+)
+_COLLECTION = {
+    **dict.fromkeys(ACCEPTANCE_ENTRIES, "validation.npz"),
+    **dict.fromkeys((*TEST_ENTRIES, *_FURTHER_ENTRIES), "test.npz"),
+}
 _MOLECULE_PREFIX = "molecule-"
 
 
@@ -50,13 +58,23 @@ class PointGroup:
         return np.asarray(rotations @ self.frame.T)
 
 
-# From superposing the chains of each entry on one another; other entries of the protocols have no rotation on to
-# themselves.
+# From superposing the chains of each entry on one another, or, where chains differ, its density on its own turned
+# copies; other entries of the protocols have no rotation on to themselves.
 POINT_GROUPS = {
     "3pei": PointGroup("D3", (0, 0, 1), (0.8660, 0.5, 0)),
     "2cg9": PointGroup("C2", (-0.2752, 0.9419, -0.1925), note="to 0.3 Å"),
     "2j8s": PointGroup("C3", (0.0132, -0.8020, 0.5972), note="to 3.5 Å: its three chains differ"),
     "1bxn": PointGroup("D4", (0.0803, 0.0828, 0.9933), (0.7071, -0.7071, 0)),
+    "4v1w": PointGroup("O", (0, 0, 1), (1, 0, 0)),
+    "pdbdev_00000032": PointGroup("C4", (0.001, 0, 1)),
+    "pdbdev_00000015": PointGroup("C2", (-0.0689, 0.3281, 0.9421), note="but for side chains"),
+    "1m4x": PointGroup("C3", (0.435, 0.887, 0.157)),
+    "4fz0": PointGroup("C3", (0.9360, 0.1098, -0.3346), note="but for loops"),
+    "2hmf": PointGroup(note="nearly C2"),
+    "2nq2": PointGroup("C2", (-0.3305, 0.6884, -0.6457), note="but for loops"),
+    "4edz": PointGroup("C2", (0.9951, 0.0836, -0.0527), note="but for loops"),
+    "1b5f": PointGroup(note="nearly C2"),
+    "1u7f": PointGroup(note="nearly C3"),
     "molecule-104": PointGroup("D3", (0, 0, 1), (1, 0, 0)),
     "molecule-105": PointGroup("C2", (0, 0, 1)),
 }

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from clarice.benchmark.abinitio_contest import CTFS, SNRS, STRUCTURES, AbinitioRequest, abinitio_contest
-from clarice.benchmark.abinitio_methods import USUAL, Limits, known_names, map_methods
+from clarice.benchmark.abinitio_methods import NAMES_IN_WORDS, USUAL, Limits, map_methods
 from clarice.benchmark.denoise_subjects import PROCEDURAL, choose_subjects
 from clarice.benchmark.protocol import StackSettings
 from clarice.benchmark.records import Row
@@ -36,7 +36,7 @@ SeedsOption = Annotated[str, _O("--seeds", help="Seeds, one stack each.")]
 SnrsOption = Annotated[str, _O("--snr", help="Signal-to-noise ratios, a list.")]
 CtfOption = Annotated[str, _O("--ctf", help="CTF and shifts, of on, off.")]
 ParticlesOption = Annotated[int, _O("--particles", help="Particles a stack.")]
-MethodsOption = Annotated[str, _O("--methods", help=f"Ways to a map, of {', '.join(known_names())}.")]
+MethodsOption = Annotated[str, _O("--methods", help=f"Ways to a map, of {NAMES_IN_WORDS}.")]
 
 
 def register(protocols: typer.Typer) -> None:
