@@ -14,9 +14,10 @@ from clarice.benchmark.abinitio_contest import AbinitioRequest, abinitio_contest
 from clarice.benchmark.abinitio_methods import ASPIRE, PROJECTION_MATCHING, RELION, Limits, map_methods
 from clarice.benchmark.measured import Usage
 from clarice.benchmark.peer_aspire import PYTHON_VARIABLE
+from clarice.benchmark.protocol import make_stack
 from clarice.benchmark.records import Row
 from clarice.benchmark.structures import load_subject
-from clarice.core.errors import UsageError
+from clarice.core.errors import ResourceError, UsageError
 
 LINES = "lines+covariance-wiener"
 # A program in ASPIRE's place, whose map is a ball that stands off the centre.
@@ -94,6 +95,26 @@ def test_a_method_is_told_the_symmetry_where_its_name_says_so(
     monkeypatch.setattr(abinitio_methods, "run_measured", run)
     abinitio_contest(request_for(("both@symmetry", "both")), shown=nothing)
     assert called == [("abinitio", "C2"), ("refine", "C2"), ("abinitio", "C1"), ("refine", "C1")]
+
+
+def test_wide_shifts_are_looked_for_as_wide(
+    request_for: Callable[..., AbinitioRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[list[str]] = []
+
+    def run(command: Sequence[object], **_: object) -> Usage:
+        called.append([str(word) for word in command])
+        return Usage(1, 1.0, 1.0, 1.0, "enough")
+
+    monkeypatch.setattr(abinitio_methods, "run_measured", run)
+    stack = make_stack(load_subject("molecule-105", None), 1, SMALL, tmp_folder := request_for(("both",)).work, None)
+    for reach in (None, 7.0):
+        (method,) = map_methods(("both",), Limits(tmp_folder, max_shift_px=reach))
+        with pytest.raises(ResourceError, match="enough"):
+            method.measure(stack)
+    usual, wide = called
+    assert "--max-shift" not in usual
+    assert float(wide[wide.index("--max-shift") + 1]) == pytest.approx(7 * stack.pixel_size_angstrom, abs=1e-3)
 
 
 def test_cells_without_ctf_are_not_shifted(request_for: Callable[..., AbinitioRequest]) -> None:

@@ -16,7 +16,7 @@ from clarice.cli.refine import FOREIGN_MAP
 from clarice.core.errors import InputError, OutputError, ResourceError, UsageError
 from clarice.geometry.so3 import angle_between_deg, euler_to_matrix
 from clarice.io.mrc import read_mrc, write_mrc
-from clarice.io.stack import open_particles, write_particles
+from clarice.io.stack import open_particles
 from clarice.io.star import read_star
 from clarice.metrics.orientation import orientation_errors
 from clarice.metrics.registration import apply_superposition, register, resample
@@ -133,49 +133,6 @@ def test_of_both_maps_the_likelier_is_kept(stack: SmallStack, tmp_path: Path) ->
     assert f"{record['method']}, by log-likelihood" in said
     registered = register(read_mrc(tmp_path / "abinitio.mrc")[0], stack.simulated.volume)
     assert fsc(registered.volume, stack.simulated.volume)[1:8].min() > 0.5
-
-
-@pytest.fixture(scope="module")
-def mixed(stack: SmallStack, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The stack's table, with noise in place of every fifth particle."""
-    folder = tmp_path_factory.mktemp("mixed")
-    particles = open_particles(stack.table)
-    images = particles.read().copy()
-    images[::5] = images.std() * np.random.default_rng(1).standard_normal(images[::5].shape)
-    write_mrc(folder / "images.mrcs", images, particles.pixel_size_angstrom, is_volume=False)
-    write_particles(particles, folder / "particles.star", images_path=folder / "images.mrcs")
-    return folder / "particles.star"
-
-
-def test_junk_gets_a_class_of_its_own(mixed: Path, stack: SmallStack, tmp_path: Path) -> None:
-    options = ("--junk", "0.2", "--starts", "2", "--max-shift", "15", "--contrast", "dark")
-    said = run("abinitio", mixed, "-o", tmp_path, *options)
-    names = {"abinitio_1.mrc", "abinitio_1_mirror.mrc", "particles.star", "abinitio.json"}
-    assert {path.name for path in tmp_path.iterdir()} == names
-    record = json.loads((tmp_path / "abinitio.json").read_text())
-    kept, junk = record["particles"]
-    assert record["has_junk"]
-    assert kept + junk == COUNT
-    assert f"{kept} particles, and {junk} of junk" in said
-    table = read_star(tmp_path / "particles.star")["particles"]
-    number = table["rlnClassNumber"].astype(int).to_numpy()
-    assert np.mean(number[::5] == 2) > 0.8
-    assert np.mean(np.delete(number, np.s_[::5]) == 1) > 0.9
-    assert (table["rlnMaxValueProbDistribution"].astype(float)[number == 2] == 0).all()
-    registered = register(read_mrc(tmp_path / "abinitio_1.mrc")[0], stack.simulated.volume)
-    assert fsc(registered.volume, stack.simulated.volume)[1:7].min() > 0.5
-
-
-def test_several_maps_come_in_both_hands_the_largest_first(stack: SmallStack, tmp_path: Path) -> None:
-    said = run("abinitio", stack.table, "-o", tmp_path, "--classes", "2", "--starts", "1", "--contrast", "dark")
-    maps = {f"abinitio_{number}{hand}.mrc" for number in (1, 2) for hand in ("", "_mirror")}
-    assert {path.name for path in tmp_path.iterdir()} == maps | {"particles.star", "abinitio.json"}
-    first, second = json.loads((tmp_path / "abinitio.json").read_text())["particles"]
-    assert first >= second
-    assert first + second == COUNT
-    assert f"{first}, {second} particles" in said
-    number = read_star(tmp_path / "particles.star")["particles"]["rlnClassNumber"].astype(int)
-    assert [(number == each).sum() for each in (1, 2)] == [first, second]
 
 
 def test_options_of_the_other_method_are_refused(stack: SmallStack, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clarice.abinitio.evidence import gain_by_start
 from clarice.core.errors import InputError
-from clarice.core.progress import Progress, silent
+from clarice.core.progress import Progress
 from clarice.physics.molecules import make_molecule
 from clarice.physics.noisy_set import NoisySet, white_set
 from clarice.physics.simulate import SimulatedSet, SimulationSettings, simulate
@@ -42,7 +42,8 @@ def test_the_likelier_map_is_kept_whichever_way_it_came(
     maps = {method: truth if method is right else truth.flip(0).roll(5, 1) for method in first_map._FINDERS}
 
     def finder(method: Method, volume: Tensor) -> object:
-        def find(_: NoisySet, settings: FirstMapSettings, progress: Progress = silent) -> FirstMap:
+        def find(_: NoisySet, settings: FirstMapSettings, progress: Progress, denoised: object) -> FirstMap:
+            assert denoised is None
             progress("finding", 1, 1)
             return FirstMap(volume, 9.0, method, {"seed": settings.seed}, "found", f"doubt of {method}")
 

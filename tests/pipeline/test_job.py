@@ -182,16 +182,6 @@ def test_settings_reach_the_stages_they_are_for(stack: StackInput) -> None:
     assert {of[name]["seed"] for name in ("classify", "ab initio", "refine", "export")} == {9}
 
 
-def test_weights_decide_a_first_map_only_where_its_particles_are_denoised(stack: StackInput) -> None:
-    """Other weights then make another map; matching raw particles to projections needs none."""
-    sources = {
-        method: {stage.name: stage.sources for stage in plan(stack, first_map=method)}["ab initio"]
-        for method in ("both", "common-lines", "projection-matching")
-    }
-    assert [path.suffix for path in sources["both"]] == [".safetensors"]
-    assert (sources["common-lines"], sources["projection-matching"]) == (sources["both"], ())
-
-
 def test_classes_by_the_number_of_particles(stack: StackInput) -> None:
     assert [default_class_count(count) for count in (1, 60, 600, 10**6)] == [1, 1, 10, 50]
     assert plan(stack)[3].parameters["n_classes"] == default_class_count(120)

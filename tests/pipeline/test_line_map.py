@@ -15,8 +15,9 @@ from clarice.metrics.shells import fsc
 from clarice.physics.molecules import make_molecule
 from clarice.physics.noisy_set import NoisySet, white_set
 from clarice.physics.simulate import SimulatedSet, SimulationSettings, simulate
+from clarice.pipeline.denoised_files import DenoisedImages, denoise_some
 from clarice.pipeline.first_map_settings import FirstMapSettings
-from clarice.pipeline.line_map import LineMap, denoised, first_map_by_lines
+from clarice.pipeline.line_map import LineMap, first_map_by_lines, signal_to_error
 
 BOX, COUNT = 32, 240
 DIAMETER_PX = 0.7 * BOX
@@ -61,9 +62,23 @@ def test_the_same_seed_gives_the_same_map(found: LineMap, noisy: NoisySet) -> No
     assert torch.equal(again.volume, found.volume)
 
 
+def test_images_denoised_before_are_taken_as_they_are(found: LineMap, noisy: NoisySet) -> None:
+    asked: list[np.ndarray] = []
+
+    def denoised(rows: np.ndarray) -> DenoisedImages:
+        asked.append(rows)
+        return denoise_some(noisy.subset(rows), get_denoiser("covariance-wiener"))
+
+    again = first_map_by_lines(noisy, SETTINGS, denoised=denoised)
+    np.testing.assert_array_equal(asked, [found.rows])
+    assert torch.equal(again.volume, found.volume)
+
+
 def test_what_a_method_foretells_or_lacks_is_the_error(simulated: SimulatedSet, noisy: NoisySet) -> None:
     """The covariance Wiener filter foretells nothing: its missing power comes near its actual error."""
-    images, ratio = denoised(noisy, get_denoiser("covariance-wiener"))
+    made = denoise_some(noisy, get_denoiser("covariance-wiener"))
+    assert made.error_by_shell is None
+    images, ratio = made.images, signal_to_error(noisy, made)
     error = power_by_shell(images.numpy() - simulated.clean)
     actual = power_by_shell(images.numpy()) / error
     assert len(ratio) == BOX // 2 - 1
@@ -72,6 +87,13 @@ def test_what_a_method_foretells_or_lacks_is_the_error(simulated: SimulatedSet, 
     drowned = actual[1 : BOX // 2] < 0.3
     assert drowned.any()
     assert float(ratio[drowned].max()) < 1, "shells without signal are not trusted"
+
+
+def test_an_error_foretold_in_numbers_is_taken_for_it(noisy: NoisySet) -> None:
+    images = torch.randn((30, BOX, BOX), generator=torch.Generator().manual_seed(1))
+    error = torch.linspace(0.1, 20, BOX // 2 + 1)
+    ratio = signal_to_error(noisy, DenoisedImages(images, error))
+    np.testing.assert_allclose(ratio, 1 / error[1 : BOX // 2], rtol=0.1)  # the images have power 1
 
 
 def test_too_few_particles_and_unknown_methods_are_refused(noisy: NoisySet) -> None:

@@ -40,12 +40,13 @@ class MapMethod:
 
 @dataclass(frozen=True)
 class Limits:
-    """Where and how programs are run."""
+    """Where and how programs are run; `max_shift_px` is how far off-centre particles are looked for, None as usual."""
 
     work: Path
     threads: int = 2
     timeout_seconds: float = 7200.0
     program: Sequence[str] = CLARICE
+    max_shift_px: float | None = None
 
 
 def our_names() -> tuple[str, ...]:
@@ -123,8 +124,10 @@ def _ours(options: Sequence[str], with_symmetry: bool, limits: Limits, stack: Si
 
 def _clarice(limits: Limits, stack: SimulatedStack, arguments: Sequence[str | Path]) -> Usage:
     """Our command, with the stack's seed. Raises ResourceError with its message when it fails."""
+    reach = limits.max_shift_px
+    wide = [] if reach is None else ["--max-shift", f"{reach * stack.pixel_size_angstrom:.3f}"]
     usage = run_measured(
-        [*limits.program, *arguments, "--seed", str(stack.seed)],
+        [*limits.program, *arguments, *wide, "--seed", str(stack.seed)],
         folder=stack.folder,
         log=limits.work / "abinitio" / "ours" / f"{arguments[0]}.log",
         threads=limits.threads,
@@ -139,7 +142,8 @@ def _relion(limits: Limits, stack: SimulatedStack) -> Row:
     absent = relion.missing()
     if absent is not None:
         raise ResourceError(absent)
-    settings = relion.RelionSettings(limits.threads, limits.timeout_seconds, seed=stack.seed)
+    reach = relion.MODEL_OFFSET_RANGE_PX if limits.max_shift_px is None else limits.max_shift_px
+    settings = relion.RelionSettings(limits.threads, limits.timeout_seconds, seed=stack.seed, offset_range_px=reach)
     job = relion.initial_model(stack, _place(limits, "relion"), settings)
     if job.usage.failed and job.iteration is None:
         raise ResourceError(job.usage.message)

@@ -27,7 +27,7 @@ CLASS_ITERATIONS, QUICK_CLASS_ITERATIONS = 10, 2
 MODEL_ITERATIONS, QUICK_MODEL_ITERATIONS = (50, 150, 50), (5, 15, 5)
 START_ITERATIONS = 1
 # The initial model's search for shifts, pixels: as far as ours looks by default in a box of 64.
-MODEL_OFFSET_RANGE_PX, MODEL_OFFSET_STEP_PX = 4, 2
+MODEL_OFFSET_RANGE_PX, MODEL_OFFSET_STEP_PX = 4.0, 2
 # Images handed to the threads at once: few leave a thread waiting for the other.
 POOL = 8
 # Iterations between the initial models written to the disk; the latest stands in for one that time ran out for.
@@ -38,12 +38,16 @@ _EXPECTED_WARNINGS = ("particles in group", "consider joining some micrographs")
 
 @dataclass(frozen=True)
 class RelionSettings:
-    """How RELION is run: threads, the longest time a command may take, its seed, and whether iterations are cut."""
+    """How RELION is run: threads, the longest time a command may take, its seed, and whether iterations are cut.
+
+    `offset_range_px` is how far its initial model looks for shifts.
+    """
 
     threads: int = 2
     timeout_seconds: float = 7200.0
     seed: int = 1
     quick: bool = False
+    offset_range_px: float = MODEL_OFFSET_RANGE_PX
 
     @property
     def class_iterations(self) -> int:
@@ -104,7 +108,7 @@ def initial_model(stack: SimulatedStack, folder: Path, settings: RelionSettings)
     first, between, last = settings.model_iterations
     total = first + between + last
     options = ["--sgd", "--denovo_3dref", "--K", 1, "--sym", "C1", "--healpix_order", 1]
-    options += ["--offset_range", MODEL_OFFSET_RANGE_PX, "--offset_step", MODEL_OFFSET_STEP_PX]
+    options += ["--offset_range", settings.offset_range_px, "--offset_step", MODEL_OFFSET_STEP_PX]
     options += ["--sgd_ini_iter", first, "--sgd_inbetween_iter", between, "--sgd_fin_iter", last]
     options += ["--sgd_write_iter", MODEL_WRITTEN_EVERY]
     job = _refine(stack, stack.star, folder, settings, options, f"run_it{total:03d}", "_class001.mrc")

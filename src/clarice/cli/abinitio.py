@@ -108,19 +108,13 @@ def abinitio(
         junk or 0.0,
     )
     insist_on_place(output)
-    estimate = settings.estimate(len(particles), particles.box, frame.working_box)
-    foretell("the first map", estimate, output, told)
+    foretell("the first map", settings.estimate(len(particles), particles.box, frame.working_box), output, told)
     make_folder(output)
     with showing_progress() as progress:
         prepared = prepare_stack(particles, stack, contrast, ctf_state, working_box, progress)
         ready = ReadyStack(particles, prepared, frame)
         made = _sorted(ready, settings, progress) if settings.sorts else _found(ready, settings, progress)
-    write_maps(output, ready.pixel_size_angstrom, made.maps)
-    ready.write_poses(output / "particles.star", made.poses, made.confidence, class_number=made.class_number)
-    write_json(output / "abinitio.json", made.record)
-    if made.warning is not None:
-        console.print(f"warning: {made.warning}", markup=False)
-    console.print(f"{made.said}: {output / next(iter(made.maps))}.mrc", markup=False)
+    _write(output, ready, made)
 
 
 @dataclass(frozen=True)
@@ -134,6 +128,16 @@ class _Made:
     record: dict[str, Any]
     said: str
     warning: str | None
+
+
+def _write(output: Path, ready: ReadyStack, made: _Made) -> None:
+    """The maps, the table and the record, and what is to be said."""
+    write_maps(output, ready.pixel_size_angstrom, made.maps)
+    ready.write_poses(output / "particles.star", made.poses, made.confidence, class_number=made.class_number)
+    write_json(output / "abinitio.json", made.record)
+    if made.warning is not None:
+        console.print(f"warning: {made.warning}", markup=False)
+    console.print(f"{made.said}: {output / next(iter(made.maps))}.mrc", markup=False)
 
 
 def _found(ready: ReadyStack, settings: FirstMapSettings, progress: Progress) -> _Made:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -30,11 +31,13 @@ from clarice.cli.benchmark_options import (
 from clarice.cli.benchmark_results import tell
 from clarice.cli.console import console, showing_progress
 from clarice.core.errors import UsageError
+from clarice.pipeline.frame import DEFAULT_SHIFT_SHARE
 
 _O = typer.Option
 SeedsOption = Annotated[str, _O("--seeds", help="Seeds, one stack each.")]
 SnrsOption = Annotated[str, _O("--snr", help="Signal-to-noise ratios, a list.")]
 CtfOption = Annotated[str, _O("--ctf", help="CTF and shifts, of on, off.")]
+ShiftOption = Annotated[float, _O("--shift-px", min=0, help="Largest shift in x and y of stacks with a CTF, pixels.")]
 ParticlesOption = Annotated[int, _O("--particles", help="Particles a stack.")]
 MethodsOption = Annotated[str, _O("--methods", help=f"Ways to a map, of {NAMES_IN_WORDS}.")]
 
@@ -52,6 +55,7 @@ def benchmark_abinitio(
     ctf: CtfOption = "on",
     methods: MethodsOption = ",".join(USUAL),
     particles: ParticlesOption = 2000,
+    shift_px: ShiftOption = StackSettings.max_shift_px,
     box: BoxOption = 64,
     data: DataOption = None,
     molecules: MoleculesOption = False,
@@ -67,10 +71,11 @@ def benchmark_abinitio(
     ctfs, snrs = tuple(words(ctf)), numbers(snr, "--snr", float)
     if not ctfs or any(word not in CTFS for word in ctfs):
         raise UsageError(f"--ctf {ctf!r} is not known: use some of {', '.join(CTFS)}")
-    settings = StackSettings(particles=particles, box=box)
+    settings = StackSettings(particles=particles, box=box, max_shift_px=shift_px)
     for ratio in snrs:
-        StackSettings(particles=particles, box=box, snr=ratio).simulation(1, None)
-    chosen = map_methods(tuple(words(methods)), Limits(work.resolve(), threads, 60 * timeout))
+        replace(settings, snr=ratio).simulation(1, None)
+    reach = shift_px if shift_px > DEFAULT_SHIFT_SHARE * box else None
+    chosen = map_methods(tuple(words(methods)), Limits(work.resolve(), threads, 60 * timeout, max_shift_px=reach))
     collection, subjects = choose_subjects(None if entries is None else words(entries), data, validation=validation)
     make_folders(out, work)
     if collection == PROCEDURAL:

@@ -2,24 +2,57 @@
 
 from __future__ import annotations
 
+import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from clarice.core.particles import ParticleSet
+import torch
+from torch import Tensor
+
+from clarice.core.particles import ImageSource, ParticleSet, RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.denoise.notes import Notebook
-from clarice.denoise.registry import Denoiser
-from clarice.io.mrc import MrcStackWriter
+from clarice.denoise.registry import Denoiser, denoise_all
+from clarice.io.mrc import MrcSource, MrcStackWriter
 from clarice.io.relion import OPTIONAL_CTF_COLUMNS
 from clarice.io.stack import write_particles
+from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.denoised_notes import NOTES, write_notes
 from clarice.pipeline.durable import write_json
+from clarice.pipeline.preparation import Preparation
 from clarice.pipeline.prepare import Prepared
 
 IMAGES, TABLE, RECORD = "denoised.mrcs", "denoised.star", "denoised.json"
 # The denoised images are free of the CTF: a program that corrected them again would spoil them.
 CTF_COLUMNS_TO_DROP = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", *OPTIONAL_CTF_COLUMNS.values())
 _RESTORED_PIXELS = 2**22
+
+
+@dataclass(frozen=True)
+class DenoisedImages:
+    """Denoised `images` (n, L, L) in the working box.
+
+    `error_by_shell` (L // 2 + 1,): the mean squared error that the method expects in a coefficient of the orthonormal
+    transform; None where it expects none in numbers.
+    """
+
+    images: Tensor
+    error_by_shell: Tensor | None
+
+
+def denoise_some(particles: NoisySet, method: Denoiser, progress: Progress = silent) -> DenoisedImages:
+    """Particles denoised together, in memory."""
+    count = len(particles)
+    notes = Notebook(count, 1) if method.telling is not None else None
+    images = torch.from_numpy(denoise_all(method(particles, notes=notes, progress=progress), count, particles.box))
+    error = None if notes is None else mean_error_by_shell(notes)
+    return DenoisedImages(images, None if error is None else torch.tensor(error))
+
+
+def mean_error_by_shell(notes: Notebook) -> list[float] | None:
+    """Over all images; None where the method told none."""
+    return None if notes.error_by_shell is None else notes.error_by_shell.mean(axis=0).tolist()
 
 
 def write_denoised(
@@ -47,6 +80,34 @@ def write_denoised(
     if notes is not None:
         write_notes(notes, folder / NOTES)
     seconds = round(time.monotonic() - started, 2)
-    record = {"method": method.name, "seconds": seconds, "halves_apart": halves_apart}
-    write_json(folder / RECORD, {**record, "preparation": prepared.preparation.as_record()})
+    record = {
+        "method": method.name,
+        "seconds": seconds,
+        "halves_apart": halves_apart,
+        "expected_error_by_shell": None if notes is None else mean_error_by_shell(notes),
+        "preparation": prepared.preparation.as_record(),
+    }
+    write_json(folder / RECORD, record)
     return seconds
+
+
+@dataclass(frozen=True)
+class DenoisedFiles:
+    """Images that `write_denoised` left in a folder, as they were in the working box."""
+
+    images: ImageSource
+    preparation: Preparation
+    error_by_shell: tuple[float, ...] | None
+
+    @classmethod
+    def of(cls, images: Path, record: Path) -> DenoisedFiles:
+        """From the stack and its record. Raises InputError when they cannot be read."""
+        content = json.loads(record.read_text(encoding="utf-8"))
+        error = content["expected_error_by_shell"]
+        preparation = Preparation.from_record(content["preparation"])
+        return cls(MrcSource.open(images), preparation, None if error is None else tuple(error))
+
+    def read(self, rows: RowIndex) -> DenoisedImages:
+        """The images of `rows`, counted in the stack."""
+        error = None if self.error_by_shell is None else torch.tensor(self.error_by_shell)
+        return DenoisedImages(self.preparation.take_back(self.images.read(rows)), error)

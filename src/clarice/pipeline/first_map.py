@@ -11,11 +11,14 @@ from torch import Tensor
 
 from clarice.abinitio import projection_matching
 from clarice.abinitio.evidence import LEAST_OWN_GAIN, gain_by_start
+from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.physics.noisy_set import NoisySet
+from clarice.pipeline.denoised_files import DenoisedImages
 from clarice.pipeline.first_map_settings import FirstMapSettings, Method
 from clarice.pipeline.line_map import FEWEST_PARTICLES, first_map_by_lines
 
+DenoisedRows = Callable[[RowIndex], DenoisedImages]
 # A map is judged by particles that it was not made of, if there are so many.
 FEWEST_HELD_OUT = 50
 OWN_PARTICLES_NO_LIKELIER = (
@@ -43,19 +46,30 @@ class FirstMap:
         return {"method": self.method.value, "radius_px": self.radius_px, **self.record}
 
 
-def find_first_map(particles: NoisySet, settings: FirstMapSettings, progress: Progress = silent) -> FirstMap:
+def find_first_map(
+    particles: NoisySet,
+    settings: FirstMapSettings,
+    progress: Progress = silent,
+    denoised: DenoisedRows | None = None,
+) -> FirstMap:
     """A first map by `settings.method`; of both maps, the one under which the particles are likelier.
 
-    Too few particles for common lines are matched to projections alone, where either method may serve. Raises
-    InputError where they are too few for the method asked for, UsageError for a denoiser that does not exist.
+    `denoised` gives images of rows of `particles` that `settings.denoiser` made before; None denoises anew. Too few
+    particles for common lines are matched to projections alone, where either method may serve. Raises InputError where
+    they are too few for the method asked for, UsageError for a denoiser that does not exist.
     """
     if settings.method is Method.BOTH and len(particles) >= FEWEST_PARTICLES:
-        return _likelier(particles, settings, progress)
+        return _likelier(particles, settings, progress, denoised)
     method = Method.PROJECTION_MATCHING if settings.method is Method.BOTH else settings.method
-    return _FINDERS[method](particles, settings, progress)
+    return _FINDERS[method](particles, settings, progress, denoised)
 
 
-def _by_projection_matching(particles: NoisySet, settings: FirstMapSettings, progress: Progress) -> FirstMap:
+def _by_projection_matching(
+    particles: NoisySet,
+    settings: FirstMapSettings,
+    progress: Progress,
+    denoised: DenoisedRows | None,  # noqa: ARG001
+) -> FirstMap:
     found = projection_matching.initial_map(particles, settings.matching(), progress)
     return FirstMap(
         found.volume,
@@ -67,8 +81,10 @@ def _by_projection_matching(particles: NoisySet, settings: FirstMapSettings, pro
     )
 
 
-def _by_common_lines(particles: NoisySet, settings: FirstMapSettings, progress: Progress) -> FirstMap:
-    found = first_map_by_lines(particles, settings, progress)
+def _by_common_lines(
+    particles: NoisySet, settings: FirstMapSettings, progress: Progress, denoised: DenoisedRows | None
+) -> FirstMap:
+    found = first_map_by_lines(particles, settings, progress, denoised)
     lines, count = found.lines, len(found.laid_by_lines)
     others = np.setdiff1d(np.arange(len(particles)), found.rows)
     held_out = len(others) >= FEWEST_HELD_OUT
@@ -92,15 +108,17 @@ def _by_common_lines(particles: NoisySet, settings: FirstMapSettings, progress: 
     )
 
 
-_FINDERS: dict[Method, Callable[[NoisySet, FirstMapSettings, Progress], FirstMap]] = {
+_FINDERS: dict[Method, Callable[[NoisySet, FirstMapSettings, Progress, DenoisedRows | None], FirstMap]] = {
     Method.COMMON_LINES: _by_common_lines,
     Method.PROJECTION_MATCHING: _by_projection_matching,
 }
 
 
-def _likelier(particles: NoisySet, settings: FirstMapSettings, progress: Progress) -> FirstMap:
+def _likelier(
+    particles: NoisySet, settings: FirstMapSettings, progress: Progress, denoised: DenoisedRows | None
+) -> FirstMap:
     """Both maps are looked at up to the same radius; what the other was like stays on record."""
-    tried = [find(particles, settings, progress) for find in _FINDERS.values()]
+    tried = [find(particles, settings, progress, denoised) for find in _FINDERS.values()]
     laying = settings.laying(particles.box, particles.box / 2)
     gains = [gain_by_start(particles, each.volume, laying) for each in tried]
     chosen, other = sorted(range(len(tried)), key=lambda index: gains[index], reverse=True)

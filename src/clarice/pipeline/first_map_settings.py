@@ -49,11 +49,6 @@ class FirstMapSettings:
         """Whether particles are to be told apart by what they show."""
         return self.classes > 1 or self.junk_share > 0
 
-    @property
-    def denoises(self) -> bool:
-        """Whether particles are denoised on the way, or raw ones do."""
-        return self.method is not Method.PROJECTION_MATCHING
-
     def matching(self) -> climb.Settings:
         """As projection matching takes them."""
         return climb.Settings(

@@ -63,11 +63,12 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
         max_shift_px=sizes.max_shift_px,
         seed=seed,
     )
-    weights = weights_of(settings.method)
     return [
         check(stack, contrast=settings.contrast, ctf_state=settings.ctf_state).expecting(estimate(1)),
         prepare(stack, working_box=sizes.working_box).expecting(estimate(2, disk_images=1)),
-        denoise(stack, method=settings.method, weights=weights).expecting(estimate(3, disk_raw_images=1)),
+        denoise(stack, method=settings.method, weights=weights_of(settings.method)).expecting(
+            estimate(3, disk_raw_images=1)
+        ),
         classify(
             stack,
             n_classes=settings.classes or default_class_count(len(particles)),
@@ -76,7 +77,7 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
             seed=seed,
         ).expecting(estimate(20, images_held=8)),
         select(stack).expecting(estimate(1)),
-        abinitio(settings=first, weights=weights if first.denoises else None).expecting(first.estimate(*size)),
+        abinitio(settings=first).expecting(first.estimate(*size)),
         refine(**frame, symmetry=settings.symmetry, seed=seed).expecting(
             refinement(*size, group_order, RefinementSettings.iterations)
         ),

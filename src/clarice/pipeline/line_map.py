@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +16,11 @@ from clarice.abinitio.pose_assignment import lay_on
 from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import Poses, RowIndex
 from clarice.core.progress import Progress, silent
-from clarice.denoise.notes import Notebook
-from clarice.denoise.registry import Denoiser, denoise_all, get_denoiser
+from clarice.denoise.registry import get_denoiser
 from clarice.denoise.wiener import signal_spectrum
 from clarice.geometry.fourier import centred_fft2, shell_mean
 from clarice.physics.noisy_set import NoisySet
+from clarice.pipeline.denoised_files import DenoisedImages, denoise_some
 from clarice.pipeline.first_map_settings import DENOISED_FOR_EACH, FirstMapSettings
 
 FEWEST_PARTICLES = 20
@@ -45,10 +46,16 @@ class LineMap:
     radius_px: float
 
 
-def first_map_by_lines(particles: NoisySet, settings: FirstMapSettings, progress: Progress = silent) -> LineMap:
+def first_map_by_lines(
+    particles: NoisySet,
+    settings: FirstMapSettings,
+    progress: Progress = silent,
+    denoised: Callable[[RowIndex], DenoisedImages] | None = None,
+) -> LineMap:
     """A map of particles drawn with the seed: at most `settings.images` are laid by lines, the others on their map.
 
-    Raises InputError for fewer than FEWEST_PARTICLES, UsageError for a denoiser that does not exist.
+    `denoised` gives images of rows of `particles` that were denoised before, by `settings.denoiser`. Raises InputError
+    for fewer than FEWEST_PARTICLES, UsageError for a denoiser that does not exist.
     """
     denoiser = get_denoiser(settings.denoiser)
     if settings.images < FEWEST_PARTICLES:
@@ -61,23 +68,22 @@ def first_map_by_lines(particles: NoisySet, settings: FirstMapSettings, progress
     drawn = np.random.default_rng(settings.seed).permutation(len(particles))[: DENOISED_FOR_EACH * settings.images]
     laid = np.sort(drawn[: settings.images])
     rows = np.sort(drawn)
-    images, snr = denoised(particles.subset(rows), denoiser, progress)
-    chosen = torch.from_numpy(np.isin(rows, laid))
+    whole = particles.subset(rows)
+    found = denoise_some(whole, denoiser, progress) if denoised is None else denoised(rows)
     lines = poses_from_lines(
-        images[chosen],
+        found.images[torch.from_numpy(np.isin(rows, laid))],
         settings.lines(),
-        _INDEPENDENT * snr,
+        _INDEPENDENT * signal_to_error(whole, found, progress),
         starts=settings.starts,
         symmetry=settings.symmetry,
         seed=settings.seed,
         progress=progress,
     )
     first = _map(particles.subset(laid), lines.poses, settings, progress)
-    whole = particles.subset(rows)
     on_map = settings.laying(particles.box, _agreed_radius(first))
     progress("laying particles", 0, len(rows))
-    found = _map(whole, lay_on(whole, first.volume, on_map).poses, settings, progress)
-    return LineMap(found.volume, rows, laid, lines, _agreed_radius(found))
+    made = _map(whole, lay_on(whole, first.volume, on_map).poses, settings, progress)
+    return LineMap(made.volume, rows, laid, lines, _agreed_radius(made))
 
 
 def _map(particles: NoisySet, poses: Poses, settings: FirstMapSettings, progress: Progress) -> Reconstruction:
@@ -85,24 +91,21 @@ def _map(particles: NoisySet, poses: Poses, settings: FirstMapSettings, progress
     return reconstruct_from_poses(particles, poses, half_set, settings.diameter_px, settings.symmetry, progress)
 
 
-def denoised(particles: NoisySet, denoiser: Denoiser, progress: Progress = silent) -> tuple[Tensor, Tensor]:
-    """Denoised images (n, L, L), and the signal over the error in them at Fourier radii 1, 2, … L // 2 − 1.
+def signal_to_error(particles: NoisySet, found: DenoisedImages, progress: Progress = silent) -> Tensor:
+    """The signal over the error in denoised images of `particles` at Fourier radii 1, 2, … L // 2 − 1.
 
-    The error is what the method foretells. Of a method that foretells none it is the signal that is missing from its
-    images: the best estimate has as much less power as it errs.
+    Where the method expects no error in numbers, it is the signal that is missing from its images: the best estimate
+    has as much less power as it errs.
     """
-    count, box = len(particles), particles.box
-    notebook = Notebook(count, 1) if denoiser.telling is not None else None
-    images = torch.from_numpy(denoise_all(denoiser(particles, notes=notebook, progress=progress), count, box))
-    power = _power(images)
-    if notebook is not None and notebook.error_by_shell is not None:
-        error = torch.from_numpy(notebook.error_by_shell).float().mean(dim=0)
+    power = _power(found.images)
+    if found.error_by_shell is not None:
+        error = found.error_by_shell.float()
     else:
         signal = signal_spectrum(particles, progress=progress).float()
         error = torch.where(signal > 0, signal - power, torch.inf)  # where no signal is known of, nothing is right
-    shells = slice(1, box // 2)
+    shells = slice(1, particles.box // 2)
     ratio = power[shells] / error[shells].clamp_min(torch.finfo(torch.float32).tiny)
-    return images, ratio.clamp(*_SNR_RANGE)
+    return ratio.clamp(*_SNR_RANGE)
 
 
 def _power(images: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from clarice.io.stack import write_particles
 from clarice.io.star import integers, read_star
 from clarice.metrics.map_files import is_same_map
 from clarice.metrics.masks import mask_from_map
+from clarice.pipeline.denoised_files import IMAGES, RECORD, DenoisedFiles
 from clarice.pipeline.first_map import find_first_map
 from clarice.pipeline.first_map_settings import FirstMapSettings
 from clarice.pipeline.fsc_files import ONE_MAP, resolution_text, write_fsc
@@ -36,14 +36,17 @@ def mirrored(volume: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.roll(flipped, 1, axis=2) if volume.shape[0] % 2 == 0 else np.ascontiguousarray(flipped)
 
 
-@stage("ab initio", reads=[*PREPARED, "selection.json"], writes=["abinitio.mrc", "abinitio.json"])
-def abinitio(work: Work, *, settings: FirstMapSettings, weights: Path | None) -> None:  # noqa: ARG001
-    """A first map of the selected raw particles.
-
-    `weights`: the file that the denoiser of common lines reads, so that other weights make another map.
-    """
+@stage(
+    "ab initio",
+    reads=[*PREPARED, "selection.json", IMAGES, RECORD],
+    writes=["abinitio.mrc", "abinitio.json"],
+)
+def abinitio(work: Work, *, settings: FirstMapSettings) -> None:
+    """A first map of the selected raw particles; common lines lay those that are denoised already."""
     noisy, _ = open_prepared(work)
-    found = find_first_map(noisy.subset(selected_rows(work)), settings, work.progress)
+    rows = selected_rows(work)
+    ready = DenoisedFiles.of(work.input(IMAGES), work.input(RECORD))
+    found = find_first_map(noisy.subset(rows), settings, work.progress, lambda chosen: ready.read(rows[chosen]))
     if found.warning is not None:
         work.warn(found.warning)
     write_mrc(work.output("abinitio.mrc"), found.volume.numpy(), noisy.particles.pixel_size_angstrom, is_volume=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from clarice.core.errors import InputError
 from clarice.core.particles import FloatArray, ParticleSet
@@ -85,6 +86,10 @@ class Preparation:
         """Denoised images (k, w, w) in the input's box and sign, in units of the input's noise σ."""
         resized = fourier_resize(torch.from_numpy(images), self.input_box, 2)
         return np.ascontiguousarray((self.sign * resized).numpy(), dtype=np.float32)
+
+    def take_back(self, images: NDArray[np.float32]) -> Tensor:
+        """Images (k, L, L) that `restore` gave, as they were: (k, w, w)."""
+        return fourier_resize(torch.from_numpy(self.sign * images), self.working_box, 2)
 
     def as_record(self) -> dict[str, Any]:
         """The content of `prepared.json`, the pool's noise also at its top; `from_record` reads it back."""
