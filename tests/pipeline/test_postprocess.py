@@ -59,4 +59,4 @@ def test_missing_views_are_warned_of() -> None:
     assert abs(worst[2]) > 0.8
     assert direction["worst_over_best"] > 2
     assert made.warning is not None
-    assert f"{direction['worst_angstrom']:.1f} Å in their worst direction" in made.warning
+    assert f"{direction['worst_angstrom']:.1f} Å in their worst directions" in made.warning

@@ -103,11 +103,16 @@ class DenoisedFiles:
     def of(cls, images: Path, record: Path) -> DenoisedFiles:
         """From the stack and its record. Raises InputError when they cannot be read."""
         content = json.loads(record.read_text(encoding="utf-8"))
-        error = content["expected_error_by_shell"]
+        error = content.get("expected_error_by_shell")
         preparation = Preparation.from_record(content["preparation"])
         return cls(MrcSource.open(images), preparation, None if error is None else tuple(error))
 
     def read(self, rows: RowIndex) -> DenoisedImages:
         """The images of `rows`, counted in the stack."""
         error = None if self.error_by_shell is None else torch.tensor(self.error_by_shell)
-        return DenoisedImages(self.preparation.take_back(self.images.read(rows)), error)
+        step = max(1, _RESTORED_PIXELS // self.images.box**2)
+        parts = [
+            self.preparation.take_back(self.images.read(rows[start : start + step]))
+            for start in range(0, len(rows), step)
+        ]
+        return DenoisedImages(torch.cat(parts), error)

@@ -23,8 +23,9 @@ DIRECTIONS = 150
 DIRECTIONAL_THRESHOLD = 0.5
 # Shells before this hold so few elements of a cone that a dip among them says nothing.
 FIRST_TELLING_SHELL = 4
-# The worst direction's resolution over the best one's, from which on views are likely to be missing.
-ANISOTROPIC = 1.5
+# The worst directions' resolution over the best ones', from which on views are likely to be missing. One direction in
+# twenty at either end is left out: a dip of one narrow cone may be chance.
+ANISOTROPIC, ENDS = 1.5, (0.05, 0.95)
 # The mask's inside, where local resolution is summed up.
 INSIDE = 0.5
 
@@ -46,7 +47,7 @@ class Postprocessed:
         if by_direction["worst_over_best"] < ANISOTROPIC:
             return None
         return (
-            f"the half maps agree to {by_direction['worst_angstrom']:.1f} Å in their worst direction and to "
+            f"the half maps agree to {by_direction['worst_angstrom']:.1f} Å in their worst directions and to "
             f"{by_direction['best_angstrom']:.1f} Å in their best: views that would show the former are missing; "
             "look at the coverage of views, and collect tilted ones"
         )
@@ -96,12 +97,13 @@ def _by_direction(halves: tuple[MapArray, MapArray], mask: MapArray, pixel_size_
     curves[:, :FIRST_TELLING_SHELL] = 1
     box = mask.shape[-1]
     angstrom = [resolution_at(curve, DIRECTIONAL_THRESHOLD, pixel_size_angstrom, box) for curve in curves]
+    best, worst = (float(value) for value in np.quantile(angstrom, ENDS))
     return {
         "threshold": DIRECTIONAL_THRESHOLD,
         "cone_half_angle_deg": HALF_ANGLE_DEG,
-        "best_angstrom": min(angstrom),
-        "worst_angstrom": max(angstrom),
-        "worst_over_best": max(angstrom) / min(angstrom),
+        "best_angstrom": best,
+        "worst_angstrom": worst,
+        "worst_over_best": worst / best,
         "directions": directions.round(4).tolist(),
         "resolution_angstrom": [round(value, 3) for value in angstrom],
     }

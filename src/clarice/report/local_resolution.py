@@ -90,8 +90,8 @@ def _facts(content: dict[str, Any], local: dict[str, Any], direction: dict[str, 
     sharpening = quantity(number(content.get("b_factor_angstrom2")), "Å²")
     return (
         ("By place, median", angstrom(number(local.get("median_angstrom")))),
-        ("Best direction", angstrom(number(direction.get("best_angstrom")))),
-        ("Worst direction", angstrom(number(direction.get("worst_angstrom")))),
+        ("Best directions", angstrom(number(direction.get("best_angstrom")))),
+        ("Worst directions", angstrom(number(direction.get("worst_angstrom")))),
         ("Worst over best", "–" if ratio is None else f"{ratio:.2f}"),
         ("B-factor undone", f"{sharpening} ({content.get('b_factor_is', 'unknown')})"),
     )
