@@ -56,6 +56,16 @@ class Settings:
         if self.classes < 1 or not 0 <= self.junk_share < 1:
             raise ValueError("one map at least, and a share of junk from 0 to below 1")
 
+    @property
+    def has_junk(self) -> bool:
+        """Whether junk has a class of its own."""
+        return self.junk_share > 0
+
+    @property
+    def sorts(self) -> bool:
+        """Whether particles are told apart by what they show."""
+        return self.classes > 1 or self.has_junk
+
 
 class Climb:
     """One start: its maps, in a Fourier-cropped box that holds what `finest` matches."""
@@ -107,20 +117,18 @@ class Climb:
         turn = so3.random_rotations(1, self.generator)[0]
         grid = ViewGrid.spread(phase.spacing_deg, rings, self.volume_box, turn, self.symmetry, mirrored=True)
         references = [grid.references(volume) for volume in self.volumes]
+        if self.settings.has_junk:
+            references.append(torch.zeros_like(references[0][:1]))
         result = expectation(
             self.particles.rings(rings, rows),
-            torch.cat([*references, torch.zeros_like(references[0][:1])]) if self._has_junk else torch.cat(references),
+            torch.cat(references),
             wide_shifts(rings, self.settings.max_shift_px),
-            log_prior=self._log_prior(grid, phase.temperature) if self._has_junk else None,
+            log_prior=self._log_prior(grid, phase.temperature) if self.settings.has_junk else None,
             mirror=True,
             temperature=phase.temperature,
             dtype=fast_dtype(),
         )
         return grid, result
-
-    @property
-    def _has_junk(self) -> bool:
-        return self.settings.junk_share > 0
 
     def _log_prior(self, grid: ViewGrid, temperature: float) -> Tensor:
         """Logarithm of how likely each reference is beforehand beside a view, mirrors after all others.
@@ -155,7 +163,7 @@ class Climb:
         found = []
         for start in range(0, len(rows), PARTICLES_AT_ONCE):
             grid, result = self.expect(rows[start : start + PARTICLES_AT_ONCE], phase)
-            sizes = [len(grid)] * self.settings.classes + [1] * self._has_junk
+            sizes = [len(grid)] * self.settings.classes + [1] * self.settings.has_junk
             parts = torch.split(result.reference_mass, sizes, dim=1)
             found.append(torch.stack([part.sum(dim=1) for part in parts], dim=1))
         return torch.cat(found)

@@ -205,7 +205,7 @@ class _FineSearch:
         angles = centre[:, :, None] + window  # (p, 2, w)
         first, second = ((image[:, None], angles[:, side] % (2 * self.rays.half)) for side, image in enumerate(pair))
         factors = self.known[second].transpose(1, 2)
-        if len(moves) == 1 and not shift_px.any():  # moves are symmetric about 0
+        if len(moves) == 1:  # moves are symmetric about 0, so nothing is moved
             score = (self.known[first] * self.weights) @ factors - self.energy[first][:, :, None]
             index = torch.zeros_like(score, dtype=torch.long)
         else:

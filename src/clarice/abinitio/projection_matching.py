@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,6 +73,15 @@ class InitialMap:
         """Whether the chosen start explains particles it has not seen; no map made of pure noise does."""
         return self.starts[self.chosen].log_likelihood > LEAST_HELD_OUT_GAIN
 
+    @property
+    def doubt(self) -> str | None:
+        """Why not to trust it, if so."""
+        return None if self.is_likelier_than_noise else NO_LIKELIER_THAN_NOISE
+
+    def record(self) -> dict[str, Any]:
+        """The starts and which was chosen, in JSON's types."""
+        return {"starts": [vars(start) for start in self.starts], "chosen": self.chosen}
+
 
 def initial_map(particles: RingSource, settings: Settings, progress: Progress = silent) -> InitialMap:
     """The best of several random starts, finished on batches from the whole set.
@@ -103,9 +113,8 @@ def initial_map(particles: RingSource, settings: Settings, progress: Progress = 
     climb = climbs[chosen]
     climb.training = order
     climb.run(FINISH, counter.step)
-    several = settings.classes > 1 or settings.junk_share > 0
     every = np.arange(len(particles))
-    memberships = climb.memberships(every, FINISH) if several else torch.ones((len(particles), 1))
+    memberships = climb.memberships(every, FINISH) if settings.sorts else torch.ones((len(particles), 1))
     return InitialMap(tuple(climb.maps()), memberships, starts, chosen, climb.rings(FINISH).radii[-1])
 
 

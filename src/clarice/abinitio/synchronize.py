@@ -140,11 +140,11 @@ def _moved(axes: Tensor, directions: Tensor, in_space: Tensor, trust: Tensor) ->
     another from overshooting.
     """
     pull = (trust[..., None] * directions).transpose(1, 2) @ in_space.transpose(0, 1)
-    return _orthonormal(pull + 0.5 * trust.sum(dim=1)[:, None, None] * axes)
+    return orthonormal(pull + 0.5 * trust.sum(dim=1)[:, None, None] * axes)
 
 
-def _orthonormal(axes: Tensor) -> Tensor:
-    """The nearest pairs of orthonormal axes (n, 2, 3): polar factors."""
+def orthonormal(axes: Tensor) -> Tensor:
+    """The nearest orthonormal axes (n, d, 3): polar factors."""
     u, _, v = torch.linalg.svd(axes, full_matrices=False)
     return u @ v
 
@@ -154,12 +154,20 @@ def _spectral_axes(directions: Tensor, weight: Tensor) -> Tensor:
 
 
 def leading_axes(blocks: Tensor, weight: Tensor) -> Tensor:
-    """Axes (n, 2, 3) that the leading eigenvectors of the matrix of weighted `blocks` (n, n, 2, 2) span."""
-    count = len(blocks)
-    matrix = blocks.transpose(1, 2).reshape(2 * count, 2 * count)
-    balance = weight.sum(dim=1).clamp_min(1e-12).rsqrt().repeat_interleave(2)
+    """Orthonormal axes (n, 2, 3) from the leading vectors of weighted `blocks` (n, n, 2, 2)."""
+    return orthonormal(_unstretched(leading_vectors(blocks, weight)))
+
+
+def leading_vectors(blocks: Tensor, weight: Tensor) -> Tensor:
+    """The three leading eigenvectors (n, d, 3) of the matrix of `blocks` (n, n, d, d), which are weighted already.
+
+    Images whose weights (n, n) add up to more do not count for more.
+    """
+    count, size = len(blocks), blocks.shape[-1]
+    matrix = blocks.transpose(1, 2).reshape(size * count, size * count)
+    balance = weight.sum(dim=1).clamp_min(1e-12).rsqrt().repeat_interleave(size)
     vectors = torch.linalg.eigh(balance[:, None] * matrix * balance)[1][:, -3:]
-    return _orthonormal(_unstretched((vectors * balance[:, None]).view(count, 2, 3)))
+    return (vectors * balance[:, None]).view(count, size, 3)
 
 
 def _unstretched(axes: Tensor) -> Tensor:

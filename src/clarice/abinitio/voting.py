@@ -25,7 +25,14 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from clarice.abinitio.common_lines import CommonLines
-from clarice.abinitio.synchronize import Synchronized, directions_of, leading_axes, synchronized
+from clarice.abinitio.synchronize import (
+    Synchronized,
+    directions_of,
+    leading_axes,
+    leading_vectors,
+    orthonormal,
+    synchronized,
+)
 from clarice.core.progress import Progress, silent
 
 # Votes are counted in bins of this width, smoothed by a Gaussian of this standard deviation.
@@ -59,12 +66,7 @@ def voted(lines: CommonLines, progress: Progress = silent) -> Synchronized:
 def handed(lines: CommonLines, progress: Progress = silent) -> Synchronized:
     """Rotations by the votes of all images, every pair's hand told by all triplets that it is part of."""
     pairs = one_hand(vote(lines, progress), progress)
-    count = len(lines)
-    matrix = (pairs.rotations * pairs.weight[..., None, None]).transpose(1, 2).reshape(3 * count, 3 * count)
-    balance = pairs.weight.sum(dim=1).clamp_min(1e-12).rsqrt().repeat_interleave(3)
-    vectors = torch.linalg.eigh(balance[:, None] * matrix * balance)[1][:, -3:]
-    u, _, v = torch.linalg.svd((vectors * balance[:, None]).view(count, 3, 3))
-    rotations = u @ v
+    rotations = orthonormal(leading_vectors(pairs.rotations * pairs.weight[..., None, None], pairs.weight))
     rotations = rotations * torch.linalg.det(rotations).sum().sign()  # eigenvectors may be of the other orientation
     return synchronized(rotations[:, :2], directions_of(lines))
 

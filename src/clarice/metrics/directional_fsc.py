@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clarice.metrics.shells import as_array, half_shells
+from clarice.metrics.shells import as_array, correlation_of_terms, half_shells
 
 FloatArray = NDArray[np.float64]
 
@@ -50,7 +50,5 @@ def directional_fsc(
     curves = np.empty((len(axes), box // 2 + 1))
     for row, axis in enumerate(axes):
         chosen = (np.abs(axis @ towards) >= least - 1e-12) | (shells == 0)
-        cross, power1, power2 = (np.bincount(shells[chosen], term[chosen], box // 2 + 1) for term in terms)
-        norm = np.sqrt(power1 * power2)
-        curves[row] = np.divide(cross, norm, out=np.zeros_like(norm), where=norm > 0)
+        curves[row] = correlation_of_terms(shells[chosen], [term[chosen] for term in terms], box)
     return curves

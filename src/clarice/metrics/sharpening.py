@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clarice.metrics.shells import as_array, half_shells, shell_frequencies
+from clarice.metrics.shells import as_array, half_shells, shell_frequencies, shell_power
 
 FloatArray = NDArray[np.float64]
 
@@ -40,7 +40,7 @@ def guinier_b_factor(volume: ArrayLike, pixel_size_angstrom: float, resolution_a
     """
     values = as_array(volume)
     box = values.shape[-1]
-    power = _mean_power(values)
+    power = shell_power(np.fft.rfftn(values))[: box // 2 + 1]
     frequency = shell_frequencies(box, pixel_size_angstrom)
     used = (frequency >= 1 / GUINIER_FROM_ANGSTROM) & (frequency <= 1 / resolution_angstrom) & (power > 0)
     if np.count_nonzero(used) < FEWEST_SHELLS or resolution_angstrom > GUINIER_FROM_ANGSTROM / LEAST_RANGE:
@@ -65,11 +65,3 @@ def sharpened(
     beyond = np.append(gain, 0.0)  # corners hold no whole shell
     spectrum = np.fft.rfftn(values) * beyond[np.minimum(shells, box // 2 + 1)]
     return np.asarray(np.fft.irfftn(spectrum, s=values.shape, axes=(0, 1, 2)), dtype=np.float32)
-
-
-def _mean_power(values: FloatArray) -> FloatArray:
-    """Mean power of each shell of a map (L, L, L): (L // 2 + 1,)."""
-    shells, multiplicity = half_shells(values.shape[-1], 3)
-    total = np.bincount(shells.ravel(), (multiplicity * np.abs(np.fft.rfftn(values)) ** 2).ravel())
-    mean: FloatArray = (total / np.bincount(shells.ravel(), multiplicity.ravel()))[: values.shape[-1] // 2 + 1]
-    return mean

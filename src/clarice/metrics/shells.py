@@ -6,6 +6,7 @@ Shell k of a box of L pixels lies at k / (L · pixel size) per Å; curves have L
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,13 +66,28 @@ def _shell_correlation(a: FloatArray, b: FloatArray, ndim: int) -> FloatArray:
         spectra_a = np.fft.rfftn(a[start : start + step], axes=axes)[:, inside]
         spectra_b = np.fft.rfftn(b[start : start + step], axes=axes)[:, inside]
         for row, (fa, fb) in enumerate(zip(spectra_a, spectra_b, strict=True), start):
-            cross, power_a, power_b = (
-                np.bincount(index, weight * term, box // 2 + 1)
-                for term in ((fa * fb.conj()).real, np.abs(fa) ** 2, np.abs(fb) ** 2)
-            )
-            norm = np.sqrt(power_a * power_b)
-            curves[row] = np.divide(cross, norm, out=np.zeros_like(norm), where=norm > 0)
+            terms = ((fa * fb.conj()).real, np.abs(fa) ** 2, np.abs(fb) ** 2)
+            curves[row] = correlation_of_terms(index, [weight * term for term in terms], box)
     return curves
+
+
+def correlation_of_terms(shells: NDArray[np.int64], terms: Sequence[FloatArray], box: int) -> FloatArray:
+    """Correlation by shell (box // 2 + 1,) from Re(a b̄), |a|² and |b|² of elements (m,) of those `shells`.
+
+    0 where a shell holds no power.
+    """
+    cross, power_a, power_b = (np.bincount(shells, term, box // 2 + 1) for term in terms)
+    norm = np.sqrt(power_a * power_b)
+    curve: FloatArray = np.divide(cross, norm, out=np.zeros_like(norm), where=norm > 0)
+    return curve
+
+
+def shell_power(spectrum: NDArray[np.complex128]) -> FloatArray:
+    """Mean of |spectrum|² by shell, corners included, of the real transform (L, L, L // 2 + 1) of a volume."""
+    shells, multiplicity = half_shells(spectrum.shape[0], 3)
+    total = np.bincount(shells.ravel(), (multiplicity * np.abs(spectrum) ** 2).ravel())
+    mean: FloatArray = total / np.bincount(shells.ravel(), multiplicity.ravel())
+    return mean
 
 
 def frc(a: ArrayLike, b: ArrayLike) -> FloatArray:
@@ -152,9 +168,8 @@ def _flattened(half1: ArrayLike, half2: ArrayLike, last_shell: int) -> tuple[Flo
     """Two volumes (L, L, L) divided by the curve that gives all shells the same power, empty beyond `last_shell`."""
     spectra = [np.fft.rfftn(_as_grids(half, 3, "a volume")) for half in (half1, half2)]
     box = np.shape(half1)[-1]
-    shells, multiplicity = half_shells(box, 3)
-    power = sum(np.bincount(shells.ravel(), (multiplicity * np.abs(s) ** 2).ravel()) for s in spectra)
-    amplitude = np.sqrt(power / np.bincount(shells.ravel(), multiplicity.ravel()))
+    shells, _ = half_shells(box, 3)
+    amplitude = np.sqrt(shell_power(spectra[0]) + shell_power(spectra[1]))
     # What is weaker than this is rounding, not density.
     amplitude[amplitude <= 1e-6 * amplitude.max()] = np.inf
     amplitude[last_shell + 1 :] = np.inf

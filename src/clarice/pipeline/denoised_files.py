@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,18 +42,26 @@ class DenoisedImages:
     error_by_shell: Tensor | None
 
 
+DenoisedRows = Callable[[RowIndex], DenoisedImages]
+
+
 def denoise_some(particles: NoisySet, method: Denoiser, progress: Progress = silent) -> DenoisedImages:
     """Particles denoised together, in memory."""
     count = len(particles)
     notes = Notebook(count, 1) if method.telling is not None else None
     images = torch.from_numpy(denoise_all(method(particles, notes=notes, progress=progress), count, particles.box))
-    error = None if notes is None else mean_error_by_shell(notes)
-    return DenoisedImages(images, None if error is None else torch.tensor(error))
+    return DenoisedImages(images, _tensor(_mean_error_by_shell(notes)))
 
 
-def mean_error_by_shell(notes: Notebook) -> list[float] | None:
+def _mean_error_by_shell(notes: Notebook | None) -> list[float] | None:
     """Over all images; None where the method told none."""
-    return None if notes.error_by_shell is None else notes.error_by_shell.mean(axis=0).tolist()
+    if notes is None or notes.error_by_shell is None:
+        return None
+    return notes.error_by_shell.mean(axis=0).tolist()
+
+
+def _tensor(values: list[float] | None) -> Tensor | None:
+    return None if values is None else torch.tensor(values)
 
 
 def write_denoised(
@@ -84,7 +93,7 @@ def write_denoised(
         "method": method.name,
         "seconds": seconds,
         "halves_apart": halves_apart,
-        "expected_error_by_shell": None if notes is None else mean_error_by_shell(notes),
+        "expected_error_by_shell": _mean_error_by_shell(notes),
         "preparation": prepared.preparation.as_record(),
     }
     write_json(folder / RECORD, record)
@@ -97,22 +106,19 @@ class DenoisedFiles:
 
     images: ImageSource
     preparation: Preparation
-    error_by_shell: tuple[float, ...] | None
+    error_by_shell: Tensor | None
 
     @classmethod
-    def of(cls, images: Path, record: Path) -> DenoisedFiles:
-        """From the stack and its record. Raises InputError when they cannot be read."""
-        content = json.loads(record.read_text(encoding="utf-8"))
-        error = content.get("expected_error_by_shell")
-        preparation = Preparation.from_record(content["preparation"])
-        return cls(MrcSource.open(images), preparation, None if error is None else tuple(error))
+    def of(cls, images: Path, record: dict[str, Any]) -> DenoisedFiles:
+        """From the stack and the content of its record. Raises InputError when the images cannot be read."""
+        error = _tensor(record.get("expected_error_by_shell"))
+        return cls(MrcSource.open(images), Preparation.from_record(record["preparation"]), error)
 
     def read(self, rows: RowIndex) -> DenoisedImages:
         """The images of `rows`, counted in the stack."""
-        error = None if self.error_by_shell is None else torch.tensor(self.error_by_shell)
         step = max(1, _RESTORED_PIXELS // self.images.box**2)
         parts = [
             self.preparation.take_back(self.images.read(rows[start : start + step]))
             for start in range(0, len(rows), step)
         ]
-        return DenoisedImages(torch.cat(parts), error)
+        return DenoisedImages(torch.cat(parts), self.error_by_shell)

@@ -11,14 +11,12 @@ from torch import Tensor
 
 from clarice.abinitio import projection_matching
 from clarice.abinitio.evidence import LEAST_OWN_GAIN, gain_by_start
-from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.physics.noisy_set import NoisySet
-from clarice.pipeline.denoised_files import DenoisedImages
+from clarice.pipeline.denoised_files import DenoisedRows
 from clarice.pipeline.first_map_settings import FirstMapSettings, Method
 from clarice.pipeline.line_map import FEWEST_PARTICLES, first_map_by_lines
 
-DenoisedRows = Callable[[RowIndex], DenoisedImages]
 # A map is judged by particles that it was not made of, if there are so many.
 FEWEST_HELD_OUT = 50
 OWN_PARTICLES_NO_LIKELIER = (
@@ -75,9 +73,9 @@ def _by_projection_matching(
         found.volume,
         found.radius_px,
         Method.PROJECTION_MATCHING,
-        {"starts": [vars(start) for start in found.starts], "chosen": found.chosen},
+        found.record(),
         f"start {found.chosen + 1} of {settings.starts}",
-        None if found.is_likelier_than_noise else projection_matching.NO_LIKELIER_THAN_NOISE,
+        found.doubt,
     )
 
 

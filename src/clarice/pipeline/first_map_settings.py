@@ -47,7 +47,7 @@ class FirstMapSettings:
     @property
     def sorts(self) -> bool:
         """Whether particles are to be told apart by what they show."""
-        return self.classes > 1 or self.junk_share > 0
+        return self.matching().sorts
 
     def matching(self) -> climb.Settings:
         """As projection matching takes them."""

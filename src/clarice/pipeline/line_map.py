@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +19,7 @@ from clarice.denoise.registry import get_denoiser
 from clarice.denoise.wiener import signal_spectrum
 from clarice.geometry.fourier import centred_fft2, shell_mean
 from clarice.physics.noisy_set import NoisySet
-from clarice.pipeline.denoised_files import DenoisedImages, denoise_some
+from clarice.pipeline.denoised_files import DenoisedImages, DenoisedRows, denoise_some
 from clarice.pipeline.first_map_settings import DENOISED_FOR_EACH, FirstMapSettings
 
 FEWEST_PARTICLES = 20
@@ -50,7 +49,7 @@ def first_map_by_lines(
     particles: NoisySet,
     settings: FirstMapSettings,
     progress: Progress = silent,
-    denoised: Callable[[RowIndex], DenoisedImages] | None = None,
+    denoised: DenoisedRows | None = None,
 ) -> LineMap:
     """A map of particles drawn with the seed: at most `settings.images` are laid by lines, the others on their map.
 

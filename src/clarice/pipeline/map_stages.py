@@ -45,7 +45,7 @@ def abinitio(work: Work, *, settings: FirstMapSettings) -> None:
     """A first map of the selected raw particles; common lines lay those that are denoised already."""
     noisy, _ = open_prepared(work)
     rows = selected_rows(work)
-    ready = DenoisedFiles.of(work.input(IMAGES), work.input(RECORD))
+    ready = DenoisedFiles.of(work.input(IMAGES), work.read_json(RECORD))
     found = find_first_map(noisy.subset(rows), settings, work.progress, lambda chosen: ready.read(rows[chosen]))
     if found.warning is not None:
         work.warn(found.warning)

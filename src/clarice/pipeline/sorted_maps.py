@@ -14,7 +14,7 @@ from clarice.abinitio.pose_assignment import lay_on
 from clarice.core.particles import FloatArray, Poses
 from clarice.core.progress import Progress, silent
 from clarice.physics.noisy_set import NoisySet
-from clarice.pipeline.first_map_settings import FirstMapSettings
+from clarice.pipeline.first_map_settings import FirstMapSettings, Method
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,6 @@ class SortedMaps:
     class_number: NDArray[np.int64]
     poses: Poses
     confidence: FloatArray
-    radius_px: float
     record: dict[str, Any]
     warning: str | None
 
@@ -58,25 +57,20 @@ def sort_by_map(particles: NoisySet, settings: FirstMapSettings, progress: Progr
         progress("laying particles", done, settings.classes)
         if len(rows):
             laid = lay_on(particles.subset(rows), found.volumes[chosen], on_map)
-            rotations[rows], shifts[rows], confidence[rows] = (
-                laid.poses.rotations,
-                laid.poses.shifts_px,
-                laid.confidence,
-            )
+            rotations[rows], shifts[rows] = laid.poses.rotations, laid.poses.shifts_px
+            confidence[rows] = laid.confidence
     counts = [int(sizes[chosen]) for chosen in order] + [int(size) for size in sizes[settings.classes :]]
     return SortedMaps(
         tuple(found.volumes[chosen] for chosen in order),
         number[label],
         Poses(rotations, shifts),
         confidence,
-        found.radius_px,
         {
-            "method": "projection-matching",
+            "method": Method.PROJECTION_MATCHING.value,
             "radius_px": found.radius_px,
-            "starts": [vars(start) for start in found.starts],
-            "chosen": found.chosen,
+            **found.record(),
             "particles": counts,
             "has_junk": len(sizes) > settings.classes,
         },
-        None if found.is_likelier_than_noise else projection_matching.NO_LIKELIER_THAN_NOISE,
+        found.doubt,
     )

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from clarice.pipeline.postprocess import INSIDE
 from clarice.report.charts import Chart, histogram
 from clarice.report.folder import FloatArray, RunFiles, number
 from clarice.report.pictures import colour_png
 from clarice.report.sphere import direction_map
-from clarice.report.surface import Plane
+from clarice.report.surface import Plane, planes_of, through_the_centre
 from clarice.report.wording import angstrom, quantity
-
-# The mask's inside.
-_INSIDE = 0.5
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ def local_resolution(run: RunFiles) -> LocalResolution | None:
     charts: list[Chart] = []
     best, worst = (number(local.get(f"{end}_5_percent_angstrom")) for end in ("best", "worst"))
     if volume is not None and mask is not None and volume.values.shape == mask.values.shape:
-        inside = mask.values > _INSIDE
+        inside = mask.values > INSIDE
         if inside.any() and best is not None and worst is not None:
             planes = _planes(volume.values.astype(np.float64), inside, best, worst)
             words = f"Half maps under a window of {angstrom(number(local.get('window_angstrom')))}, at FSC 0.5."
@@ -59,14 +57,8 @@ def _part(content: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _planes(values: FloatArray, inside: np.ndarray, best: float, worst: float) -> tuple[Plane, ...]:
     """Central slices across z, y and x; axes upwards, as the map's own slices are drawn."""
-    scaled = (values - best) / max(worst - best, 1e-9)
-    middle = len(values) // 2
-    axes = (("z", "x", "y"), ("y", "x", "z"), ("x", "y", "z"))
-    slices = ((middle,), (slice(None), middle), (slice(None), slice(None), middle))
-    return tuple(
-        Plane(*names, colour_png(scaled[place][::-1], inside[place][::-1]))
-        for names, place in zip(axes, slices, strict=True)
-    )
+    cut = zip(through_the_centre((values - best) / max(worst - best, 1e-9)), through_the_centre(inside), strict=True)
+    return planes_of([colour_png(image[::-1], visible[::-1]) for image, visible in cut])
 
 
 def _direction_chart(direction: dict[str, Any]) -> Chart | None:

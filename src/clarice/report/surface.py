@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,8 +92,7 @@ def surface(volume: Volume) -> Surface | None:
 
 def central_slices(volume: Volume) -> tuple[Plane, ...]:
     """Slices through the centre across z, y and x, sharing one grey scale."""
-    values, middle = volume.values, volume.values.shape[0] // 2
-    return _planes((values[middle], values[:, middle], values[:, :, middle]), 0.9995)
+    return _planes(through_the_centre(volume.values), 0.9995)
 
 
 def projections(volume: Volume) -> tuple[Plane, ...]:
@@ -102,8 +102,19 @@ def projections(volume: Volume) -> tuple[Plane, ...]:
 
 def _planes(images: tuple[NDArray[np.float32], ...], brightest: float) -> tuple[Plane, ...]:
     low, high = (float(np.quantile(np.stack(images), share)) for share in (0.005, brightest))
+    return planes_of([grey_png(image, low, high) for image in images])
+
+
+def through_the_centre(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Slices (L, L) of values (L, L, L) across z, y and x."""
+    middle = values.shape[0] // 2
+    return values[middle], values[:, middle], values[:, :, middle]
+
+
+def planes_of(pictures: Sequence[str]) -> tuple[Plane, ...]:
+    """Pictures across z, y and x with their axes."""
     axes = (("z", "x", "y"), ("y", "x", "z"), ("x", "y", "z"))
-    return tuple(Plane(*names, grey_png(image, low, high)) for names, image in zip(axes, images, strict=True))
+    return tuple(Plane(*names, picture) for names, picture in zip(axes, pictures, strict=True))
 
 
 def _without_specks(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
