@@ -11,6 +11,7 @@ import pytest
 from clarice.benchmark import peer_relion
 from clarice.benchmark.measured import Usage
 from clarice.benchmark.peer_relion import Agreement, RelionSettings, agreement, warnings_in
+from clarice.benchmark.peer_relion_model import initial_model
 from clarice.benchmark.protocol import SimulatedStack
 from clarice.io.mrc import read_mrc, write_mrc
 
@@ -56,7 +57,7 @@ def test_commands_name_the_files_and_the_settings(
     monkeypatch.setattr(peer_relion, "run_measured", run)
     settings = RelionSettings(threads=2, seed=5)
     classes = peer_relion.classify(small_stack, tmp_path / "classes", settings, 20)
-    model = peer_relion.initial_model(small_stack, tmp_path / "model", settings)
+    model = initial_model(small_stack, tmp_path / "model", settings)
     for command in started:
         options = dict(pairwise(command))
         assert (options["--i"], options["--j"], options["--random_seed"]) == (str(small_stack.star), "2", "5")
@@ -68,30 +69,3 @@ def test_commands_name_the_files_and_the_settings(
     assert model.volume.name == "run_it250_class001.mrc"
     # A command that ends well without its results has failed.
     assert "run_it010_data.star" in classes.usage.message
-
-
-def test_a_model_that_time_ran_out_for_is_judged_as_far_as_it_came(
-    small_stack: SimulatedStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def run(command: list[str], *, folder: Path, log: Path, threads: int, timeout_seconds: float) -> Usage:
-        log.write_text("")
-        for name in names:
-            (log.parent / name).write_text("")
-        return Usage(-9, timeout_seconds, 0.0, 0.0, "ended after 60 s", timed_out=True)
-
-    monkeypatch.setattr(peer_relion, "run_measured", run)
-    settings = RelionSettings(timeout_seconds=60)
-    names = [f"run_it{i:03d}_{end}" for i in (0, 5, 10) for end in ("class001.mrc", "data.star")]
-    names.append("run_it015_class001.mrc")  # killed before its table was there
-    model = peer_relion.initial_model(small_stack, tmp_path / "model", settings)
-    assert (model.iteration, model.volume.name, model.table.name) == (
-        10, "run_it010_class001.mrc", "run_it010_data.star"
-    )  # fmt: skip
-    assert model.ending() == (
-        "ended after 60 s in or after iteration 10, whose map is judged: its whole time is longer"
-    )
-    names = ["run_it000_class001.mrc", "run_it000_data.star"]
-    nothing = peer_relion.initial_model(small_stack, tmp_path / "none", settings)
-    assert nothing.iteration is None
-    assert nothing.usage.failed
-    assert nothing.ending() == "ended after 60 s"

@@ -13,6 +13,7 @@ import numpy as np
 from clarice.benchmark import peer_relion as relion
 from clarice.benchmark.measured import CLARICE, Usage, run_measured
 from clarice.benchmark.peer_aspire import installed_aspire, optics_arrays
+from clarice.benchmark.peer_relion_model import initial_model
 from clarice.benchmark.protocol import SimulatedStack, judge_map, judge_poses, read_rows
 from clarice.benchmark.records import Row
 from clarice.core.errors import ResourceError, UsageError
@@ -144,7 +145,7 @@ def _relion(limits: Limits, stack: SimulatedStack) -> Row:
         raise ResourceError(absent)
     reach = relion.MODEL_OFFSET_RANGE_PX if limits.max_shift_px is None else limits.max_shift_px
     settings = relion.RelionSettings(limits.threads, limits.timeout_seconds, seed=stack.seed, offset_range_px=reach)
-    job = relion.initial_model(stack, _place(limits, "relion"), settings)
+    job = initial_model(stack, _place(limits, "relion"), settings)
     if job.usage.failed and job.iteration is None:
         raise ResourceError(job.usage.message)
     iterations = sum(settings.model_iterations)

@@ -14,7 +14,8 @@ import numpy as np
 from clarice.benchmark import peer_relion as relion
 from clarice.benchmark.code_version import code_version
 from clarice.benchmark.main_job import Request, run_clarice, stage_seconds, stated_resolution
-from clarice.benchmark.measured import Usage, run_measured
+from clarice.benchmark.measured import UNKNOWN, Usage, run_measured
+from clarice.benchmark.peer_relion_model import initial_model
 from clarice.benchmark.protocol import SimulatedStack, judge_classes, judge_map, judge_poses, read_rows
 from clarice.benchmark.records import Row
 from clarice.core.errors import ResourceError
@@ -40,7 +41,8 @@ class PeerRequest:
 
     def relion(self, seed: int) -> relion.RelionSettings:
         """How RELION is run."""
-        return relion.RelionSettings(self.base.threads, self.base.timeout_seconds, seed, self.quick)
+        base = self.base
+        return relion.RelionSettings(base.threads, base.timeout_seconds, seed, self.quick, resume=base.resume)
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,10 @@ def _recorded_usage(record: Path, made_by: dict[str, Any]) -> Usage | None:
 def used(usage: Usage) -> Row:
     """What a command used, as columns of a row."""
     row: Row = {"seconds": round(usage.seconds, 2)}
-    if not usage.timed_out:  # the rest is known of commands that came to an end
-        row |= {"cpu_seconds": round(usage.cpu_seconds, 2), "peak_memory_mb": round(usage.peak_memory_mb)}
+    if usage.cpu_seconds != UNKNOWN:
+        row["cpu_seconds"] = round(usage.cpu_seconds, 2)
+    if usage.peak_memory_mb != UNKNOWN:
+        row["peak_memory_mb"] = round(usage.peak_memory_mb)
     return {**row, "failed": True, "note": usage.message} if usage.failed else row
 
 
@@ -126,7 +130,7 @@ def relion_classes(contest: Contest) -> Row:
 
 def relion_model(contest: Contest) -> Row:
     """RELION's initial model, its map and its poses judged."""
-    job = relion.initial_model(contest.stack, contest.place / "relion_model", contest.relion)
+    job = initial_model(contest.stack, contest.place / "relion_model", contest.relion)
     row = {**used(job.usage), **_told(contest, job, f"{sum(contest.relion.model_iterations)} iterations")}
     if job.iteration is not None:
         # Its map so far is judged, and its time is more than was measured.

@@ -16,6 +16,8 @@ from pathlib import Path
 LAUNCHER = Path(__file__).with_name("measured_launcher.py")
 CLARICE = (sys.executable, "-c", "from clarice.cli.app import main; main()")
 MESSAGE_LENGTH = 300
+# What a command used where nobody counted it: of one that was killed, or that several processes had a part in.
+UNKNOWN = 0.0
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -65,12 +67,14 @@ def run_measured(
             process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
             _end(process)
-            return Usage(-signal.SIGKILL, timeout_seconds, 0.0, 0.0, f"ended after {timeout_seconds:.0f} s", True)
+            return Usage(
+                -signal.SIGKILL, timeout_seconds, UNKNOWN, UNKNOWN, f"ended after {timeout_seconds:.0f} s", True
+            )
         except BaseException:
             _end(process)
             raise
         if not result.is_file():
-            return Usage(process.returncode or 1, 0.0, 0.0, 0.0, f"no record of the command: {last_line(log)}")
+            return Usage(process.returncode or 1, 0.0, UNKNOWN, UNKNOWN, f"no record of the command: {last_line(log)}")
         usage = Usage(**json.loads(result.read_text(encoding="utf-8")))
     return usage if not usage.failed else Usage(**{**usage.__dict__, "message": last_line(log)})
 

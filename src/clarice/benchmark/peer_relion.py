@@ -1,4 +1,4 @@
-"""RELION on a simulated stack: 2D classes, an initial model, and what it makes of our own results.
+"""RELION on a simulated stack: 2D classes, and what it makes of our own results.
 
 The stack's images are protein bright with unit noise about zero, as RELION wants them. RELION resolves image
 names from its working folder, so every command is started in the stack's.
@@ -26,12 +26,10 @@ CLASS_ITERATIONS, QUICK_CLASS_ITERATIONS = 10, 2
 # Iterations of the initial model: at low resolution, in between, at the final one.
 MODEL_ITERATIONS, QUICK_MODEL_ITERATIONS = (50, 150, 50), (5, 15, 5)
 START_ITERATIONS = 1
-# The initial model's search for shifts, pixels: as far as ours looks by default in a box of 64.
-MODEL_OFFSET_RANGE_PX, MODEL_OFFSET_STEP_PX = 4.0, 2
+# How far the initial model's search for shifts goes, pixels: as far as ours by default in a box of 64.
+MODEL_OFFSET_RANGE_PX = 4.0
 # Images handed to the threads at once: few leave a thread waiting for the other.
 POOL = 8
-# Iterations between the initial models written to the disk; the latest stands in for one that time ran out for.
-MODEL_WRITTEN_EVERY = 5
 # What RELION says of every data set whose micrographs hold few particles; it concerns noise spectra only.
 _EXPECTED_WARNINGS = ("particles in group", "consider joining some micrographs")
 
@@ -40,7 +38,8 @@ _EXPECTED_WARNINGS = ("particles in group", "consider joining some micrographs")
 class RelionSettings:
     """How RELION is run: threads, the longest time a command may take, its seed, and whether iterations are cut.
 
-    `offset_range_px` is how far its initial model looks for shifts.
+    `offset_range_px` is how far its initial model looks for shifts; with `resume` an initial model that was broken
+    off is gone on with.
     """
 
     threads: int = 2
@@ -48,6 +47,7 @@ class RelionSettings:
     seed: int = 1
     quick: bool = False
     offset_range_px: float = MODEL_OFFSET_RANGE_PX
+    resume: bool = False
 
     @property
     def class_iterations(self) -> int:
@@ -103,28 +103,6 @@ def classify(stack: SimulatedStack, folder: Path, settings: RelionSettings, clas
     return _refine(stack, stack.star, folder, settings, options, f"run_it{iterations:03d}", "_classes.mrcs")
 
 
-def initial_model(stack: SimulatedStack, folder: Path, settings: RelionSettings) -> RelionJob:
-    """A first map by stochastic gradient descent, without symmetry."""
-    first, between, last = settings.model_iterations
-    total = first + between + last
-    options = ["--sgd", "--denovo_3dref", "--K", 1, "--sym", "C1", "--healpix_order", 1]
-    options += ["--offset_range", settings.offset_range_px, "--offset_step", MODEL_OFFSET_STEP_PX]
-    options += ["--sgd_ini_iter", first, "--sgd_inbetween_iter", between, "--sgd_fin_iter", last]
-    options += ["--sgd_write_iter", MODEL_WRITTEN_EVERY]
-    job = _refine(stack, stack.star, folder, settings, options, f"run_it{total:03d}", "_class001.mrc")
-    return _latest(job, folder) if job.usage.timed_out else job
-
-
-def _latest(job: RelionJob, folder: Path) -> RelionJob:
-    """A job that time ran out for, with the last results it wrote instead, if any."""
-    for volume in sorted(folder.glob("run_it*_class001.mrc"), reverse=True):
-        root = volume.name.removesuffix("_class001.mrc")
-        table, number = folder / f"{root}_data.star", int(root.removeprefix("run_it"))
-        if number > 0 and table.is_file():
-            return replace(job, volume=volume, table=table, iteration=number)
-    return job
-
-
 def start_refinement(
     stack: SimulatedStack, particles: Path, reference: Path, folder: Path, settings: RelionSettings
 ) -> RelionJob:
@@ -145,33 +123,36 @@ def _refine(
     root: str,
     volume_ending: str,
 ) -> RelionJob:
-    """`relion_refine` with what all its jobs share: CTF, mask, threads, seed."""
+    """`relion_refine` into an emptied `folder`."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    command = refine_command(stack, particles, folder, settings, options)
+    table, volume = folder / f"{root}_data.star", folder / f"{root}{volume_ending}"
+    return run_job(stack, command, folder / "relion.log", settings, table, volume)
+
+
+def refine_command(
+    stack: SimulatedStack, particles: Path, folder: Path, settings: RelionSettings, options: Sequence[object]
+) -> list[str]:
+    """`relion_refine` with what all its jobs share: CTF, mask, threads, seed."""
     mask_angstrom = round(MASK_SHARE * stack.box * stack.pixel_size_angstrom, 2)
     shared = ["--i", particles, "--o", folder / "run", "--ctf", "--particle_diameter", mask_angstrom]
     shared += ["--zero_mask", "--flatten_solvent", "--oversampling", 1, "--pool", POOL, "--preread_images"]
     shared += ["--dont_combine_weights_via_disc", "--j", settings.threads, "--random_seed", settings.seed]
-    return _job(
-        stack,
-        ["relion_refine", *map(str, (*shared, *options))],
-        folder / "relion.log",
-        settings,
-        folder / f"{root}_data.star",
-        folder / f"{root}{volume_ending}",
-    )
+    return ["relion_refine", *map(str, (*shared, *options))]
 
 
 def reconstruct(stack: SimulatedStack, particles: Path, volume: Path, settings: RelionSettings) -> RelionJob:
     """`relion_reconstruct` of the stack's images with the poses in `particles`."""
     volume.parent.mkdir(parents=True, exist_ok=True)
     command = ["relion_reconstruct", "--i", str(particles), "--o", str(volume), "--ctf"]
-    return _job(stack, command, volume.with_suffix(".log"), settings, particles, volume)
+    return run_job(stack, command, volume.with_suffix(".log"), settings, particles, volume)
 
 
-def _job(
+def run_job(
     stack: SimulatedStack, command: list[str], log: Path, settings: RelionSettings, table: Path, volume: Path
 ) -> RelionJob:
+    """A RELION command in the stack's folder; one that ends without its `table` and `volume` has failed."""
     usage = run_measured(
         command,
         folder=stack.folder,

@@ -66,12 +66,13 @@ class Results:
         return tuple(row.get(name) for name in self.keys)
 
     def finished(self, **key: Any) -> bool:
-        """Whether a row with that key is there, came to an end and was made by `code`."""
+        """Whether a row with that key is there, came to an end and was made by `code`.
+
+        One that time ran out for, its time a lower bound, did not come to an end.
+        """
         wanted, source = self.key_of(key), self.code.source_sha256
-        return any(
-            self.key_of(row) == wanted and not row.get("failed") and row.get("source_sha256") == source
-            for row in self.rows
-        )
+        ended = [row for row in self.rows if not row.get("failed") and not row.get("lower_bound")]
+        return any(self.key_of(row) == wanted and row.get("source_sha256") == source for row in ended)
 
     def row(self, **key: Any) -> Row:
         """The row with that key; raises KeyError when there is none."""
