@@ -18,7 +18,7 @@ from clarice.benchmark.peer_relion import RelionSettings
 from clarice.benchmark.peer_relion_model import initial_model
 from clarice.benchmark.protocol import SimulatedStack
 
-ENDINGS = ("class001.mrc", "data.star", "optimiser.star")
+ENDINGS = ("optimiser.star", "class001.mrc", "grad001.mrc", "model.star", "data.star", "sampling.star")
 
 
 class StandIn:
@@ -36,6 +36,8 @@ class StandIn:
         self.commands.append(command)
         self.limits.append(timeout_seconds)
         now = time.time()
+        if "--continue" in command:  # RELION writes the state that it goes on from once more
+            Path(dict(pairwise(command))["--continue"]).touch()
         for number, iteration in enumerate(self.iterations, 1):
             for ending in ENDINGS:
                 path = log.parent / f"run_it{iteration:03d}_{ending}"
@@ -57,7 +59,7 @@ def _broken_off_hours_ago(folder: Path, hours: float) -> None:
     """Moves all that the record and the files of `folder` say of times into the past."""
     record = folder / "goes.json"
     told = json.loads(record.read_text())
-    told["began"] = [start - hours * 3600 for start in told["began"]]
+    told["began"] -= hours * 3600
     record.write_text(json.dumps(told))
     for path in folder.glob("run_it*"):
         written = path.stat().st_mtime - hours * 3600
@@ -80,14 +82,15 @@ def test_a_model_that_time_ran_out_for_is_judged_as_far_as_it_came(
     assert nothing.ending() == "ended after 60 s"
 
 
-def test_a_file_that_was_half_written_is_not_gone_on_from(
-    small_stack: SimulatedStack, tmp_path: Path, relion: StandIn
+@pytest.mark.parametrize("missing", ["class001.mrc", "model.star", "data.star", "sampling.star"])
+def test_what_was_half_written_is_not_gone_on_from(
+    small_stack: SimulatedStack, tmp_path: Path, relion: StandIn, missing: str
 ) -> None:
     relion.iterations, relion.ending = (0, 5, 10), KeyboardInterrupt()
     settings = RelionSettings(resume=True)
     with pytest.raises(KeyboardInterrupt):
         initial_model(small_stack, tmp_path, settings)
-    (tmp_path / "run_it010_data.star").unlink()
+    (tmp_path / f"run_it010_{missing}").unlink()
     with pytest.raises(KeyboardInterrupt):
         initial_model(small_stack, tmp_path, settings)
     assert dict(pairwise(relion.commands[1]))["--continue"] == str(tmp_path / "run_it005_optimiser.star")
@@ -160,3 +163,17 @@ def test_a_model_whose_end_went_unrecorded_is_not_run_again(
     row = used(job.usage)
     assert "cpu_seconds" not in row
     assert "peak_memory_mb" not in row
+
+
+def test_nothing_is_begun_when_no_time_is_left(small_stack: SimulatedStack, tmp_path: Path, relion: StandIn) -> None:
+    settings, model = RelionSettings(resume=True, timeout_seconds=70), tmp_path / "model"
+    relion.iterations, relion.ending = (5, 10), KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        initial_model(small_stack, model, settings)
+    job = initial_model(small_stack, model, settings)
+    assert len(relion.commands) == 1
+    assert (job.iteration, job.usage.timed_out) == (10, True)
+    assert job.usage.seconds == pytest.approx(20, abs=0.5)
+    told = job.ending()
+    assert told is not None
+    assert told.startswith("ended after 20 s in or after iteration 10")

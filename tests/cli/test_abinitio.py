@@ -144,6 +144,11 @@ def test_options_of_the_other_method_are_refused(stack: SmallStack, tmp_path: Pa
     assert "C0" in refusal(UsageError, out, *lines, "--symmetry", "C0")
     assert "no-such" in refusal(UsageError, out, *lines, "--denoiser", "no-such")
     assert "--classes and --junk are for" in refusal(UsageError, out, *lines, "--classes", "2")
+    for sorting in (("--classes", "2"), ("--junk", "0.2")):
+        for unused in (("--images", "100"), ("--denoiser", "wiener")):
+            said = refusal(UsageError, out, "abinitio", stack.table, *sorting, *unused)
+            assert f"{unused[0]} is for the map of one structure" in said
+            assert "leave out --classes and --junk" in said
     assert "--junk 1 must be" in refusal(UsageError, out, "abinitio", stack.table, "--junk", "1")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tests.cli.map_commands import COUNT, SmallStack, make_stack, run
 
+from clarice.core.errors import UsageError
 from clarice.io.mrc import read_mrc, write_mrc
 from clarice.io.stack import open_particles, write_particles
 from clarice.io.star import read_star
@@ -53,6 +54,7 @@ def test_junk_gets_a_class_of_its_own(mixed: Path, stack: SmallStack, tmp_path: 
 
 
 def test_several_maps_come_in_both_hands_the_largest_first(stack: SmallStack, tmp_path: Path) -> None:
+    (tmp_path / "abinitio_3.mrc").write_bytes(b"of an earlier call")
     said = run("abinitio", stack.table, "-o", tmp_path, "--classes", "2", "--starts", "1", "--contrast", "dark")
     maps = {f"abinitio_{number}{hand}.mrc" for number in (1, 2) for hand in ("", "_mirror")}
     assert {path.name for path in tmp_path.iterdir()} == maps | {"particles.star", "abinitio.json"}
@@ -62,3 +64,9 @@ def test_several_maps_come_in_both_hands_the_largest_first(stack: SmallStack, tm
     assert f"{first}, {second} particles" in said
     number = read_star(tmp_path / "particles.star")["particles"]["rlnClassNumber"].astype(int)
     assert [(number == each).sum() for each in (1, 2)] == [first, second]
+
+
+def test_more_structures_than_particles_are_refused(stack: SmallStack, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="200 particles cannot show 201 structures"):
+        run("abinitio", stack.table, "-o", tmp_path, "--classes", "201", "--contrast", "dark")
+    assert not list(tmp_path.glob("*.mrc"))

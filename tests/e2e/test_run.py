@@ -29,7 +29,8 @@ def record_of(folder: Path) -> dict[str, Any]:
 def result_hashes(folder: Path) -> dict[str, str]:
     """Hashes of the numbers a run ends in; reports and records tell times, so they may differ."""
     hashes = {}
-    for name in ("map.mrc", "map_mirror.mrc", "half1.mrc", "half2.mrc", "denoised.mrcs", "classes.mrcs"):
+    maps = ("abinitio", "map", "map_mirror", "half1", "half2", "map_sharpened", "local_resolution")
+    for name in (*(f"{name}.mrc" for name in maps), "denoised.mrcs", "classes.mrcs"):
         values = np.ascontiguousarray(read_mrc(folder / name)[0])
         hashes[name] = hashlib.sha256(values.tobytes()).hexdigest()
     for name in ("particles.star", "class_members.star", "selected.star", "fsc.star"):

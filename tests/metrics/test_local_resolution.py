@@ -64,6 +64,14 @@ def test_the_ends_of_the_scale() -> None:
     np.testing.assert_allclose(local_resolution(empty, empty, PIXEL, WINDOW_PX), WINDOW_PX * PIXEL, rtol=0.2)
 
 
+def test_no_finer_than_was_measured(halves: tuple[np.ndarray, np.ndarray]) -> None:
+    """Half maps that end at shell 9 agree wherever they hold anything: to shell 9, not to the bands that touch it."""
+    ended = [cut_to(half, 9) for half in halves]
+    found = local_resolution(ended[0], ended[0], PIXEL, WINDOW_PX, last_shell=9)
+    np.testing.assert_allclose(found, BOX * PIXEL / 9, rtol=1e-6)
+    assert local_resolution(*ended, PIXEL, WINDOW_PX, last_shell=9).min() >= BOX * PIXEL / 9 * (1 - 1e-6)
+
+
 def test_an_odd_box_and_a_particle_in_the_middle() -> None:
     box = 33
     ball = soft_sphere(box, 8.0, 3.0)

@@ -56,6 +56,18 @@ def test_images_come_back_as_they_were(prepared: tuple[Path, Prepared], monkeypa
     assert found.error_by_shell is None
 
 
+def test_the_files_are_the_same_whenever_they_are_made(
+    prepared: tuple[Path, Prepared], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else all stages that read them would be run again because of the time they took."""
+    folder, ready = prepared
+    clock = iter((5.0, 1234.5))
+    monkeypatch.setattr(denoised_files.time, "monotonic", lambda: next(clock))
+    seconds = write_denoised(open_particles(folder / "raw.star"), ready, get_denoiser("covariance-wiener"), tmp_path)
+    assert seconds == 1229.5
+    assert (tmp_path / RECORD).read_bytes() == (folder / RECORD).read_bytes()
+
+
 def test_the_expected_error_is_on_record_where_there_is_one(prepared: tuple[Path, Prepared]) -> None:
     folder, _ = prepared
     record = json.loads((folder / RECORD).read_text())

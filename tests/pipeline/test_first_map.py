@@ -16,9 +16,11 @@ from clarice.physics.molecules import make_molecule
 from clarice.physics.noisy_set import NoisySet, white_set
 from clarice.physics.simulate import SimulatedSet, SimulationSettings, simulate
 from clarice.pipeline import first_map
+from clarice.pipeline.denoised_files import IMAGES, RECORD
 from clarice.pipeline.first_map import FirstMap, find_first_map
 from clarice.pipeline.first_map_settings import FirstMapSettings, Method
 from clarice.pipeline.line_map import FEWEST_PARTICLES
+from clarice.pipeline.map_stages import abinitio
 
 BOX, COUNT = 32, 120
 SETTINGS = FirstMapSettings(0.7 * BOX, starts=1, images=40, denoiser="wiener", max_shift_px=2.0)
@@ -69,6 +71,7 @@ def test_a_stack_too_small_for_common_lines_is_matched_to_projections(noisy: Noi
     found = find_first_map(few, SETTINGS)
     assert found.method is Method.PROJECTION_MATCHING
     assert "other" not in found.as_record()
+    assert found.said.startswith("projection matching alone, 19 particles being few; start ")
     with pytest.raises(InputError, match="too few for common lines"):
         find_first_map(few, replace(SETTINGS, method=Method.COMMON_LINES))
 
@@ -78,3 +81,22 @@ def test_the_estimate_holds_for_all_that_is_tried() -> None:
     both, lines, matching = (replace(SETTINGS, method=method).estimate(2000, 64, 64) for method in methods)
     assert both.seconds == pytest.approx(lines.seconds + matching.seconds)
     assert both.memory_mb == max(lines.memory_mb, matching.memory_mb)
+    before = replace(SETTINGS, method=Method.COMMON_LINES).estimate(2000, 64, 64, denoised_before=True)
+    assert before.seconds < lines.seconds - 1
+    one, three = (replace(SETTINGS, classes=classes, junk_share=0.1).estimate(2000, 64, 64) for classes in (1, 3))
+    assert three.seconds > 6 * matching.seconds
+    assert three.memory_mb > one.memory_mb
+    assert three.disk_mb == 3 * one.disk_mb
+
+
+@pytest.mark.parametrize(
+    ("settings", "read"),
+    [
+        (SETTINGS, True),
+        (replace(SETTINGS, method=Method.COMMON_LINES), True),
+        (replace(SETTINGS, method=Method.PROJECTION_MATCHING), False),
+    ],
+)
+def test_the_stage_depends_on_denoised_images_where_they_have_a_part(settings: FirstMapSettings, read: bool) -> None:
+    assert (IMAGES in abinitio(settings).reads) is read
+    assert (RECORD in abinitio(settings).reads) is read

@@ -31,12 +31,13 @@ def cut_halves() -> tuple[np.ndarray, np.ndarray]:
 
 def test_resolution_ends_where_measurement_did(tmp_path: Path) -> None:
     mask = soft_sphere(BOX, 9, 3)
-    leaked = write_fsc(tmp_path, cut_halves(), mask, PIXEL, seed=1)
+    leaked, _ = write_fsc(tmp_path, cut_halves(), mask, PIXEL, seed=1)
     assert leaked < BOX * PIXEL / (LAST + 1)  # what a mask alone makes of empty shells
-    resolution = write_fsc(tmp_path, cut_halves(), mask, PIXEL, seed=1, last_shell=LAST)
+    resolution, curves = write_fsc(tmp_path, cut_halves(), mask, PIXEL, seed=1, last_shell=LAST)
     assert BOX * PIXEL / (LAST + 1) <= resolution <= BOX * PIXEL / LAST
     record = json.loads((tmp_path / "fsc.json").read_text())
     assert record["last_shell"] == LAST
+    np.testing.assert_array_equal(record["curves"]["corrected"], curves.corrected)
     for curve in ("unmasked", "masked", "phase_randomised", "corrected"):
         assert record["curves"][curve][LAST] != 0
         assert set(record["curves"][curve][LAST + 1 :]) == {0.0}

@@ -25,8 +25,7 @@ def folder(copied_run: Callable[[], Path]) -> Path:
     halves = [(signal + rng.normal(size=signal.shape)).astype(np.float32) for _ in range(2)]
     mask = np.zeros((BOX,) * 3, dtype=np.float32)
     mask[2:-2, 2:-2, 2:-2] = 1
-    mean = np.asarray((halves[0] + halves[1]) / 2, dtype=np.float32)
-    made = postprocessed(mean, (halves[0], halves[1]), mask, PIXEL_ANGSTROM, np.full(BOX // 2 + 1, 0.5))
+    made = postprocessed((halves[0], halves[1]), mask, PIXEL_ANGSTROM, np.full(BOX // 2 + 1, 0.5), BOX // 2)
     for name, values in (("local_resolution", made.local_resolution_angstrom), ("mask", mask)):
         (run / f"{name}.mrc").unlink(missing_ok=True)
         write_mrc(run / f"{name}.mrc", values, PIXEL_ANGSTROM, is_volume=True)
@@ -57,6 +56,7 @@ def test_a_folder_without_it_has_no_such_part(folder: Path) -> None:
     [
         {"by_direction": {"directions": [[1, 2], [3]], "resolution_angstrom": [1, 2]}},
         {"by_direction": {"directions": [[0, 0, 1]] * 4, "resolution_angstrom": [1, None, 2, 3]}},
+        {"by_direction": {"directions": [[0, 0, 1], [0, 1, 0], [1, 0, 0]]}},
         {"by_direction": [], "local_resolution": 3},
         {"by_direction": {"directions": "north", "resolution_angstrom": {}}, "local_resolution": None},
     ],

@@ -20,7 +20,7 @@ from torch import Tensor
 from clarice.core.parallel import ordered_map
 from clarice.geometry.fourier import centred_fft3, centred_ifft3, radius_grid, resize_centred, shell_index, shell_mean
 from clarice.geometry.nufft import spread_from
-from clarice.metrics.shells import half_map_fsc
+from clarice.metrics.half_maps import half_map_fsc
 
 # The signal-to-noise every shell is granted while the halves' own FSC is not yet known.
 WEAK_SNR = 9.0

@@ -158,5 +158,6 @@ def _summary(rows: Sequence[Row]) -> str:
         ("time", "seconds", "{:.0f}", " s"),
     ):
         value = with_interval([row for row in rows if not row.get("failed")], key, form, unit)
-        text += "" if value is None else f"; {name} {value}"
+        bound = "at least " if key == "seconds" and any(row.get("lower_bound") for row in rows) else ""
+        text += "" if value is None else f"; {name} {bound}{value}"
     return text

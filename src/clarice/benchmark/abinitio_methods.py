@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from clarice.benchmark import peer_relion as relion
+from clarice.benchmark.contest import used
 from clarice.benchmark.measured import CLARICE, Usage, run_measured
 from clarice.benchmark.peer_aspire import installed_aspire, optics_arrays
 from clarice.benchmark.peer_relion_model import initial_model
@@ -107,6 +108,8 @@ def judged(stack: SimulatedStack, volume: Path, table: Path | None) -> Row:
 
 def _ours(options: Sequence[str], with_symmetry: bool, limits: Limits, stack: SimulatedStack) -> Row:
     """A first map, refined on the raw particles as a user would: the refined one is judged."""
+    if with_symmetry and not stack.subject.point_group.known:
+        raise ResourceError(f"the point group of {stack.subject.entry} was not looked into: it cannot be told")
     place = _place(limits, "ours")
     group = stack.subject.point_group.name if with_symmetry else "C1"
     first = _clarice(limits, stack, ["abinitio", stack.star, "-o", place / "first", "--symmetry", group, *options])
@@ -150,9 +153,10 @@ def _relion(limits: Limits, stack: SimulatedStack) -> Row:
         raise ResourceError(job.usage.message)
     iterations = sum(settings.model_iterations)
     return {
+        **used(job.usage),
         **judged(stack, job.volume, job.table),
-        "seconds": round(job.usage.seconds, 1),
-        "peak_memory_mb": round(job.usage.peak_memory_mb),
+        "failed": False,  # time may have run out: then the map so far is judged
+        "lower_bound": job.iteration is not None,
         "note": "; ".join(filter(None, (f"{relion.version()}, {iterations} iterations", job.ending()))),
     }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
 import time
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -18,12 +19,17 @@ from typing import Self
 from clarice.benchmark.measured import UNKNOWN, Usage
 from clarice.benchmark.peer_relion import RelionJob, RelionSettings, refine_command, run_job
 from clarice.benchmark.protocol import SimulatedStack
+from clarice.pipeline.durable import write_json
 
 # The initial model's search for shifts, pixels.
 OFFSET_STEP_PX = 2
 # Iterations between the models written to the disk; the latest stands in for one that time ran out for.
 WRITTEN_EVERY = 5
+# A go is not begun for less.
+LEAST_SECONDS = 60.0
 _VOLUME, _TABLE, _STATE = "_class001.mrc", "_data.star", "_optimiser.star"
+# RELION writes these of an iteration last, in this order: without them it cannot go on from there.
+_WRITTEN_LAST = (_VOLUME, "_model.star", _TABLE, "_sampling.star")
 
 
 def initial_model(stack: SimulatedStack, folder: Path, settings: RelionSettings) -> RelionJob:
@@ -35,15 +41,19 @@ def initial_model(stack: SimulatedStack, folder: Path, settings: RelionSettings)
     command = refine_command(stack, stack.star, folder, settings, _options(settings))
     goes = Goes.begin(folder, command, _digest(stack), resume=settings.resume)
     last = folder / f"run_it{sum(settings.model_iterations):03d}{_VOLUME}"
-    earlier, state = goes.seconds_kept(), goes.latest(_STATE)
+    earlier, state = goes.seconds_kept, goes.latest(_STATE)
     if goes.usage is None and goes.latest(_VOLUME) == last:
         goes = goes.finish(Usage(0, earlier, UNKNOWN, UNKNOWN))
     if goes.usage is not None:
         return RelionJob(goes.usage, _beside(last, _TABLE), last, ())
     if state is not None:
         command = ["relion_refine", "--continue", str(state), *_kept_options(command)]
-    left = replace(settings, timeout_seconds=max(settings.timeout_seconds - earlier, 0.0))
-    job = run_job(stack, command, folder / f"relion_{len(goes.began)}.log", left, _beside(last, _TABLE), last)
+    left = replace(settings, timeout_seconds=settings.timeout_seconds - earlier)
+    if state is not None and left.timeout_seconds < LEAST_SECONDS:
+        # Too little for an iteration, and RELION begins by writing the state that it goes on from once more.
+        out_of_time = Usage(-signal.SIGKILL, 0.0, UNKNOWN, UNKNOWN, timed_out=True)
+        return _latest(RelionJob(_with_earlier(out_of_time, earlier, settings), _beside(last, _TABLE), last, ()), goes)
+    job = run_job(stack, command, folder / f"relion_{goes.number}.log", left, _beside(last, _TABLE), last)
     job = replace(job, usage=_with_earlier(job.usage, earlier, settings))
     if job.usage.timed_out:
         return _latest(job, goes)
@@ -70,15 +80,16 @@ def _kept_options(command: list[str]) -> list[str]:
 
 
 def _digest(stack: SimulatedStack) -> str:
-    """Of the images and their table."""
-    found = hashlib.sha256()
+    """Of the table and of its images."""
+    digests = []
     for path in (stack.star, stack.folder / "particles.mrcs"):
-        found.update(path.read_bytes())
-    return found.hexdigest()
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return " ".join(digests)
 
 
 def _with_earlier(usage: Usage, earlier: float, settings: RelionSettings) -> Usage:
-    """What all goes used: the processor's time of those that were broken off is not known."""
+    """The time of all goes, and the memory of the last; the processor's time of those broken off is not known."""
     if earlier == 0.0:
         return usage
     message = f"ended after {settings.timeout_seconds:.0f} s" if usage.timed_out else usage.message
@@ -95,24 +106,35 @@ def _latest(job: RelionJob, goes: Goes) -> RelionJob:
 
 @dataclass(frozen=True)
 class Goes:
-    """When each go at a job in `folder` began, in seconds since 1970, and what it used once it has ended well."""
+    """The `number`th go at a job in `folder`, which `began` in seconds since 1970.
+
+    Those before spent `seconds_kept` up to the last iteration that each of them kept. `usage` is what all of them used,
+    once the job has ended well.
+    """
 
     folder: Path
     command: list[str]
     images_sha256: str
-    began: tuple[float, ...]
+    number: int = 0
+    began: float = 0.0
+    seconds_kept: float = 0.0
     usage: Usage | None = None
 
     @classmethod
     def begin(cls, folder: Path, command: list[str], images_sha256: str, *, resume: bool) -> Self:
         """Another go at the job that `folder` holds, or the first at a new one: then the folder is emptied."""
         found = cls._recorded(folder, command, images_sha256) if resume else None
-        if found is None or found.latest(_STATE) is None:
+        written = None if found is None else found.latest(_STATE)
+        if found is None or written is None:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            found = cls(folder, command, images_sha256, ())
+            found = cls(folder, command, images_sha256)
+        elif found.usage is None:
+            # Now, since RELION writes the state it goes on from once more. A go that kept nothing spent nothing.
+            spent = max(written.stat().st_mtime - found.began, 0.0)
+            found = replace(found, seconds_kept=found.seconds_kept + spent)
         if found.usage is None:
-            found = replace(found, began=(*found.began, time.time()))
+            found = replace(found, number=found.number + 1, began=time.time())
             found._save()
         return found
 
@@ -121,8 +143,7 @@ class Goes:
         """The record in `folder`; None where there is none, or it is of another command or other images."""
         try:
             told = json.loads((folder / "goes.json").read_text(encoding="utf-8"))
-            usage = None if told["usage"] is None else Usage(**told["usage"])
-            found = cls(folder, told["command"], told["images_sha256"], tuple(map(float, told["began"])), usage)
+            found = cls(folder, **{**told, "usage": None if told["usage"] is None else Usage(**told["usage"])})
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return found if (found.command, found.images_sha256) == (command, images_sha256) else None
@@ -135,23 +156,13 @@ class Goes:
 
     def _save(self) -> None:
         told = {name: value for name, value in asdict(self).items() if name != "folder"}
-        place = self.folder / "goes.json"
-        place.with_suffix(".part").write_text(json.dumps(told), encoding="utf-8")
-        place.with_suffix(".part").replace(place)
+        write_json(self.folder / "goes.json", told)
 
     def latest(self, ending: str) -> Path | None:
         """The file with this ending of the last iteration after the start that was written whole, None before one."""
         found = [path for path in self.folder.glob("run_it*_optimiser.star") if _iteration(path) > 0]
-        whole = [path for path in found if all(_beside(path, end).is_file() for end in (_VOLUME, _TABLE))]
+        whole = [path for path in found if all(_beside(path, end).is_file() for end in _WRITTEN_LAST)]
         return _beside(max(whole), ending) if whole else None
-
-    def seconds_kept(self) -> float:
-        """Seconds that goes before the present one spent up to the last iteration each of them kept."""
-        written = [path.stat().st_mtime for path in self.folder.glob("run_it*_optimiser.star")]
-        kept = 0.0
-        for start, end in pairwise(self.began):
-            kept += max((time - start for time in written if start <= time < end), default=0.0)
-        return kept
 
 
 def _iteration(path: Path) -> int:

@@ -144,7 +144,7 @@ def load_subject(entry: str, folder: Path | None) -> Subject:
         atoms = make_molecule(seed, mass_kda=_MASS_KDA.get(entry, 200.0), symmetry=group.name)
         return Subject(entry, "procedural molecule", atoms, group)
     if entry not in _COLLECTION:
-        known = ", ".join((*ACCEPTANCE_ENTRIES, *TEST_ENTRIES))
+        known = ", ".join(_COLLECTION)
         raise UsageError(f"--entries {entry!r} is not known: use {known} or molecule-SEED")
     if folder is None:
         raise UsageError(f"--entries {entry} needs the folder of structures: pass --data, or use molecule-SEED")

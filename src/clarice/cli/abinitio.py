@@ -45,7 +45,7 @@ from clarice.pipeline.foretelling import foretell
 from clarice.pipeline.frame import Frame
 from clarice.pipeline.line_map import FEWEST_PARTICLES
 from clarice.pipeline.map_stages import mirrored
-from clarice.pipeline.sorted_maps import sort_by_map
+from clarice.pipeline.sorted_maps import insist_on_classes, sort_by_map
 
 _O = typer.Option
 
@@ -89,11 +89,12 @@ def abinitio(
     abinitio.json with what speaks for the map. With --classes or --junk: abinitio_1.mrc, abinitio_2.mrc and so on, the
     map of the most particles first, and each particle's class (_rlnClassNumber), junk after the last.
     """
-    _insist_on_use(method, images, denoiser)
     _insist_on_classes(method, classes, junk)
+    _insist_on_use(method, images, denoiser, sorts=classes > 1 or junk is not None)
     symmetry_rotations(symmetry)
     get_denoiser(denoiser or DEFAULT_METHOD)
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
+    insist_on_classes(classes, len(particles))
     frame = Frame.of(particles, working_box, diameter, max_shift)
     settings = FirstMapSettings(
         frame.diameter_px,
@@ -131,7 +132,9 @@ class _Made:
 
 
 def _write(output: Path, ready: ReadyStack, made: _Made) -> None:
-    """The maps, the table and the record, and what is to be said."""
+    """The maps, the table and the record, and what is to be said; maps of an earlier call with more classes go."""
+    for stale in set(output.glob("abinitio*.mrc")) - {output / f"{name}.mrc" for name in made.maps}:
+        stale.unlink()
     write_maps(output, ready.pixel_size_angstrom, made.maps)
     ready.write_poses(output / "particles.star", made.poses, made.confidence, class_number=made.class_number)
     write_json(output / "abinitio.json", made.record)
@@ -162,13 +165,16 @@ def _both_hands(name: str, volume: Tensor) -> dict[str, NDArray[np.float32]]:
     return {name: volume.numpy(), f"{name}_mirror": mirrored(volume.numpy())}
 
 
-def _insist_on_use(method: Method, images: int | None, denoiser: str | None) -> None:
-    """Raises UsageError for options that projection matching alone has no use for."""
-    if method is not Method.PROJECTION_MATCHING:
+def _insist_on_use(method: Method, images: int | None, denoiser: str | None, *, sorts: bool) -> None:
+    """Raises UsageError for options that projection matching alone, which sorts as well, has no use for."""
+    if method is not Method.PROJECTION_MATCHING and not sorts:
         return
+    remedy = "leave out --classes and --junk" if sorts else "choose one of them"
     for option, given in (("--images", images), ("--denoiser", denoiser)):
         if given is not None:
-            raise UsageError(f"{option} is for --method common-lines or both: leave it out, or choose one of them")
+            raise UsageError(
+                f"{option} is for the map of one structure by --method common-lines or both: leave it out, or {remedy}"
+            )
 
 
 def _insist_on_classes(method: Method, classes: int, junk: float | None) -> None:

@@ -71,6 +71,8 @@ def benchmark_abinitio(
     ctfs, snrs = tuple(words(ctf)), numbers(snr, "--snr", float)
     if not ctfs or any(word not in CTFS for word in ctfs):
         raise UsageError(f"--ctf {ctf!r} is not known: use some of {', '.join(CTFS)}")
+    if shift_px >= box / 4:
+        raise UsageError(f"--shift-px {shift_px:g} must be less than a quarter of --box {box}: no search goes further")
     settings = StackSettings(particles=particles, box=box, max_shift_px=shift_px)
     for ratio in snrs:
         replace(settings, snr=ratio).simulation(1, None)

@@ -12,9 +12,10 @@ import typer
 from clarice.cli.evaluation import DiameterOption, MaskOption, SeedOption, TruthOption, listed, tell
 from clarice.cli.output_folder import JsonOption, said_written, writable_file
 from clarice.io.mrc import write_mrc
+from clarice.metrics.half_maps import half_map_fsc, noise_null
 from clarice.metrics.map_files import Cube, on_grid_of, read_cube, read_half_maps, soft_mask
 from clarice.metrics.registration import register
-from clarice.metrics.shells import fsc, half_map_fsc, noise_null, resolution_at
+from clarice.metrics.shells import fsc, resolution_at
 from clarice.pipeline.fsc_files import resolution_text
 
 _A = typer.Argument

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from clarice.cli.map_files import write_maps
 from clarice.cli.output_folder import insist_on_place, make_folder
 from clarice.cli.stack_options import SeedOption
 from clarice.core.errors import UsageError
+from clarice.metrics.half_maps import last_filled_shell
 from clarice.metrics.map_files import read_half_maps, soft_mask
 from clarice.metrics.masks import mask_from_map
 from clarice.pipeline.durable import write_json
@@ -22,11 +22,12 @@ from clarice.pipeline.foretelling import foretell
 from clarice.pipeline.fsc_files import resolution_text, write_fsc
 from clarice.pipeline.memory import postprocessing
 from clarice.pipeline.postprocess import postprocessed
+from clarice.pipeline.run_record import RECORD_NAME
 
 _A = typer.Argument
 _O = typer.Option
-# Beyond this a map is noise, whichever sign is meant.
-LARGEST_B_FACTOR = 2000.0
+# Amplitudes at Nyquist are never raised nor lowered by more than e to this power: nothing would be left but them.
+LARGEST_EXPONENT = 30.0
 
 
 def register(app: typer.Typer) -> None:
@@ -50,26 +51,44 @@ def postprocess(
     Writes map_sharpened.mrc, local_resolution.mrc (Å at every voxel), mask.mrc, fsc.star, fsc.json and
     postprocess.json. Without a mask one is made from the map.
     """
-    if b_factor is not None and not abs(b_factor) <= LARGEST_B_FACTOR:
-        raise UsageError(f"--b-factor {b_factor:g} must lie between -{LARGEST_B_FACTOR:g} and {LARGEST_B_FACTOR:g} Å²")
     first, second = read_half_maps(half1, half2)
     pixel = first.pixel_size_angstrom
+    _insist_on_b_factor(b_factor, pixel)
     mean = np.asarray((first.values + second.values) / 2, dtype=np.float32)
     weights = soft_mask(mask, diameter, first)
     weights = np.asarray(mask_from_map(mean) if weights is None else weights, dtype=np.float32)
-    insist_on_place(output)
+    _insist_on_folder_of_its_own(output)
     foretell("the maps", postprocessing(first.box), output, told)
     make_folder(output)
     halves = first.values, second.values
-    resolution = write_fsc(output, halves, weights, pixel, seed)
-    curve = np.array(json.loads((output / "fsc.json").read_text(encoding="utf-8"))["curves"]["corrected"])
-    made = postprocessed(mean, halves, weights, pixel, curve, b_factor)
+    last_shell = last_filled_shell(*halves)
+    resolution, curves = write_fsc(output, halves, weights, pixel, seed, last_shell)
+    made = postprocessed(halves, weights, pixel, curves.corrected, last_shell, b_factor)
     maps = {"map_sharpened": made.sharpened, "local_resolution": made.local_resolution_angstrom, "mask": weights}
     write_maps(output, pixel, maps)
     write_json(output / "postprocess.json", made.record)
     if made.warning is not None:
         console.print(f"warning: {made.warning}", markup=False)
     _tell(made.record, resolution, pixel, output)
+
+
+def _insist_on_b_factor(b_factor: float | None, pixel_size_angstrom: float) -> None:
+    """Raises UsageError for one under which nothing but the finest, or the coarsest, waves would be left."""
+    largest = LARGEST_EXPONENT * 4 * (2 * pixel_size_angstrom) ** 2
+    if b_factor is not None and not abs(b_factor) <= largest:
+        raise UsageError(
+            f"--b-factor {b_factor:g} must lie between -{largest:.0f} and {largest:.0f} Å² for pixels of "
+            f"{pixel_size_angstrom:.4g} Å"
+        )
+
+
+def _insist_on_folder_of_its_own(output: Path) -> None:
+    """Raises UsageError for the folder of a run, whose own files would be overwritten; OutputError as elsewhere."""
+    if (output / RECORD_NAME).exists():
+        raise UsageError(
+            f"--output {output} is the folder of a run, whose files would be overwritten: name another one"
+        )
+    insist_on_place(output)
 
 
 def _tell(record: dict[str, object], resolution: float, pixel: float, output: Path) -> None:

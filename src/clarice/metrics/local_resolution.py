@@ -32,12 +32,18 @@ def window_for(resolution_px: float, box: int) -> float:
 
 
 def local_resolution(
-    half1: ArrayLike, half2: ArrayLike, pixel_size_angstrom: float, window_px: float, threshold: float = LOCAL_THRESHOLD
+    half1: ArrayLike,
+    half2: ArrayLike,
+    pixel_size_angstrom: float,
+    window_px: float,
+    threshold: float = LOCAL_THRESHOLD,
+    last_shell: int | None = None,
 ) -> NDArray[np.float32]:
     """The resolution in Å around each voxel of half maps (L, L, L), where C_k first falls below `threshold`.
 
-    The window's width at half its height is `window_px`. Two pixels where C_k never falls, the window's width where it
-    is below from the first band on. Raises ValueError for maps of different shapes and for windows beyond the box.
+    The window's width at half its height is `window_px`. Shells beyond `last_shell` were not measured: that of the last
+    one, L // 2 if absent, where C_k never falls; about the window's width where it is below from the first band on.
+    Raises ValueError for maps of different shapes and for windows beyond the box.
     """
     maps = torch.from_numpy(as_array(half1)).float(), torch.from_numpy(as_array(half2)).float()
     if maps[0].shape != maps[1].shape:
@@ -50,7 +56,7 @@ def local_resolution(
     radius = torch.sqrt(full[:, None, None] ** 2 + full[:, None] ** 2 + half**2)
     sigma = window_px / (2 * math.sqrt(2 * math.log(2)))
     window = torch.exp(-2 * (torch.pi * sigma * radius / box) ** 2)
-    width, last = box / window_px, box // 2
+    width, last = box / window_px, box // 2 if last_shell is None else last_shell
     crossing = torch.full_like(maps[0], last)
     before, open_yet = torch.ones_like(maps[0]), torch.ones_like(maps[0], dtype=torch.bool)
     for shell in range(math.ceil(width), last + 1):

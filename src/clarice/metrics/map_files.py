@@ -51,6 +51,11 @@ def read_half_maps(half1: Path, half2: Path) -> tuple[Cube, Cube]:
     first, second = read_cube(half1), read_cube(half2)
     if first.values.shape != second.values.shape:
         raise InputError(f"{half1} has the box {first.box} and {half2} {second.box}: half maps share one grid")
+    if abs(first.pixel_size_angstrom / second.pixel_size_angstrom - 1) > SAME_PIXEL:
+        raise InputError(
+            f"{half1} has pixels of {first.pixel_size_angstrom:.4g} Å, {half2} of {second.pixel_size_angstrom:.4g} Å: "
+            "half maps share one grid; mend the header that is wrong"
+        )
     if is_same_map(first.values, second.values):
         raise InputError(f"{half1} and {half2} hold the same map, so their FSC says nothing: give two half maps")
     return first, second

@@ -11,7 +11,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clarice.metrics.shells import as_array, half_shells, shell_frequencies, shell_power
+from clarice.metrics.shells import (
+    FIRST_TELLING_SHELL,
+    HALF_MAP_THRESHOLD,
+    as_array,
+    half_shells,
+    shell_frequencies,
+    shell_power,
+)
 
 FloatArray = NDArray[np.float64]
 
@@ -24,23 +31,31 @@ FEWEST_SHELLS, LEAST_RANGE = 5, 1.5
 def truth_correlation(curve: ArrayLike) -> FloatArray:
     """Correlation of the mean of two half maps with the truth, by shell, from their FSC `curve`: √(2 F / (1 + F)).
 
-    0 from the first shell on that has no more than chance: what agrees again beyond is not trusted.
+    Half of it where the curve first falls below 0.143, 0 beyond: what agrees again is not trusted. A dip among the
+    first shells, which hold few elements, is passed over.
     """
     values = np.clip(np.nan_to_num(as_array(curve)), 0.0, 1.0)
-    ended = np.flatnonzero(values[1:] <= 0)
-    if len(ended):
-        values[ended[0] + 1 :] = 0
-    return np.sqrt(2 * values / (1 + values))
+    first = min(FIRST_TELLING_SHELL, len(values) - 1)
+    values[:first] = np.maximum(values[:first], values[first])
+    weight = np.sqrt(2 * values / (1 + values))
+    fallen = np.flatnonzero(values < HALF_MAP_THRESHOLD)
+    if len(fallen):
+        weight[fallen[0]] /= 2
+        weight[fallen[0] + 1 :] = 0
+    return weight
 
 
-def guinier_b_factor(volume: ArrayLike, pixel_size_angstrom: float, resolution_angstrom: float) -> float | None:
+def guinier_b_factor(
+    volume: ArrayLike, pixel_size_angstrom: float, curve: ArrayLike, resolution_angstrom: float
+) -> float | None:
     """B in Å², above 0 where amplitudes decay, from the spectrum between 10 Å and the resolution.
 
-    None where fewer than 5 shells lie there, or the resolution is not 1.5 times as fine.
+    Of the mean of two halves (L, L, L) with FSC `curve` (L // 2 + 1,), of whose power the share 2 F / (1 + F) is
+    signal. None where fewer than 5 shells lie there, or the resolution is not 1.5 times as fine.
     """
     values = as_array(volume)
     box = values.shape[-1]
-    power = shell_power(np.fft.rfftn(values))[: box // 2 + 1]
+    power = shell_power(np.fft.rfftn(values))[: box // 2 + 1] * truth_correlation(curve) ** 2
     frequency = shell_frequencies(box, pixel_size_angstrom)
     used = (frequency >= 1 / GUINIER_FROM_ANGSTROM) & (frequency <= 1 / resolution_angstrom) & (power > 0)
     if np.count_nonzero(used) < FEWEST_SHELLS or resolution_angstrom > GUINIER_FROM_ANGSTROM / LEAST_RANGE:

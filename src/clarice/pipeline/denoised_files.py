@@ -42,7 +42,8 @@ class DenoisedImages:
     error_by_shell: Tensor | None
 
 
-DenoisedRows = Callable[[RowIndex], DenoisedImages]
+# Gives the images of rows that were denoised before.
+DenoisedBefore = Callable[[RowIndex], DenoisedImages]
 
 
 def denoise_some(particles: NoisySet, method: Denoiser, progress: Progress = silent) -> DenoisedImages:
@@ -88,16 +89,15 @@ def write_denoised(
     write_particles(particles, folder / TABLE, images_path=folder / IMAGES, drop_columns=CTF_COLUMNS_TO_DROP)
     if notes is not None:
         write_notes(notes, folder / NOTES)
-    seconds = round(time.monotonic() - started, 2)
+    # No time of day and no duration: a stage that reads this is not to be run again because of them.
     record = {
         "method": method.name,
-        "seconds": seconds,
         "halves_apart": halves_apart,
         "expected_error_by_shell": _mean_error_by_shell(notes),
         "preparation": prepared.preparation.as_record(),
     }
     write_json(folder / RECORD, record)
-    return seconds
+    return round(time.monotonic() - started, 2)
 
 
 @dataclass(frozen=True)

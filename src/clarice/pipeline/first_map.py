@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from clarice.abinitio import projection_matching
 from clarice.abinitio.evidence import LEAST_OWN_GAIN, gain_by_start
 from clarice.core.progress import Progress, silent
 from clarice.physics.noisy_set import NoisySet
-from clarice.pipeline.denoised_files import DenoisedRows
+from clarice.pipeline.denoised_files import DenoisedBefore
 from clarice.pipeline.first_map_settings import FirstMapSettings, Method
 from clarice.pipeline.line_map import FEWEST_PARTICLES, first_map_by_lines
 
@@ -48,7 +48,7 @@ def find_first_map(
     particles: NoisySet,
     settings: FirstMapSettings,
     progress: Progress = silent,
-    denoised: DenoisedRows | None = None,
+    denoised: DenoisedBefore | None = None,
 ) -> FirstMap:
     """A first map by `settings.method`; of both maps, the one under which the particles are likelier.
 
@@ -58,15 +58,17 @@ def find_first_map(
     """
     if settings.method is Method.BOTH and len(particles) >= FEWEST_PARTICLES:
         return _likelier(particles, settings, progress, denoised)
-    method = Method.PROJECTION_MATCHING if settings.method is Method.BOTH else settings.method
-    return _FINDERS[method](particles, settings, progress, denoised)
+    if settings.method is Method.BOTH:
+        found = _by_projection_matching(particles, settings, progress, denoised)
+        return replace(found, said=f"projection matching alone, {len(particles)} particles being few; {found.said}")
+    return _FINDERS[settings.method](particles, settings, progress, denoised)
 
 
 def _by_projection_matching(
     particles: NoisySet,
     settings: FirstMapSettings,
     progress: Progress,
-    denoised: DenoisedRows | None,  # noqa: ARG001
+    denoised: DenoisedBefore | None,  # noqa: ARG001
 ) -> FirstMap:
     found = projection_matching.initial_map(particles, settings.matching(), progress)
     return FirstMap(
@@ -80,7 +82,7 @@ def _by_projection_matching(
 
 
 def _by_common_lines(
-    particles: NoisySet, settings: FirstMapSettings, progress: Progress, denoised: DenoisedRows | None
+    particles: NoisySet, settings: FirstMapSettings, progress: Progress, denoised: DenoisedBefore | None
 ) -> FirstMap:
     found = first_map_by_lines(particles, settings, progress, denoised)
     lines, count = found.lines, len(found.laid_by_lines)
@@ -106,14 +108,14 @@ def _by_common_lines(
     )
 
 
-_FINDERS: dict[Method, Callable[[NoisySet, FirstMapSettings, Progress, DenoisedRows | None], FirstMap]] = {
+_FINDERS: dict[Method, Callable[[NoisySet, FirstMapSettings, Progress, DenoisedBefore | None], FirstMap]] = {
     Method.COMMON_LINES: _by_common_lines,
     Method.PROJECTION_MATCHING: _by_projection_matching,
 }
 
 
 def _likelier(
-    particles: NoisySet, settings: FirstMapSettings, progress: Progress, denoised: DenoisedRows | None
+    particles: NoisySet, settings: FirstMapSettings, progress: Progress, denoised: DenoisedBefore | None
 ) -> FirstMap:
     """Both maps are looked at up to the same radius; what the other was like stays on record."""
     tried = [find(particles, settings, progress, denoised) for find in _FINDERS.values()]

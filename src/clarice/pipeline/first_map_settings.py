@@ -45,6 +45,11 @@ class FirstMapSettings:
     junk_share: float = 0.0
 
     @property
+    def denoises(self) -> bool:
+        """Whether denoised particles have a part in the map."""
+        return self.method is not Method.PROJECTION_MATCHING and not self.sorts
+
+    @property
     def sorts(self) -> bool:
         """Whether particles are to be told apart by what they show."""
         return self.matching().sorts
@@ -78,10 +83,12 @@ class FirstMapSettings:
             seed=self.seed,
         )
 
-    def estimate(self, count: int, input_box: int, box: int) -> Estimate:
+    def estimate(self, count: int, input_box: int, box: int, *, denoised_before: bool = False) -> Estimate:
         """What the work takes for a stack of `count` particles in the working box `box`."""
-        by_matching = memory.first_map(count, input_box, box, self.starts * self.classes)
-        if self.sorts or self.method is Method.PROJECTION_MATCHING:
+        by_matching = memory.first_map(count, input_box, box, self.starts)
+        if self.sorts:
+            return memory.sorted_maps(count, input_box, box, self.starts, self.classes)
+        if not self.denoises:
             return by_matching
         by_lines = memory.first_map_by_lines(
             count,
@@ -92,6 +99,7 @@ class FirstMapSettings:
             self.lines().cells(box),
             self.starts,
             len(symmetry_rotations(self.symmetry)),
+            denoised_before=denoised_before,
         )
         if self.method is Method.COMMON_LINES:
             return by_lines

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from clarice.io.star import write_star
-from clarice.metrics.shells import HalfMapCurves, half_map_fsc, noise_null, resolution_at, shell_frequencies
+from clarice.metrics.half_maps import HalfMapCurves, half_map_fsc, noise_null
+from clarice.metrics.shells import resolution_at, shell_frequencies
 from clarice.pipeline.durable import write_json
 
 THRESHOLDS = (0.143, 0.5)
@@ -35,10 +36,10 @@ def write_fsc(
     pixel_size_angstrom: float,
     seed: int,
     last_shell: int | None = None,
-) -> float:
-    """Writes `fsc.star` and `fsc.json` into `folder`; returns the resolution in Å.
+) -> tuple[float, HalfMapCurves]:
+    """Writes `fsc.star` and `fsc.json` into `folder`; returns the resolution in Å, and the curves.
 
-    That is where the mask-corrected curve first falls below 0.143. Shells beyond `last_shell` were not measured:
+    It is where the mask-corrected curve first falls below 0.143. Shells beyond `last_shell` were not measured:
     there the mask leaves nothing but what it leaked, so every curve is zero.
     """
     box = mask.shape[-1]
@@ -69,7 +70,7 @@ def write_fsc(
         },
     )
     write_star(folder / "fsc.star", {"fsc": _table(curves, frequencies)})
-    return resolution["0.143"]
+    return resolution["0.143"], curves
 
 
 def _table(curves: HalfMapCurves, frequencies: NDArray[np.float64]) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,8 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
         max_shift_px=sizes.max_shift_px,
         seed=seed,
     )
+    if not first.denoises:
+        first = replace(first, denoiser=FirstMapSettings.denoiser)  # another one would change nothing
     return [
         check(stack, contrast=settings.contrast, ctf_state=settings.ctf_state).expecting(estimate(1)),
         prepare(stack, working_box=sizes.working_box).expecting(estimate(2, disk_images=1)),
@@ -77,7 +79,7 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
             seed=seed,
         ).expecting(estimate(20, images_held=8)),
         select(stack).expecting(estimate(1)),
-        abinitio(settings=first).expecting(first.estimate(*size)),
+        abinitio(first).expecting(first.estimate(*size, denoised_before=True)),
         refine(**frame, symmetry=settings.symmetry, seed=seed).expecting(
             refinement(*size, group_order, RefinementSettings.iterations)
         ),

@@ -19,7 +19,7 @@ from clarice.denoise.registry import get_denoiser
 from clarice.denoise.wiener import signal_spectrum
 from clarice.geometry.fourier import centred_fft2, shell_mean
 from clarice.physics.noisy_set import NoisySet
-from clarice.pipeline.denoised_files import DenoisedImages, DenoisedRows, denoise_some
+from clarice.pipeline.denoised_files import DenoisedBefore, DenoisedImages, denoise_some
 from clarice.pipeline.first_map_settings import DENOISED_FOR_EACH, FirstMapSettings
 
 FEWEST_PARTICLES = 20
@@ -49,7 +49,7 @@ def first_map_by_lines(
     particles: NoisySet,
     settings: FirstMapSettings,
     progress: Progress = silent,
-    denoised: DenoisedRows | None = None,
+    denoised: DenoisedBefore | None = None,
 ) -> LineMap:
     """A map of particles drawn with the seed: at most `settings.images` are laid by lines, the others on their map.
 
@@ -62,7 +62,7 @@ def first_map_by_lines(
     if len(particles) < FEWEST_PARTICLES:
         raise InputError(
             f"{len(particles)} particles are too few for common lines: {FEWEST_PARTICLES} are the least; "
-            "use --method projection-matching"
+            "find the first map by projection matching instead"
         )
     drawn = np.random.default_rng(settings.seed).permutation(len(particles))[: DENOISED_FOR_EACH * settings.images]
     laid = np.sort(drawn[: settings.images])

@@ -20,13 +20,13 @@ from clarice.io.stack import write_particles
 from clarice.io.star import integers, read_star
 from clarice.metrics.map_files import is_same_map
 from clarice.metrics.masks import mask_from_map
-from clarice.pipeline.denoised_files import IMAGES, RECORD, DenoisedFiles
+from clarice.pipeline.denoised_files import IMAGES, RECORD, DenoisedBefore, DenoisedFiles
 from clarice.pipeline.first_map import find_first_map
 from clarice.pipeline.first_map_settings import FirstMapSettings
 from clarice.pipeline.fsc_files import ONE_MAP, resolution_text, write_fsc
 from clarice.pipeline.particle_stages import PREPARED, open_prepared
 from clarice.pipeline.stack_input import StackInput
-from clarice.pipeline.stages import stage
+from clarice.pipeline.stages import Stage, stage
 from clarice.pipeline.work import Work
 
 
@@ -36,17 +36,29 @@ def mirrored(volume: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.roll(flipped, 1, axis=2) if volume.shape[0] % 2 == 0 else np.ascontiguousarray(flipped)
 
 
-@stage(
-    "ab initio",
-    reads=[*PREPARED, "selection.json", IMAGES, RECORD],
-    writes=["abinitio.mrc", "abinitio.json"],
-)
-def abinitio(work: Work, *, settings: FirstMapSettings) -> None:
+FIRST_MAP = ("abinitio.mrc", "abinitio.json")
+
+
+def abinitio(settings: FirstMapSettings) -> Stage:
     """A first map of the selected raw particles; common lines lay those that are denoised already."""
-    noisy, _ = open_prepared(work)
-    rows = selected_rows(work)
+    return _abinitio_of_denoised(settings=settings) if settings.denoises else _abinitio_of_raw(settings=settings)
+
+
+@stage("ab initio", reads=[*PREPARED, "selection.json", IMAGES, RECORD], writes=FIRST_MAP)
+def _abinitio_of_denoised(work: Work, *, settings: FirstMapSettings) -> None:
     ready = DenoisedFiles.of(work.input(IMAGES), work.read_json(RECORD))
-    found = find_first_map(noisy.subset(rows), settings, work.progress, lambda chosen: ready.read(rows[chosen]))
+    rows = selected_rows(work)
+    _abinitio(work, settings, lambda chosen: ready.read(rows[chosen]))
+
+
+@stage("ab initio", reads=[*PREPARED, "selection.json"], writes=FIRST_MAP)
+def _abinitio_of_raw(work: Work, *, settings: FirstMapSettings) -> None:
+    _abinitio(work, settings, None)
+
+
+def _abinitio(work: Work, settings: FirstMapSettings, denoised: DenoisedBefore | None) -> None:
+    noisy, _ = open_prepared(work)
+    found = find_first_map(noisy.subset(selected_rows(work)), settings, work.progress, denoised)
     if found.warning is not None:
         work.warn(found.warning)
     write_mrc(work.output("abinitio.mrc"), found.volume.numpy(), noisy.particles.pixel_size_angstrom, is_volume=True)
@@ -69,7 +81,7 @@ def all_half_sets(particles: ParticleSet, seed: int) -> HalfSets:
 
 @stage(
     "refine",
-    reads=[*PREPARED, "selection.json", "abinitio.mrc", "abinitio.json"],
+    reads=[*PREPARED, "selection.json", *FIRST_MAP],
     writes=[*REFINED, "fsc.star", "fsc.json", "refinement.json", "poses.npz"],
 )
 def refine(work: Work, *, diameter_px: float, symmetry: str, max_shift_px: float, seed: int) -> None:
@@ -94,7 +106,7 @@ def refine(work: Work, *, diameter_px: float, symmetry: str, max_shift_px: float
     halves = (refined.halves[0].numpy(), refined.halves[1].numpy())
     for name, content in zip(REFINED, (volume, mirrored(volume), *halves, mask), strict=True):
         write_mrc(work.output(name), np.ascontiguousarray(content), pixel, is_volume=True)
-    resolution = write_fsc(
+    resolution, _ = write_fsc(
         work.output("fsc.json").parent, halves, mask, pixel, seed, int(refined.history[-1].radius_px)
     )
     for doubt in [*([ONE_MAP] if is_same_map(*halves) else []), *doubts(refined, settings, pixel)]:

@@ -31,6 +31,8 @@ BYTES_PER_SAMPLE = 80
 RECONSTRUCTION_FLOATS, REFINEMENT_FLOATS = (45, 85), (20, 65)
 # Batches of the first map, and maps in the working box while it is resized.
 FIRST_MAP_BATCHES_MB, MAPS_BESIDE_THE_FIRST = 200.0, 10
+# Of several maps found together: the matches of a batch to the views of all of them, and what each map has beside it.
+MATCHES_MB, MAPS_BESIDE_A_CLASS = 10.0, 4
 # Grids of views alive at once: references, and the sums of the averages before and after their weighting.
 VIEW_GRIDS = 5
 # Copies of a part's Fourier rings alive at once, while their CTFs are sampled.
@@ -117,8 +119,27 @@ def first_map(count: int, input_box: int, box: int, starts: int) -> Estimate:
     return Estimate(SECONDS_PER_START * starts, memory_mb, FIRST_MAPS_WRITTEN * volume_mb(box))
 
 
+def sorted_maps(count: int, input_box: int, box: int, starts: int, classes: int) -> Estimate:
+    """What `classes` maps found together take: each sees as many particles, and these are matched to all maps."""
+    one = first_map(count, input_box, box, starts)
+    return Estimate(
+        one.seconds * classes**2 + grown(SECONDS_PER_LAID, count, box),
+        one.memory_mb + MATCHES_MB * classes**2 + MAPS_BESIDE_A_CLASS * classes * volume_mb(box),
+        one.disk_mb * classes,
+    )
+
+
 def first_map_by_lines(
-    count: int, input_box: int, box: int, images: int, denoised: int, cells: int, starts: int, group_order: int
+    count: int,
+    input_box: int,
+    box: int,
+    images: int,
+    denoised: int,
+    cells: int,
+    starts: int,
+    group_order: int,
+    *,
+    denoised_before: bool = False,
 ) -> Estimate:
     """What a map by common lines takes: `denoised` particles, `images` of them laid, `cells` on half a circle."""
     table = LINE_TABLE_BYTES * images**2 * cells**2 / MEGABYTE
@@ -129,7 +150,7 @@ def first_map_by_lines(
         whole.memory_mb,
     )
     seconds = (
-        grown(SECONDS_PER_DENOISED, denoised, box)
+        (0.0 if denoised_before else grown(SECONDS_PER_DENOISED, denoised, box))
         + whole.seconds * (1 + images / denoised)
         + SECONDS_PER_LINE_START * starts * group_order * (images / 500) ** 1.5
         + SECONDS_PER_LINES * (images / 500) ** 2

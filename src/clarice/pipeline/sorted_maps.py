@@ -11,6 +11,8 @@ from torch import Tensor
 
 from clarice.abinitio import projection_matching
 from clarice.abinitio.pose_assignment import lay_on
+from clarice.core.counting import counted
+from clarice.core.errors import UsageError
 from clarice.core.particles import FloatArray, Poses
 from clarice.core.progress import Progress, silent
 from clarice.physics.noisy_set import NoisySet
@@ -37,11 +39,18 @@ class SortedMaps:
         return [int(count) for count in self.record["particles"]]
 
 
+def insist_on_classes(classes: int, particles: int) -> None:
+    """Raises UsageError for more classes than particles."""
+    if classes > particles:
+        raise UsageError(f"{counted(particles, 'particle')} cannot show {classes} structures: pass fewer --classes")
+
+
 def sort_by_map(particles: NoisySet, settings: FirstMapSettings, progress: Progress = silent) -> SortedMaps:
     """As many maps as `settings.classes`, found together by projection matching.
 
-    Raises InputError for too few particles.
+    Raises UsageError for more classes than particles, InputError for too few particles.
     """
+    insist_on_classes(settings.classes, len(particles))
     found = projection_matching.initial_map(particles, settings.matching(), progress)
     label = found.memberships.argmax(dim=1).numpy()
     sizes = np.bincount(label, minlength=found.memberships.shape[1])
@@ -72,5 +81,14 @@ def sort_by_map(particles: NoisySet, settings: FirstMapSettings, progress: Progr
             "particles": counts,
             "has_junk": len(sizes) > settings.classes,
         },
-        found.doubt,
+        _doubts(found, counts[: settings.classes]),
     )
+
+
+def _doubts(found: projection_matching.InitialMap, counts: list[int]) -> str | None:
+    """Why the maps are not to be trusted, and which of them nothing shows."""
+    doubts = [] if found.doubt is None else [found.doubt]
+    empty = sum(count == 0 for count in counts)
+    if empty:
+        doubts.append(f"{empty} of {len(counts)} maps are shown by no particle: pass fewer --classes")
+    return "; ".join(doubts) or None

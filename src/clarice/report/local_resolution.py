@@ -67,7 +67,7 @@ def _direction_chart(direction: dict[str, Any]) -> Chart | None:
         values = np.array(direction.get("resolution_angstrom"), dtype=np.float64)
     except (TypeError, ValueError):
         return None
-    if directions.ndim != 2 or directions.shape != (len(values), 3) or len(values) < 3:
+    if values.ndim != 1 or directions.shape != (len(values), 3) or len(values) < 3:
         return None
     if not (np.isfinite(directions).all() and np.isfinite(values).all()):
         return None
