@@ -49,8 +49,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# Most tests keep one core busy: whole files are shared out, so that what a file prepares is prepared once.
 test: lint
-	@$(BIN)/pytest
+	@OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
 test-slow: $(INSTALLED)
 	@$(BIN)/pytest -m slow

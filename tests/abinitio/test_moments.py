@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -67,6 +69,21 @@ def test_moments_of_other_rings_do_not_add_up() -> None:
     other = Moments.of(images_of_noise(2), transfer_of(2)[:, :2], MomentRings(24, (1.0, 2.0), 5))
     with pytest.raises(ValueError, match="do not add up"):
         _ = one + other
+
+
+def test_moved_particles_have_the_moments_of_centred_ones() -> None:
+    """Particles whose places are known, and the same ones in the middle of their images."""
+    molecule = make_molecule(3, mass_kda=150)
+    settings = SimulationSettings(12, 24, seed=2, snr=None, max_shift_px=3.0, ctf=False)
+    made = simulate(molecule, settings)
+    centred = simulate(molecule, settings, poses=replace(made.poses, shifts_px=np.zeros((12, 2))))
+    # A shift is subtracted from a position: what is shown lies opposite to it.
+    found = moments_of_particles(white_set(made.particles), RINGS, centres_px=torch.from_numpy(-made.poses.shifts_px))
+    expected = moments_of_particles(white_set(centred.particles), RINGS)
+    unmoved = moments_of_particles(white_set(made.particles), RINGS)
+    scale = expected.second.abs().max()
+    torch.testing.assert_close(found.second / scale, expected.second / scale, rtol=0, atol=2e-3)
+    assert (unmoved.second - expected.second).abs().max() > 0.05 * scale
 
 
 def test_noise_leaves_nothing_but_its_error() -> None:

@@ -116,8 +116,35 @@ def test_assign_is_a_joint_softmax() -> None:
     scores = 5 * torch.randn((8, 3, 4), generator=seeded())
     posterior = angular.assign(scores)
     torch.testing.assert_close(posterior, plain_assign(scores.double()).float())
+    torch.testing.assert_close(angular.assign(scores.clone().requires_grad_()).detach(), posterior)
     torch.testing.assert_close(posterior.sum(dim=(0, 2)), torch.ones(3))
     torch.testing.assert_close(angular.assign(scores + 1e4), posterior, rtol=0, atol=1e-2)
+
+
+def test_what_matches_nothing_falls_into_the_sink() -> None:
+    scores = 5 * torch.randn((8, 3, 4), generator=seeded())
+    sink = torch.tensor([3.0, -200.0, 200.0])
+    with_sink = torch.cat([scores.permute(1, 0, 2).flatten(1), sink[:, None]], dim=1).softmax(dim=1)
+    expected = with_sink[:, :-1].view(3, 8, 4).permute(1, 0, 2)
+    torch.testing.assert_close(angular.assign(scores, sink), expected)
+    learned = angular.assign(scores.clone().requires_grad_(), sink)
+    torch.testing.assert_close(learned.detach(), expected)
+    # With every reference ruled out nothing is matched at all.
+    closed = angular.assign(torch.full_like(scores, angular.RULED_OUT), torch.zeros(3))
+    assert not closed.any()
+
+
+def test_the_faintest_are_nothing_at_all() -> None:
+    """Numbers below float32's normal ones are slow on some processors, in every product that follows."""
+    scores = torch.zeros((8, 1, 4))
+    scores[0, 0] = torch.tensor([0.0, 39.0, 100.0, 141.0])
+    posterior = angular.assign(scores)
+    assert posterior[0, 0, 3] == 1
+    assert posterior[0, 0, 2] == 0
+    assert not posterior[1:].any()
+    assert (angular.assign(scores[..., :2])[0] > 0).all()
+    kept = torch.cat([angular.assign(scores[:, :, :2]), posterior], dim=-1)
+    assert ((kept == 0) | (kept > 4e-18)).all()
 
 
 @pytest.mark.parametrize("mirror", [False, True])

@@ -41,7 +41,7 @@ def test_the_likelier_map_is_kept_whichever_way_it_came(
     right: Method, noisy: NoisySet, simulated: SimulatedSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     truth = torch.from_numpy(simulated.volume)
-    maps = {method: truth if method is right else truth.flip(0).roll(5, 1) for method in first_map._FINDERS}
+    maps = {method: truth if method is right else truth.flip(0).roll(5, 1) for method in first_map.COMPARED}
 
     def finder(method: Method, volume: Tensor) -> object:
         def find(_: NoisySet, settings: FirstMapSettings, progress: Progress, denoised: object) -> FirstMap:

@@ -84,6 +84,12 @@ class MomentTargets:
             third_weight = 1 / (third_error**2 + floor**2 * torch.stack(triples)).clamp_min(1e-30)
         return cls(rings, moments, 1 / first_variance, second_weight, third_weight)
 
+    @property
+    def elements(self) -> int:
+        """How many numbers are met: each of the moments once, real and imaginary parts of the second apart."""
+        count = self.moments.first.numel() + int((self.second_weight > 0).sum()) // 2
+        return count + (0 if self.moments.third is None else self.moments.third.numel())
+
     def misfit(self, found: MomentSet, third_share: float = 1.0) -> Tensor:
         """Σ of squared differences times weights, those of the third moment times `third_share`. Differentiable."""
         total = ((found.first - self.moments.first).square() * self.first_weight).sum()

@@ -27,6 +27,7 @@ import torch
 from scipy.special import jv
 from torch import Tensor
 
+from clarice.abinitio.line_shifts import moved
 from clarice.core.progress import Progress, silent
 from clarice.geometry.polar import FourierRings
 from clarice.physics.noisy_set import NoisySet
@@ -196,10 +197,13 @@ def _triple(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return (pairs.T @ c).view(a.shape[1], b.shape[1], c.shape[1])
 
 
-def moments_of_particles(particles: NoisySet, rings: MomentRings, progress: Progress = silent) -> Moments:
+def moments_of_particles(
+    particles: NoisySet, rings: MomentRings, progress: Progress = silent, centres_px: Tensor | None = None
+) -> Moments:
     """Moments of the particles' signal, read chunk by chunk: memory does not grow with their number.
 
-    Shifts are not corrected: particles are to be centred. Raises ValueError for no particles.
+    Particles are to be centred: what lies at `centres_px` (n, 2), (x, y) pixels, is moved to the centre, and nothing is
+    moved if they are absent. Raises ValueError for no particles.
     """
     if len(particles) == 0:
         raise ValueError("there are no particles to take moments of")
@@ -208,7 +212,10 @@ def moments_of_particles(particles: NoisySet, rings: MomentRings, progress: Prog
     for start in range(0, len(particles), particles.rows_per_chunk):
         rows = np.arange(start, min(start + particles.rows_per_chunk, len(particles)))
         transfer = particles.transfer_on(around, rows).mean(dim=-1)
-        part = Moments.of(particles.images(rows), transfer, rings)
+        images = particles.images(rows)
+        if centres_px is not None:
+            images = moved(images, -centres_px[rows])
+        part = Moments.of(images, transfer, rings)
         total = part if total is None else total + part
         progress("taking moments", int(rows[-1]) + 1, len(particles))
     assert total is not None

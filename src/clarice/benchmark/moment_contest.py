@@ -106,8 +106,8 @@ def measure_row(request: MomentRequest, entry: str, seed: int, name: str, progre
         **vars(scores),
         "right": scores.fsc_05_px <= RIGHT_WITHIN_PX,
         "verdict": "right" if scores.fsc_05_px <= RIGHT_WITHIN_PX else "wrong",
-        "misfit": round(fit.misfit / _elements(targets), 4),
-        "misfit_by_start": [round(each / _elements(targets), 4) for each in fit.by_start],
+        "misfit": round(fit.misfit / targets.elements, 4),
+        "misfit_by_start": [round(each / targets.elements, 4) for each in fit.by_start],
         "moment_seconds": round(taken - started, 1),
         "fit_seconds": round(time.perf_counter() - taken, 1),
     }
@@ -176,12 +176,6 @@ def measured_moments(
 def _moments_of(made: SimulatedSet, gain: float, model: MomentModel) -> Moments:
     noisy = white_set(made.particles)
     return moments_of_particles(replace(noisy, whitening=noisy.whitening * gain), model.rings)
-
-
-def _elements(targets: MomentTargets) -> int:
-    """How many numbers are fitted: each of the three moments once, real and imaginary parts apart."""
-    count = targets.moments.first.numel() + int((targets.second_weight > 0).sum()) // 2
-    return count + (0 if targets.moments.third is None else targets.moments.third.numel())
 
 
 def moment_contest(request: MomentRequest, *, shown: Callable[[Row], None], progress: Progress = silent) -> Results:

@@ -1,4 +1,4 @@
-"""`clarice abinitio`: a first map, by projection matching from random starts, by common lines, or the likelier one."""
+"""`clarice abinitio`: a first map, by projection matching, common lines or moments, or the likelier of two."""
 
 from __future__ import annotations
 
@@ -62,10 +62,13 @@ def abinitio(
     starts: Annotated[int, _O(min=1, help="Random starts; the most likely is kept.")] = 4,
     images: Annotated[
         int | None,
-        _O(min=FEWEST_PARTICLES, help="common-lines: at most so many particles, drawn; 500 if absent."),
+        _O(
+            min=FEWEST_PARTICLES,
+            help="At most so many drawn particles are laid by lines; four times as many are denoised. 500 if absent.",
+        ),
     ] = None,
     denoiser: Annotated[
-        str | None, _O(help="common-lines: the denoiser, as `clarice denoise --list-methods` names it.")
+        str | None, _O(help="common-lines, moments: the denoiser, as `clarice denoise --list-methods` names it.")
     ] = None,
     classes: Annotated[int, _O(min=1, help="Structures to tell apart, found together by projection matching.")] = 1,
     junk: Annotated[
@@ -83,15 +86,16 @@ def abinitio(
     ctf_state: CtfStateOption = None,
     working_box: WorkingBoxOption = None,
 ) -> None:
-    """Find a first map, by projection matching from random starts, by common lines, or the likelier of both.
+    """Find a first map, by projection matching from random starts, by common lines or moments, or the likelier one.
 
     Writes abinitio.mrc and abinitio_mirror.mrc (the hand is not known), particles.star with poses, and
     abinitio.json with what speaks for the map. With --classes or --junk: abinitio_1.mrc, abinitio_2.mrc and so on, the
     map of the most particles first, and each particle's class (_rlnClassNumber), junk after the last.
     """
-    _insist_on_classes(method, classes, junk)
+    _insist_on_share(junk)
     _insist_on_use(method, images, denoiser, sorts=classes > 1 or junk is not None)
     symmetry_rotations(symmetry)
+    FirstMapSettings(1.0, method, symmetry=symmetry, classes=classes, junk_share=junk or 0.0).insist_on_sense()
     get_denoiser(denoiser or DEFAULT_METHOD)
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     insist_on_classes(classes, len(particles))
@@ -169,17 +173,15 @@ def _insist_on_use(method: Method, images: int | None, denoiser: str | None, *, 
     """Raises UsageError for options that projection matching alone, which sorts as well, has no use for."""
     if method is not Method.PROJECTION_MATCHING and not sorts:
         return
-    remedy = "leave out --classes and --junk" if sorts else "choose one of them"
+    remedy = "leave out --classes and --junk" if sorts else "choose one of these"
     for option, given in (("--images", images), ("--denoiser", denoiser)):
         if given is not None:
             raise UsageError(
-                f"{option} is for the map of one structure by --method common-lines or both: leave it out, or {remedy}"
+                f"{option} is for the map of one structure by common lines, moments or both: leave it out, or {remedy}"
             )
 
 
-def _insist_on_classes(method: Method, classes: int, junk: float | None) -> None:
-    """Raises UsageError for several structures by common lines, and for shares that cannot be."""
+def _insist_on_share(junk: float | None) -> None:
+    """Raises UsageError for a share that cannot be."""
     if junk is not None and not 0 < junk < 1:
         raise UsageError(f"--junk {junk:g} must be a share between 0 and 1")
-    if method is Method.COMMON_LINES and (classes > 1 or junk is not None):
-        raise UsageError("--classes and --junk are for projection matching: leave out --method common-lines")

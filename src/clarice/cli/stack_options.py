@@ -51,7 +51,11 @@ CtfStateOption = Annotated[
 WorkingBoxOption = Annotated[int | None, _O(help="Box to work in, pixels; the stack's, at most 64, if absent.")]
 DiameterOption = Annotated[float | None, _O(help="Particle diameter, Å; 0.7 of the box if absent.")]
 FirstMapOption = Annotated[
-    Method, _O(help="projection-matching: of raw particles; common-lines: of denoised ones; both: the likelier map.")
+    Method,
+    _O(
+        help="projection-matching: of raw particles; common-lines: of denoised ones; moments: of their statistics; "
+        "both: the likelier of the first two."
+    ),
 ]
 SymmetryOption = Annotated[str, _O(help="Point group: C1, Cn, Dn, T, O or I.")]
 MaxShiftOption = Annotated[float | None, _O(help="Largest off-centre shift, Å; 1/16 of the box if absent.")]

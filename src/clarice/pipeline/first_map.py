@@ -1,4 +1,4 @@
-"""A first map by projection matching, by common lines, or the one of both under which particles are likelier."""
+"""A first map by projection matching, common lines or moments, or the likelier one of the first two."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from clarice.core.progress import Progress, silent
 from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.denoised_files import DenoisedBefore
 from clarice.pipeline.first_map_settings import FirstMapSettings, Method
-from clarice.pipeline.line_map import FEWEST_PARTICLES, first_map_by_lines
+from clarice.pipeline.line_map import FEWEST_PARTICLES, LineMap, first_map_by_lines
+from clarice.pipeline.moment_map import MomentMap, first_map_by_moments
 
 # A map is judged by particles that it was not made of, if there are so many.
 FEWEST_HELD_OUT = 50
@@ -86,6 +87,39 @@ def _by_common_lines(
 ) -> FirstMap:
     found = first_map_by_lines(particles, settings, progress, denoised)
     lines, count = found.lines, len(found.laid_by_lines)
+    said = f"{count} particles denoised by {settings.denoiser}, {lines.found.share:.0%} of their lines agree"
+    record = {
+        "denoiser": settings.denoiser,
+        "laid_by_lines": found.laid_by_lines.tolist(),
+        "agreeing_lines": lines.found.share,
+        "gain_a_pair": lines.gain / (count * (count - 1) / 2),
+    }
+    return _judged(particles, settings, Method.COMMON_LINES, found, record, said)
+
+
+def _by_moments(
+    particles: NoisySet, settings: FirstMapSettings, progress: Progress, denoised: DenoisedBefore | None
+) -> FirstMap:
+    found = first_map_by_moments(particles, settings, progress, denoised)
+    said = f"moments of {found.particles} particles, met within {found.misfit:.2f} of what they err by"
+    record = {
+        "denoiser": settings.denoiser,
+        "particles_in_moments": found.particles,
+        "misfit": found.misfit,
+        "misfit_by_start": [each / found.elements for each in found.fit.by_start],
+    }
+    return _judged(particles, settings, Method.MOMENTS, found, record, said)
+
+
+def _judged(
+    particles: NoisySet,
+    settings: FirstMapSettings,
+    method: Method,
+    found: LineMap | MomentMap,
+    record: dict[str, Any],
+    said: str,
+) -> FirstMap:
+    """A map of some of the particles, with how likely the others are under it, if there are enough of them."""
     others = np.setdiff1d(np.arange(len(particles)), found.rows)
     held_out = len(others) >= FEWEST_HELD_OUT
     judges = particles.subset(others) if held_out else particles
@@ -94,31 +128,28 @@ def _by_common_lines(
     if held_out:
         least, warning = projection_matching.LEAST_HELD_OUT_GAIN, projection_matching.NO_LIKELIER_THAN_NOISE
     record = {
-        "denoiser": settings.denoiser,
-        "laid_by_lines": found.laid_by_lines.tolist(),
+        **record,
         "particles_in_map": len(found.rows),
-        "agreeing_lines": lines.found.share,
-        "gain_a_pair": lines.gain / (count * (count - 1) / 2),
         "log_likelihood": gain,
         "judged_by": "particles held out" if held_out else "its own particles",
     }
-    said = f"{count} particles denoised by {settings.denoiser}, {lines.found.share:.0%} of their lines agree"
-    return FirstMap(
-        found.volume, found.radius_px, Method.COMMON_LINES, record, said, warning if gain <= least else None
-    )
+    return FirstMap(found.volume, found.radius_px, method, record, said, warning if gain <= least else None)
 
 
 _FINDERS: dict[Method, Callable[[NoisySet, FirstMapSettings, Progress, DenoisedBefore | None], FirstMap]] = {
     Method.COMMON_LINES: _by_common_lines,
     Method.PROJECTION_MATCHING: _by_projection_matching,
+    Method.MOMENTS: _by_moments,
 }
+# Of Method.BOTH.
+COMPARED = (Method.COMMON_LINES, Method.PROJECTION_MATCHING)
 
 
 def _likelier(
     particles: NoisySet, settings: FirstMapSettings, progress: Progress, denoised: DenoisedBefore | None
 ) -> FirstMap:
     """Both maps are looked at up to the same radius; what the other was like stays on record."""
-    tried = [find(particles, settings, progress, denoised) for find in _FINDERS.values()]
+    tried = [_FINDERS[method](particles, settings, progress, denoised) for method in COMPARED]
     laying = settings.laying(particles.box, particles.box / 2)
     gains = [gain_by_start(particles, each.volume, laying) for each in tried]
     chosen, other = sorted(range(len(tried)), key=lambda index: gains[index], reverse=True)

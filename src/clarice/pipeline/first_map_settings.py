@@ -8,6 +8,7 @@ from enum import StrEnum
 from clarice.abinitio import climb, refinement
 from clarice.abinitio.grey_scale import compared_radius
 from clarice.abinitio.line_scores import LineSettings
+from clarice.core.errors import UsageError
 from clarice.denoise.registry import DEFAULT_METHOD
 from clarice.geometry.so3 import symmetry_rotations
 from clarice.pipeline import memory
@@ -22,6 +23,7 @@ class Method(StrEnum):
 
     PROJECTION_MATCHING = "projection-matching"
     COMMON_LINES = "common-lines"
+    MOMENTS = "moments"
     BOTH = "both"
 
 
@@ -29,7 +31,8 @@ class Method(StrEnum):
 class FirstMapSettings:
     """Particle diameter, method, random starts, point group, largest shift and seed.
 
-    Common lines lay at most `images` particles, denoised by `denoiser`. With several `classes`, or a `junk_share` of
+    Common lines lay at most `images` particles, denoised by `denoiser` as four times as many are; moments are of these.
+    With several `classes`, or a `junk_share` of
     particles expected to show none of them, projection matching finds as many maps together.
     """
 
@@ -43,6 +46,15 @@ class FirstMapSettings:
     seed: int = 0
     classes: int = 1
     junk_share: float = 0.0
+
+    def insist_on_sense(self) -> None:
+        """Raises UsageError for a method that knows nothing of point groups, or of several structures."""
+        if self.method is Method.MOMENTS and self.symmetry.upper() != "C1":
+            raise UsageError(f"--symmetry {self.symmetry} is not for a map by moments: find it in C1, or another way")
+        if self.sorts and self.method in (Method.COMMON_LINES, Method.MOMENTS):
+            raise UsageError(
+                f"--classes and --junk are for projection matching: leave out --method {self.method.value}"
+            )
 
     @property
     def denoises(self) -> bool:
@@ -103,5 +115,7 @@ class FirstMapSettings:
         )
         if self.method is Method.COMMON_LINES:
             return by_lines
+        if self.method is Method.MOMENTS:
+            return memory.first_map_by_moments(by_lines, self.starts)
         larger = max(by_lines.memory_mb, by_matching.memory_mb)
         return Estimate(by_lines.seconds + by_matching.seconds, larger, by_lines.disk_mb)

@@ -63,6 +63,7 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
         max_shift_px=sizes.max_shift_px,
         seed=seed,
     )
+    first.insist_on_sense()
     if not first.denoises:
         first = replace(first, denoiser=FirstMapSettings.denoiser)  # another one would change nothing
     return [

@@ -8,12 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clarice.abinitio.from_poses import Reconstruction, reconstruct_from_poses
-from clarice.abinitio.half_sets import assign_half_sets
 from clarice.abinitio.line_poses import LinePoses, poses_from_lines
-from clarice.abinitio.pose_assignment import lay_on
 from clarice.core.errors import InputError, UsageError
-from clarice.core.particles import Poses, RowIndex
+from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.denoise.registry import get_denoiser
 from clarice.denoise.wiener import signal_spectrum
@@ -21,14 +18,13 @@ from clarice.geometry.fourier import centred_fft2, shell_mean
 from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.denoised_files import DenoisedBefore, DenoisedImages, denoise_some
 from clarice.pipeline.first_map_settings import DENOISED_FOR_EACH, FirstMapSettings
+from clarice.pipeline.laid_map import agreed_radius, map_at, map_laid_on
 
 FEWEST_PARTICLES = 20
 # Errors of images that were denoised together are alike: so much less than it seems is known of a ray.
 _INDEPENDENT = 0.5
 # Signal over error of a Fourier coefficient: never taken for less, nor for more.
 _SNR_RANGE = (1e-3, 100.0)
-# The half maps' FSC down to which their map is looked at.
-_LEAST_AGREEMENT = 0.5
 
 
 @dataclass(frozen=True)
@@ -78,16 +74,9 @@ def first_map_by_lines(
         seed=settings.seed,
         progress=progress,
     )
-    first = _map(particles.subset(laid), lines.poses, settings, progress)
-    on_map = settings.laying(particles.box, _agreed_radius(first))
-    progress("laying particles", 0, len(rows))
-    made = _map(whole, lay_on(whole, first.volume, on_map).poses, settings, progress)
-    return LineMap(made.volume, rows, laid, lines, _agreed_radius(made))
-
-
-def _map(particles: NoisySet, poses: Poses, settings: FirstMapSettings, progress: Progress) -> Reconstruction:
-    half_set = assign_half_sets(len(particles), settings.seed)
-    return reconstruct_from_poses(particles, poses, half_set, settings.diameter_px, settings.symmetry, progress)
+    first = map_at(particles.subset(laid), lines.poses, settings, progress)
+    made = map_laid_on(whole, first.volume, agreed_radius(first), settings, progress)
+    return LineMap(made.volume, rows, laid, lines, agreed_radius(made))
 
 
 def signal_to_error(particles: NoisySet, found: DenoisedImages, progress: Progress = silent) -> Tensor:
@@ -110,9 +99,3 @@ def signal_to_error(particles: NoisySet, found: DenoisedImages, progress: Progre
 def _power(images: Tensor) -> Tensor:
     """Mean power of images (n, L, L) per coefficient of the orthonormal transform, by shell: (L // 2 + 1,)."""
     return shell_mean(centred_fft2(images).abs().square().mean(dim=0), 2) / images.shape[-1] ** 2
-
-
-def _agreed_radius(found: Reconstruction) -> float:
-    """The last Fourier radius before the half maps first disagree, two at least."""
-    disagree = (found.fsc[1:] < _LEAST_AGREEMENT).nonzero()
-    return float(max(2, int(disagree[0]) if len(disagree) else len(found.fsc) - 1))

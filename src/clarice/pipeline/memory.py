@@ -31,6 +31,8 @@ BYTES_PER_SAMPLE = 80
 RECONSTRUCTION_FLOATS, REFINEMENT_FLOATS = (45, 85), (20, 65)
 # Batches of the first map, and maps in the working box while it is resized.
 FIRST_MAP_BATCHES_MB, MAPS_BESIDE_THE_FIRST = 200.0, 10
+# Of a fit to moments: a start, and the last fit in starts; what all starts hold at once.
+SECONDS_PER_MOMENT_START, LAST_MOMENT_FIT, MOMENT_FIT_MB = 45.0, 2, 500.0
 # Of several maps found together: the matches of a batch to the views of all of them, and what each map has beside it.
 MATCHES_MB, MAPS_BESIDE_A_CLASS = 10.0, 4
 # Grids of views alive at once: references, and the sums of the averages before and after their weighting.
@@ -157,6 +159,12 @@ def first_map_by_lines(
         + grown(SECONDS_PER_LAID, count + denoised, box)
     )
     return Estimate(seconds, memory_mb, FIRST_MAPS_WRITTEN * volume_mb(box))
+
+
+def first_map_by_moments(by_lines: Estimate, starts: int) -> Estimate:
+    """What a map by moments takes: as many particles are denoised and laid as `by_lines`, and a structure is fitted."""
+    fit = SECONDS_PER_MOMENT_START * (starts + LAST_MOMENT_FIT)
+    return Estimate(by_lines.seconds + fit, by_lines.memory_mb + MOMENT_FIT_MB, by_lines.disk_mb)
 
 
 def refinement(count: int, input_box: int, box: int, group_order: int, iterations: int) -> Estimate:

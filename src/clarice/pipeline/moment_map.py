@@ -1,0 +1,104 @@
+"""A first map by moments: a structure and its views' density fitted to moments of particles, which are laid on it.
+
+Moments know nothing of single particles but that they are centred. So each is moved by the centre of mass of its
+denoised image; the moments are of the raw ones, of which the share of the noise is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clarice.abinitio.line_shifts import mass_centres
+from clarice.abinitio.moment_fit import FitSettings, MomentFit, fit_moments, model_for
+from clarice.abinitio.moment_model import MomentTargets
+from clarice.abinitio.moments import moments_of_particles
+from clarice.core.errors import InputError
+from clarice.core.particles import RowIndex
+from clarice.core.progress import Progress, silent
+from clarice.denoise.registry import get_denoiser
+from clarice.physics.noisy_set import NoisySet
+from clarice.pipeline.denoised_files import DenoisedBefore, denoise_some
+from clarice.pipeline.first_map_settings import DENOISED_FOR_EACH, FirstMapSettings
+from clarice.pipeline.laid_map import agreed_radius, map_laid_on
+
+# Third moments of fewer tell one structure from another no more.
+FEWEST_PARTICLES = 200
+# Waves across the particle in the finest ring: finer ones have too many coefficients for a fit of minutes.
+FINEST_WAVES = 5.85
+# What an element's error is never taken for less than, as a share of what it may be: centres and CTFs err, too.
+_FLOOR = 0.02
+
+
+@dataclass(frozen=True)
+class MomentMap:
+    """The map (L, L, L) of the particles `rows`, and the finest ring it holds.
+
+    Moments were taken of `particles` particles; `elements` numbers of them were fitted.
+    """
+
+    volume: Tensor
+    rows: RowIndex
+    radius_px: float
+    particles: int
+    elements: int
+    fit: MomentFit
+
+    @property
+    def misfit(self) -> float:
+        """Squared error of the fit over what was expected, an element."""
+        return self.fit.misfit / self.elements
+
+
+def first_map_by_moments(
+    particles: NoisySet,
+    settings: FirstMapSettings,
+    progress: Progress = silent,
+    denoised: DenoisedBefore | None = None,
+) -> MomentMap:
+    """A map of particles drawn with the seed, laid on a structure that has the moments of these, or of all of them.
+
+    `denoised` gives images of rows of `particles` that were denoised before, by `settings.denoiser`: then all are
+    centred, and counted in. Raises InputError for fewer than FEWEST_PARTICLES, UsageError for a denoiser that does not
+    exist and for a point group, of which the fit knows nothing.
+    """
+    settings.insist_on_sense()
+    get_denoiser(settings.denoiser)
+    if len(particles) < FEWEST_PARTICLES:
+        raise InputError(
+            f"{len(particles)} particles are too few for a map by moments: {FEWEST_PARTICLES} are the least; "
+            "find the first map another way"
+        )
+    drawn = np.random.default_rng(settings.seed).permutation(len(particles))[: DENOISED_FOR_EACH * settings.images]
+    rows = np.sort(drawn)
+    counted = rows if denoised is None else np.arange(len(particles))
+    whole = particles.subset(counted)
+    centres = _centres(whole, counted, settings, denoised, progress)
+    box = particles.box
+    finest = min(round(FINEST_WAVES * box / settings.diameter_px), box // 2 - 2)
+    model = model_for(box, settings.diameter_px, finest)
+    targets = MomentTargets.of(moments_of_particles(whole, model.rings, progress, centres), _FLOOR)
+    fit = fit_moments(targets, model, FitSettings(starts=settings.starts, seed=settings.seed), progress)
+    made = map_laid_on(particles.subset(rows), fit.volume.float(), float(finest), settings, progress)
+    return MomentMap(made.volume, rows, agreed_radius(made), len(counted), targets.elements, fit)
+
+
+def _centres(
+    particles: NoisySet,
+    rows: RowIndex,
+    settings: FirstMapSettings,
+    denoised: DenoisedBefore | None,
+    progress: Progress,
+) -> Tensor:
+    """Centre of mass (n, 2), (x, y) pixels, of each particle's denoised image."""
+
+    def of(images: Tensor) -> Tensor:
+        return mass_centres(images, settings.diameter_px, settings.max_shift_px)
+
+    if denoised is None:
+        return of(denoise_some(particles, get_denoiser(settings.denoiser), progress).images)
+    step = particles.rows_per_chunk
+    return torch.cat([of(denoised(rows[start : start + step]).images) for start in range(0, len(rows), step)])

@@ -1,0 +1,84 @@
+"""A first map by moments: found from particles that lie off centre, and refused where it has no sense."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from clarice.core.errors import InputError, UsageError
+from clarice.core.particles import RowIndex
+from clarice.metrics.registration import register
+from clarice.metrics.shells import fsc
+from clarice.physics.molecules import make_molecule
+from clarice.physics.noisy_set import NoisySet, white_set
+from clarice.physics.simulate import SimulatedSet, SimulationSettings, simulate
+from clarice.pipeline.denoised_files import DenoisedImages
+from clarice.pipeline.first_map import find_first_map
+from clarice.pipeline.first_map_settings import FirstMapSettings, Method
+from clarice.pipeline.moment_map import FEWEST_PARTICLES, first_map_by_moments
+
+BOX, COUNT = 24, 600
+SETTINGS = FirstMapSettings(
+    0.7 * BOX, Method.MOMENTS, starts=2, images=100, denoiser="covariance-wiener", max_shift_px=2.0
+)
+
+
+@pytest.fixture(scope="module")
+def simulated() -> SimulatedSet:
+    settings = SimulationSettings(COUNT, BOX, seed=2, snr=1.0, max_shift_px=1.5, astigmatic=False)
+    return simulate(make_molecule(1, mass_kda=150), settings)
+
+
+@pytest.fixture(scope="module")
+def noisy(simulated: SimulatedSet) -> NoisySet:
+    return white_set(simulated.particles)
+
+
+def test_a_map_is_found_and_judged_by_particles_held_out(noisy: NoisySet, simulated: SimulatedSet) -> None:
+    found = find_first_map(noisy, SETTINGS)
+    record = found.as_record()
+    assert (record["method"], record["judged_by"]) == ("moments", "particles held out")
+    assert (record["particles_in_moments"], record["particles_in_map"]) == (400, 400)
+    assert len(record["misfit_by_start"]) == SETTINGS.starts
+    assert found.warning is None
+    assert found.said.startswith("moments of 400 particles, met within ")
+    registered = register(found.volume.numpy(), simulated.volume)
+    assert fsc(registered.volume, simulated.volume)[1:6].min() > 0.5
+
+
+def test_particles_denoised_before_are_all_counted_in(noisy: NoisySet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row is asked for once; the places of all go into the moments."""
+    asked: list[int] = []
+
+    def before(rows: RowIndex) -> DenoisedImages:
+        asked.extend(rows.tolist())
+        return DenoisedImages(torch.zeros(len(rows), BOX, BOX), None)
+
+    class Enough(Exception):  # noqa: N818
+        pass
+
+    def taken(particles: NoisySet, *_: object) -> None:
+        assert len(particles) == COUNT
+        raise Enough
+
+    monkeypatch.setattr("clarice.pipeline.moment_map.moments_of_particles", taken)
+    with pytest.raises(Enough):
+        first_map_by_moments(noisy, SETTINGS, denoised=before)
+    assert asked == list(range(COUNT))
+
+
+def test_what_moments_know_nothing_of_is_refused(noisy: NoisySet) -> None:
+    with pytest.raises(UsageError, match="--symmetry C4 is not for a map by moments"):
+        find_first_map(noisy, replace(SETTINGS, symmetry="C4"))
+    with pytest.raises(UsageError, match="leave out --method moments"):
+        replace(SETTINGS, classes=2).insist_on_sense()
+    with pytest.raises(InputError, match="199 particles are too few"):
+        find_first_map(noisy.subset(np.arange(FEWEST_PARTICLES - 1)), SETTINGS)
+    lines, moments = (
+        replace(SETTINGS, method=way).estimate(2000, 64, 64) for way in (Method.COMMON_LINES, SETTINGS.method)
+    )
+    assert moments.seconds > lines.seconds + 60
+    assert moments.memory_mb > lines.memory_mb
