@@ -203,19 +203,22 @@ def cell_at(angle_rad: Tensor, circle: int) -> Tensor:
 
     Cell c has the rays at c, c + 1/3 and c + 2/3 cells, so that it stands for what lies from c − 1/6 on.
     """
-    return (angle_rad * (circle / (2 * torch.pi)) + 0.5 / ANGLES_PER_CELL).floor().long() % circle
+    cell = (angle_rad * (circle / (2 * torch.pi)) + 0.5 / ANGLES_PER_CELL).floor()
+    return (cell - circle * (cell / circle).floor()).long()  # several times as fast as the remainder of whole numbers
 
 
 def _cells(views: Tensor, others: Tensor, circle: int) -> tuple[Tensor, Tensor]:
     """Cells of the lines that views (V, 3, 3) share with others (J, 3, 3), in the views and in the others: (V, J).
 
-    Of the two ends of a line it is that in the first half of the other's circle.
+    Of the two ends of a line it is that in the first half of the other's circle. Its direction is z_v × z_o, whose
+    product with x_v is −y_v · z_o, and so on: axes x, y, z are the rows of a rotation.
     """
-    line = torch.linalg.cross(
-        views[:, None, 2].expand(-1, len(others), -1), others[None, :, 2].expand(len(views), -1, -1)
-    )
-    in_view = torch.einsum("vjc,vac->avj", line, views[:, :2])
-    in_other = torch.einsum("vjc,jac->avj", line, others[:, :2])
-    at, cell = (cell_at(torch.atan2(each[1], each[0]), circle) for each in (in_view, in_other))
+    x_v, y_v, z_v = views.unbind(dim=1)
+    x_o, y_o, z_o = others.unbind(dim=1)
+    in_view = torch.atan2(x_v @ z_o.T, -y_v @ z_o.T)
+    in_other = torch.atan2(-z_v @ x_o.T, z_v @ y_o.T)
+    at, cell = cell_at(in_view, circle), cell_at(in_other, circle)
     half = circle // 2
-    return (at + half * (cell >= half)) % circle, cell % half
+    opposite = cell >= half
+    at = at + half * opposite
+    return torch.where(at >= circle, at - circle, at), torch.where(opposite, cell - half, cell)
