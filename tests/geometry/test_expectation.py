@@ -111,6 +111,17 @@ def plain_expectation(
     )
 
 
+def assert_poses_alone(found: Expectation, expected: Expectation) -> None:
+    """All but the averages, which are zero."""
+    for field in fields(Expectation):
+        value = getattr(found, field.name)
+        if field.name in ("numerator", "denominator"):
+            assert value.shape == getattr(expected, field.name).shape
+            assert not value.any()
+        else:
+            torch.testing.assert_close(value, getattr(expected, field.name), rtol=1e-5, atol=1e-5)
+
+
 def assert_same(found: Expectation, expected: Expectation, tolerance: float = 1e-4) -> None:
     for field in fields(Expectation):
         one, other = getattr(found, field.name), getattr(expected, field.name)
@@ -131,6 +142,10 @@ def test_posterior_pose_by_pose(astigmatic: bool, mirror: bool, temperature: flo
     found = expectation(problem.stack, problem.references, SHIFTS, mirror=mirror, temperature=temperature)
     assert_same(found, expected)
     torch.testing.assert_close(found.reference_mass.sum(dim=1), torch.ones(3))
+    alone = expectation(
+        problem.stack, problem.references, SHIFTS, mirror=mirror, temperature=temperature, averaging=False
+    )
+    assert_poses_alone(alone, found)
 
 
 @pytest.mark.parametrize("mirror", [False, True])

@@ -108,7 +108,7 @@ class Climb:
         chosen = torch.randperm(len(self.training), generator=self.generator)[:count]
         return np.sort(self.training[chosen.numpy()])
 
-    def expect(self, rows: Rows, phase: Phase) -> tuple[ViewGrid, Expectation]:
+    def expect(self, rows: Rows, phase: Phase, *, averaging: bool = True) -> tuple[ViewGrid, Expectation]:
         """Expectation step of `rows` on a randomly turned grid, so that no grid direction is favoured for long.
 
         References are the views of one map after the other, then the one of junk.
@@ -126,6 +126,7 @@ class Climb:
             log_prior=self._log_prior(grid, phase.temperature) if self.settings.has_junk else None,
             mirror=True,
             temperature=phase.temperature,
+            averaging=averaging,
             dtype=fast_dtype(),
         )
         return grid, result
@@ -153,7 +154,7 @@ class Climb:
 
     def score(self, rows: Rows, phase: Phase) -> float:
         """Mean log-likelihood ratio (against pure noise) of particles the maps have not seen."""
-        grid, result = self.expect(rows, phase)
+        grid, result = self.expect(rows, phase, averaging=False)
         # The evidence adds up over views and their mirrors, of which each is as likely beforehand.
         references = 2 * len(grid) * self.settings.classes / (1 - self.settings.junk_share)
         return float(result.log_evidence.mean()) - phase.temperature * math.log(references)
@@ -162,7 +163,7 @@ class Climb:
         """How probably each particle shows each map, and junk last where there is such a class: (n, K or K + 1)."""
         found = []
         for start in range(0, len(rows), PARTICLES_AT_ONCE):
-            grid, result = self.expect(rows[start : start + PARTICLES_AT_ONCE], phase)
+            grid, result = self.expect(rows[start : start + PARTICLES_AT_ONCE], phase, averaging=False)
             sizes = [len(grid)] * self.settings.classes + [1] * self.settings.has_junk
             parts = torch.split(result.reference_mass, sizes, dim=1)
             found.append(torch.stack([part.sum(dim=1) for part in parts], dim=1))

@@ -37,7 +37,8 @@ def lay_on(particles: RingSource, volume: Tensor, settings: Settings) -> Laid:
     grid = search.grid(box)
     rotations, shifts = anywhere.copy(), np.zeros((count, 2))
     confidence, evidence = np.zeros(count), np.zeros(count)
-    for rows, _, result in search.parts(particles, grid, grid.references(volume), np.arange(count)):
+    parts = search.parts(particles, grid, grid.references(volume), np.arange(count), averaging=False)
+    for rows, _, result in parts:
         rotations[rows] = grid.poses(result)
         shifts[rows] = result.shift_px.double().numpy()
         confidence[rows] = result.confidence.double().numpy()

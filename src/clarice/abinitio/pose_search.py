@@ -82,9 +82,12 @@ class PoseSearch:
         return shifts, torch.where(allowed, share.log(), FORBIDDEN)
 
     def parts(
-        self, particles: RingSource, grid: ViewGrid, references: Tensor, rows: Rows
+        self, particles: RingSource, grid: ViewGrid, references: Tensor, rows: Rows, *, averaging: bool = True
     ) -> Iterator[tuple[Rows, Rows, Expectation]]:
-        """Expectation steps of some rows against some views, until every row of the half has had its own."""
+        """Expectation steps of some rows against some views, until every row of the half has had its own.
+
+        Without `averaging` they find poses alone.
+        """
         if self.is_local:
             reach = LOCAL_REACH * self.spacing_deg
             cells = so3.sphere_grid_spaced(reach)
@@ -96,7 +99,11 @@ class PoseSearch:
             some = rows[start : start + PARTICLES_AT_ONCE]
             stack = particles.rings(self.rings, some)
             if not self.is_local:
-                yield some, np.arange(len(grid)), self._expect(stack, references, some, mirror=True)
+                yield (
+                    some,
+                    np.arange(len(grid)),
+                    self._expect(stack, references, some, mirror=True, averaging=averaging),
+                )
                 continue
             cell_of = nearest[start : start + PARTICLES_AT_ONCE]
 
@@ -106,7 +113,7 @@ class PoseSearch:
                 inside = np.flatnonzero(cell_of == cell)
                 views = np.flatnonzero(view_cosine[:, cell] > np.cos(np.deg2rad(CELL_OVERLAP * reach)))
                 part, those = stack.subset(torch.from_numpy(inside)), rows[start + inside]
-                return those, views, self._expect(part, references[views], those, mirror=False)
+                return those, views, self._expect(part, references[views], those, mirror=False, averaging=averaging)
 
             yield from ordered_map(look_around, np.unique(cell_of).tolist())
 
@@ -116,6 +123,16 @@ class PoseSearch:
         copies = [directions @ rotation @ cells.T for rotation in self.symmetry]
         return np.asarray(np.maximum.reduce(copies))
 
-    def _expect(self, stack: RingStack, references: Tensor, rows: Rows, mirror: bool) -> Expectation:
+    def _expect(
+        self, stack: RingStack, references: Tensor, rows: Rows, *, mirror: bool, averaging: bool
+    ) -> Expectation:
         shifts, log_prior = self.shifts(rows)
-        return expectation(stack, references, shifts, shift_log_prior=log_prior, mirror=mirror, dtype=fast_dtype())
+        return expectation(
+            stack,
+            references,
+            shifts,
+            shift_log_prior=log_prior,
+            mirror=mirror,
+            averaging=averaging,
+            dtype=fast_dtype(),
+        )

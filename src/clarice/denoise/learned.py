@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 from clarice.core.parallel import ordered_map
 from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
+from clarice.denoise.angular_attention import MeasuredRings
 from clarice.denoise.attention_sources import sources_of
 from clarice.denoise.neighbourhoods import invariants, neighbourhoods
 from clarice.denoise.network_input import from_network, network_input
@@ -32,6 +32,8 @@ BATCH = 128
 NEIGHBOURHOOD = 256
 # Images of a set in the pass before, which only looks for what is alike: time grows with it, neighbours hardly differ.
 LOOKED_THROUGH = 128
+# Blocks of attention after which what is alike is known: neighbours after all of them are no better.
+BLOCKS_LOOKED_THROUGH = 4
 # Results above this wait on the disk for their turn.
 _IN_MEMORY_BYTES = 1 << 30
 
@@ -76,8 +78,8 @@ def denoise_jointly(
     runner = _Runner(trained)
     count = len(noisy)
     if count <= size:
-        joint = runner.joint(noisy, np.arange(count), notes)
-        yield np.arange(count), as_array(from_network(joint.images, noisy.box))
+        images = runner.joint(noisy, np.arange(count), notes)
+        yield np.arange(count), as_array(from_network(images, noisy.box))
         return
     features = _features(noisy, runner, looked_through, progress)
     groups = neighbourhoods(features, size)
@@ -88,7 +90,7 @@ def _features(noisy: NoisySet, runner: _Runner, size: int, progress: Progress) -
     parts = np.array_split(np.arange(len(noisy)), -(-len(noisy) // size))
 
     def work(rows: RowIndex) -> tuple[RowIndex, NDArray[np.float32]]:
-        return rows, as_array(runner.joint(noisy, rows).features)
+        return rows, as_array(runner.features(noisy, rows))
 
     found: list[NDArray[np.float32]] = []
     for rows, part in ordered_map(work, parts):
@@ -103,7 +105,7 @@ def _in_row_order(
     """Denoises group after group and hands out the images in row order once all are there."""
 
     def work(rows: RowIndex) -> tuple[RowIndex, NDArray[np.float32]]:
-        return rows, as_array(from_network(runner.joint(noisy, rows, notes).images, noisy.box))
+        return rows, as_array(from_network(runner.joint(noisy, rows, notes), noisy.box))
 
     shape = (len(noisy), noisy.box, noisy.box)
     with tempfile.TemporaryDirectory(prefix="clarice-") as folder:
@@ -122,14 +124,6 @@ def _in_row_order(
             yield rows, np.array(waiting[rows])
 
 
-@dataclass(frozen=True)
-class _JointResult:
-    """Estimates (k, box, box) and rotation-invariant features (k, F) of one set."""
-
-    images: Tensor
-    features: Tensor
-
-
 class _Runner:
     """A network on the best device there is, in the fastest precision that device multiplies natively."""
 
@@ -146,21 +140,33 @@ class _Runner:
         return images.to(self.device), None if transfer is None else transfer.to(self.device)
 
     @torch.no_grad()
-    def joint(self, noisy: NoisySet, rows: RowIndex, notes: Notes | None = None) -> _JointResult:
-        """Denoises `rows` as one set, and tells `notes` of it."""
-        network = self.network
-        if not isinstance(network, PolarTransformer):
-            raise TypeError("only a polar transformer denoises jointly")
-        images, transfer = network_input(noisy, rows, self.box)
+    def features(self, noisy: NoisySet, rows: RowIndex) -> Tensor:
+        """Rotation-invariant features (k, F) of `rows`, looked through as one set."""
+        network = self._transformer()
         with self.precision():
-            measured = network.measure(*self.sets(images[None], None if transfer is None else transfer[None]))
-            found = network.denoise_rings(measured)
+            sketch = network.early_sketch(self._measured(network, noisy, rows), BLOCKS_LOOKED_THROUGH)
+        return invariants(sketch[0], network.ring_area).cpu()
+
+    @torch.no_grad()
+    def joint(self, noisy: NoisySet, rows: RowIndex, notes: Notes | None = None) -> Tensor:
+        """Estimates (k, box, box) of `rows`, denoised as one set; `notes` hears of it."""
+        network = self._transformer()
+        with self.precision():
+            found = network.denoise_rings(self._measured(network, noisy, rows))
             estimate = network.estimate_of(found)
         if notes is not None and estimate.log_error is not None:
             notes.sources(rows, sources_of(found.attended, rows, notes.sources_wanted))
             notes.expected_error(rows, estimate.log_error[0].exp().double().cpu().numpy())
-        features = invariants(found.rings[0, ..., network.frame.real_rings :], network.ring_area)
-        return _JointResult(estimate.images[0].cpu(), features.cpu())
+        return estimate.images[0].cpu()
+
+    def _transformer(self) -> PolarTransformer:
+        if not isinstance(self.network, PolarTransformer):
+            raise TypeError("only a polar transformer denoises jointly")
+        return self.network
+
+    def _measured(self, network: PolarTransformer, noisy: NoisySet, rows: RowIndex) -> MeasuredRings:
+        images, transfer = network_input(noisy, rows, self.box)
+        return network.measure(*self.sets(images[None], None if transfer is None else transfer[None]))
 
 
 def _alone(name: str) -> DenoiserFunction:

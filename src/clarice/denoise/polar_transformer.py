@@ -115,9 +115,14 @@ class JointBlock(nn.Module):
     def forward(
         self, features: Tensor, measured: MeasuredRings, allowed: Tensor | None
     ) -> tuple[Tensor, Tensor, AngularWeights]:
-        sketch = self.sketch(self.norm(features)).float() * self.sketch_gain
+        sketch = self.sketched(features)
         features, weights = self.attend(features, sketch, measured, allowed)
         return self.digest(features), sketch, weights
+
+    def sketched(self, features: Tensor) -> Tensor:
+        """Fourier rings (B, N, T, K) of each image's estimate so far."""
+        sketch: Tensor = self.sketch(self.norm(features)).float() * self.sketch_gain
+        return sketch
 
 
 class PolarTransformer(nn.Module):
@@ -165,10 +170,24 @@ class PolarTransformer(nn.Module):
         """Images, and their expected error; what foretells it leaves the features to the images."""
         return Estimate(self.images_of(found.rings), self.foretell(found.told.detach()))
 
+    def early_sketch(self, measured: MeasuredRings, blocks: int) -> Tensor:
+        """Fourier rings (B, N, T, K) of the estimate after so many blocks, all but the last at most."""
+        features = self._entered(measured)
+        last = min(blocks, len(self.attention) - 1)
+        for block in self.attention[:last]:
+            features, _, _ = block(features, measured, None)
+        block = self.attention[last]
+        assert isinstance(block, JointBlock)
+        return block.sketched(features)
+
+    def _entered(self, measured: MeasuredRings) -> Tensor:
+        features = self.enter(measured.rings) + self.enter_profile(measured.profile)[:, :, None]
+        entered: Tensor = self.before(features.float())
+        return entered
+
     def denoise_rings(self, measured: MeasuredRings, allowed: Tensor | None = None) -> DenoisedRings:
         """All that is found out about sets of images from their rings."""
-        features = self.enter(measured.rings) + self.enter_profile(measured.profile)[:, :, None]
-        features = self.before(features.float())
+        features = self._entered(measured)
         attended, sketches = [], []
         for block in self.attention:
             features, sketch, weights = block(features, measured, allowed)
