@@ -74,7 +74,7 @@ def test_moments_of_other_rings_do_not_add_up() -> None:
 def test_moved_particles_have_the_moments_of_centred_ones() -> None:
     """Particles whose places are known, and the same ones in the middle of their images."""
     molecule = make_molecule(3, mass_kda=150)
-    settings = SimulationSettings(12, 24, seed=2, snr=None, max_shift_px=3.0, ctf=False)
+    settings = SimulationSettings(12, 24, seed=2, snr=1e6, max_shift_px=3.0, ctf=False)
     made = simulate(molecule, settings)
     centred = simulate(molecule, settings, poses=replace(made.poses, shifts_px=np.zeros((12, 2))))
     # A shift is subtracted from a position: what is shown lies opposite to it.

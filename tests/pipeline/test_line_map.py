@@ -21,7 +21,7 @@ from clarice.pipeline.line_map import LineMap, first_map_by_lines, signal_to_err
 
 BOX, COUNT = 32, 240
 DIAMETER_PX = 0.7 * BOX
-SETTINGS = FirstMapSettings(DIAMETER_PX, images=60, starts=2, max_shift_px=2.0, denoiser="covariance-wiener")
+SETTINGS = FirstMapSettings(DIAMETER_PX, images=60, starts=4, max_shift_px=2.0, denoiser="covariance-wiener")
 
 
 @pytest.fixture(scope="module")

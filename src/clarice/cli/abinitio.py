@@ -48,6 +48,16 @@ from clarice.pipeline.map_stages import mirrored
 from clarice.pipeline.sorted_maps import insist_on_classes, sort_by_map
 
 _O = typer.Option
+ImagesOption = Annotated[
+    int | None,
+    _O(
+        min=FEWEST_PARTICLES,
+        help="At most so many drawn particles are laid by lines; four times as many are denoised. 500 if absent.",
+    ),
+]
+DenoiserOption = Annotated[
+    str | None, _O(help="common-lines, moments: the denoiser, as `clarice denoise --list-methods` names it.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -60,16 +70,8 @@ def abinitio(
     output: Annotated[Path, _O("-o", "--output", help="Folder to write abinitio.mrc and particles.star to.")],
     method: FirstMapOption = Method.BOTH,
     starts: Annotated[int, _O(min=1, help="Random starts; the most likely is kept.")] = 4,
-    images: Annotated[
-        int | None,
-        _O(
-            min=FEWEST_PARTICLES,
-            help="At most so many drawn particles are laid by lines; four times as many are denoised. 500 if absent.",
-        ),
-    ] = None,
-    denoiser: Annotated[
-        str | None, _O(help="common-lines, moments: the denoiser, as `clarice denoise --list-methods` names it.")
-    ] = None,
+    images: ImagesOption = None,
+    denoiser: DenoiserOption = None,
     classes: Annotated[int, _O(min=1, help="Structures to tell apart, found together by projection matching.")] = 1,
     junk: Annotated[
         float | None, _O(help="Share of particles that may show none of them, and get a class of their own.")
