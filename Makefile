@@ -51,7 +51,7 @@ lint: $(INSTALLED)
 
 # Most tests keep one core busy: whole files are shared out, so that what a file prepares is prepared once.
 test: lint
-	@OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(INSTALLED)
 	@$(BIN)/pytest -m slow

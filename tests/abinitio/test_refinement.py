@@ -203,7 +203,7 @@ def small() -> tuple[NoisySet, torch.Tensor, HalfSets, Settings]:
         white_set(simulated.particles),
         start,
         assign_half_sets(60, 1),
-        Settings(12.0, iterations=3, start_radius_px=5.0, seed=6),
+        Settings(12.0, iterations=3, further_iterations=0, start_radius_px=5.0, seed=6),
     )
 
 

@@ -59,7 +59,8 @@ FIRST_CYCLES = 2.0
 class Settings:
     """What the user decides: particle diameter, point group, largest shift, iterations, seed, and the start.
 
-    The first iteration looks at rings up to `start_radius_px`; both halves see the starting map up to
+    Up to `further_iterations` follow while the halves agree to the last ring looked at and finer ones are left. The
+    first iteration looks at rings up to `start_radius_px`; both halves see the starting map up to
     `shared_radius_px`, by default SHARED_CYCLES per diameter.
     """
 
@@ -67,9 +68,15 @@ class Settings:
     symmetry: str = "C1"
     max_shift_px: float = 4.0
     iterations: int = 6
+    further_iterations: int = 4
     start_radius_px: float = 8.0
     shared_radius_px: float | None = None
     seed: int = 0
+
+    @property
+    def most_iterations(self) -> int:
+        """With all that may follow."""
+        return self.iterations + self.further_iterations
 
 
 @dataclass(frozen=True)
@@ -167,34 +174,31 @@ def refine(
     box = particles.box
     loaded = checkpoint.load()
     if loaded is None:
-        shared = up_to_radius(start, shared_radius(box, settings), 3)
-        count = len(particles)
-        state, first = (
-            State(
-                torch.stack([shared, shared]),
-                torch.stack([shared, shared]),
-                np.broadcast_to(np.eye(3), (count, 3, 3)).copy(),
-                np.zeros((count, 2)),
-                np.zeros(count),
-                torch.ones(box // 2 + 1),
-                torch.ones(box // 2 + 1),
-            ),
-            0,
-        )
+        shared, count = up_to_radius(start, shared_radius(box, settings), 3), len(particles)
+        both, flat = torch.stack([shared, shared]), torch.ones(box // 2 + 1)
+        anyhow = np.broadcast_to(np.eye(3), (count, 3, 3)).copy()
+        state, index = State(both, both, anyhow, np.zeros((count, 2)), np.zeros(count), flat, flat), 0
     else:
-        state, first = State.from_mapping(loaded[0]), loaded[1]
-    for index in range(first, settings.iterations):
-        progress("refinement", index, settings.iterations)
+        state, index = State.from_mapping(loaded[0]), loaded[1]
+    while index < settings.iterations or (index < settings.most_iterations and _goes_on(state, box)):
+        progress("refinement", index, max(settings.iterations, index + 1))
         state = _iterate(particles, state, half_set, settings, index)
-        checkpoint.save(state.as_mapping(), index + 1)
-    progress("refinement", settings.iterations, settings.iterations)
+        index += 1
+        checkpoint.save(state.as_mapping(), index)
+    progress("refinement", index, index)
     support = spherical_support(box, settings.diameter_px)
-    both = state.sums[0] + state.sums[1]
+    sums = state.sums[0] + state.sums[1]
     prior = fsc_prior(state.fsc, state.sums)
     prior[agreed_radius(state.fsc, box, settings) + LOOK_AHEAD :] = 0
-    volume = solve_map(both, prior, support, state.volumes.mean(dim=0), iterations=20)
+    volume = solve_map(sums, prior, support, state.volumes.mean(dim=0), iterations=20)
     poses = Poses(state.rotations, state.shifts_px)
     return Refined(volume, state.halves, state.fsc, state.orientation_fsc, poses, state.confidence, state.history)
+
+
+def _goes_on(state: State, box: int) -> bool:
+    """Whether the halves agree to the last ring that was looked at, and finer ones are left."""
+    last = state.history[-1]
+    return last.agreement_px >= math.floor(last.radius_px) and last.radius_px < box / 2 - 1
 
 
 def shared_radius(box: int, settings: Settings) -> float:

@@ -57,12 +57,18 @@ def register(app: typer.Typer) -> None:
     app.command("refine")(refine)
 
 
+IterationsOption = Annotated[
+    int | None,
+    _O(min=1, help="Iterations; if absent 6, and up to 4 more while the halves agree as far as was looked."),
+]
+
+
 def refine(
     stack: StackArgument,
     start: Annotated[Path, _O("--map", help="Map to start from, such as abinitio.mrc.")],
     output: Annotated[Path, _O("-o", "--output", help="Folder to write map.mrc, half maps and particles.star to.")],
     start_resolution: Annotated[float | None, _O(help="Low-pass of the start, Å; coarse if absent.")] = None,
-    iterations: Annotated[int, _O(min=1, help="Iterations.")] = 6,
+    iterations: IterationsOption = None,
     diameter: DiameterOption = None,
     symmetry: SymmetryOption = "C1",
     max_shift: MaxShiftOption = None,
@@ -87,7 +93,7 @@ def refine(
     settings = _refine_settings(frame, _shared_radius_px(start_resolution, particles), iterations, symmetry, seed)
     size = (len(particles), particles.box, frame.working_box)
     insist_on_place(output)
-    foretell("the refinement", refined_estimate(*size, group_order, iterations), output, told)
+    foretell("the refinement", refined_estimate(*size, group_order, settings.most_iterations), output, told)
     make_folder(output)
     with showing_progress() as progress:
         prepared = prepare_stack(particles, stack, contrast, ctf_state, working_box, progress)
@@ -129,13 +135,14 @@ def _shared_radius_px(resolution_angstrom: float | None, particles: ParticleSet)
 
 
 def _refine_settings(
-    frame: Frame, shared_radius_px: float | None, iterations: int, symmetry: str, seed: int
+    frame: Frame, shared_radius_px: float | None, iterations: int | None, symmetry: str, seed: int
 ) -> refinement.Settings:
     return refinement.Settings(
         frame.diameter_px,
         symmetry=symmetry,
         max_shift_px=frame.max_shift_px,
-        iterations=iterations,
+        iterations=refinement.Settings.iterations if iterations is None else iterations,
+        further_iterations=refinement.Settings.further_iterations if iterations is None else 0,
         start_radius_px=max(compared_radius(frame.working_box, frame.diameter_px), shared_radius_px or 0),
         shared_radius_px=shared_radius_px,
         seed=seed,

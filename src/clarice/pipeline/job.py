@@ -82,7 +82,7 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
         select(stack).expecting(estimate(1)),
         abinitio(first).expecting(first.estimate(*size, denoised_before=True)),
         refine(**frame, symmetry=settings.symmetry, seed=seed).expecting(
-            refinement(*size, group_order, RefinementSettings.iterations)
+            refinement(*size, group_order, RefinementSettings(0.0).most_iterations)
         ),
         postprocess().expecting(postprocessing(sizes.working_box)),
         export(stack, **frame, symmetry=settings.symmetry, seed=seed).expecting(estimate(1, maps_held=MAPS_OF_EXPORT)),

@@ -1,0 +1,39 @@
+"""How many iterations a refinement takes: more than asked for while there is more to see."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tests.abinitio.conftest import refinement_settings
+
+from clarice.abinitio import refinement
+from clarice.abinitio.half_sets import HalfSets
+from clarice.abinitio.refinement import Iteration, State, refine
+from clarice.physics.noisy_set import NoisySet
+
+
+def test_refinement_goes_on_while_finer_rings_are_agreed_on(
+    noisy: NoisySet, half_set: HalfSets, truth: np.ndarray
+) -> None:
+    settings = replace(refinement_settings(5.0, 1), further_iterations=2)
+    history = refine(noisy, torch.from_numpy(truth), half_set, settings).history
+    assert len(history) == 3
+    radii = [row.radius_px for row in history]
+    assert radii == sorted(radii)
+    assert all(row.agreement_px >= row.radius_px for row in history[:-1])
+    asked_for = replace(settings, further_iterations=0)
+    assert len(refine(noisy, torch.from_numpy(truth), half_set, asked_for).history) == 1
+
+
+@pytest.mark.parametrize(
+    ("radius_px", "agreement_px", "goes_on"),
+    [(9.0, 9.0, True), (9.5, 9.0, True), (9.0, 8.0, False), (15.0, 15.0, False)],
+)
+def test_it_ends_where_halves_disagree_or_no_ring_is_left(radius_px: float, agreement_px: float, goes_on: bool) -> None:
+    last = Iteration(radius_px, 3.0, True, agreement_px, 50.0, 0.8, 1.0)
+    nothing = torch.zeros(1)
+    state = State(nothing, nothing, np.eye(3)[None], np.zeros((1, 2)), np.zeros(1), nothing, nothing, (last,))
+    assert refinement._goes_on(state, 32) is goes_on
