@@ -97,7 +97,6 @@ def abinitio(
     _insist_on_share(junk)
     _insist_on_use(method, images, denoiser, sorts=classes > 1 or junk is not None)
     symmetry_rotations(symmetry)
-    FirstMapSettings(1.0, method, symmetry=symmetry, classes=classes, junk_share=junk or 0.0).insist_on_sense()
     get_denoiser(denoiser or DEFAULT_METHOD)
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     insist_on_classes(classes, len(particles))
@@ -114,6 +113,7 @@ def abinitio(
         classes,
         junk or 0.0,
     )
+    settings.insist_on_sense()
     insist_on_place(output)
     foretell("the first map", settings.estimate(len(particles), particles.box, frame.working_box), output, told)
     make_folder(output)

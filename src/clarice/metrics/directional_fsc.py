@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from clarice.metrics.half_maps import FlatHalves
-from clarice.metrics.shells import as_array, as_grids, correlation_of, half_shells
+from clarice.metrics.shells import as_array, as_grids, correlation_of, half_shells, shell_power
 
 FloatArray = NDArray[np.float64]
 
@@ -55,9 +55,9 @@ def directional_half_map_fsc(
     pairs = [flat.kept, *([half * weights for half in pair] for pair in (flat.kept, flat.randomised))]
     unmasked, masked, randomised = _cone_sums(pairs, directions, half_angle_deg)
     curves = flat.corrected(correlation_of(*masked[:3]), correlation_of(*randomised[:3]))
-    power = unmasked[1] + unmasked[2]
-    mean = _mean_power(flat.kept)
-    curves[power < EMPTY * unmasked[3] * mean] = 0
+    _, power1, power2, count = unmasked
+    of_shell = sum(shell_power(np.fft.rfftn(half))[: curves.shape[1]] for half in flat.kept)
+    curves[power1 + power2 < EMPTY * count * of_shell] = 0
     curves[:, flat.last_shell + 1 :] = 0
     return curves
 
@@ -99,10 +99,3 @@ def _unit_vectors(box: int) -> FloatArray:
 def _terms(spectra: Sequence[NDArray[np.complex128]], weight: FloatArray) -> tuple[FloatArray, ...]:
     a, b = spectra
     return weight * (a * b.conj()).real, weight * np.abs(a) ** 2, weight * np.abs(b) ** 2, weight
-
-
-def _mean_power(halves: Sequence[ArrayLike]) -> FloatArray:
-    """Sum of both volumes' mean power by whole shell, (L // 2 + 1,)."""
-    every = _cone_sums([halves], [[0.0, 0.0, 1.0]], 90.0)[0]
-    mean: FloatArray = ((every[1] + every[2]) / every[3])[0]
-    return mean

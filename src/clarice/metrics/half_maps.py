@@ -44,8 +44,10 @@ class FlatHalves:
 
     Without flat shells a mask would carry so much of the strong low ones into the weak high ones that half maps of
     pure noise agree there, once both were aligned to the same blurred map. Shells beyond `last_shell` are empty.
+    `unmasked` (L // 2 + 1,) is the FSC of the half maps as they were, 0 beyond `last_shell`.
     """
 
+    unmasked: FloatArray
     kept: tuple[FloatArray, FloatArray]
     randomised: tuple[FloatArray, FloatArray]
     start: int
@@ -62,7 +64,7 @@ class FlatHalves:
         start = _last_agreeing_shell(unmasked) + 1
         first, second = _flattened(half1, half2, last)
         randomised = randomise_phases(first, start, generator), randomise_phases(second, start, generator)
-        return cls((first, second), randomised, start, last)
+        return cls(unmasked, (first, second), randomised, start, last)
 
     def corrected(self, masked: FloatArray, randomised: FloatArray) -> FloatArray:
         """Curves (…, L // 2 + 1) of masked halves less what those with random phases agree in under the same mask.
@@ -87,12 +89,10 @@ def half_map_fsc(
     Shells beyond `last_shell` were not measured: they are left out, and every curve is zero there.
     """
     flat = FlatHalves.of(half1, half2, generator, last_shell)
-    measured = np.arange(np.shape(half1)[-1] // 2 + 1) <= flat.last_shell
-    unmasked, masked, randomised = (
-        np.where(measured, curve, 0.0)
-        for curve in (fsc(half1, half2), fsc(*flat.kept, mask), fsc(*flat.randomised, mask))
-    )
-    return HalfMapCurves(unmasked, masked, randomised, flat.corrected(masked, randomised), flat.start)
+    masked, randomised = (fsc(*halves, mask) for halves in (flat.kept, flat.randomised))
+    for curve in (masked, randomised):
+        curve[flat.last_shell + 1 :] = 0
+    return HalfMapCurves(flat.unmasked, masked, randomised, flat.corrected(masked, randomised), flat.start)
 
 
 def randomise_phases(volume: ArrayLike, from_shell: int, generator: torch.Generator) -> FloatArray:
