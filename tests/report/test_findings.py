@@ -111,6 +111,18 @@ def test_a_likelihood_that_is_one_number_gives_no_course(copied_run) -> None:
     assert [chart.title for chart in search.charts] == ["Refinement"]
 
 
+def test_a_first_map_by_moments_is_told(copied_run) -> None:
+    folder = copied_run()
+    moments = {"method": "moments", "denoiser": "wiener", "particles_in_moments": 2000, "misfit": 0.4}
+    replace_file(folder / "abinitio.json", json.dumps(moments))
+    search = convergence(RunFiles(folder))
+    assert search is not None
+    ((method, words),) = ((first.method, first.found) for first in search.first_maps)
+    assert method == "moments"
+    assert words.startswith("fitted to moments of 2")
+    assert "denoised" not in words
+
+
 def test_both_ways_to_a_first_map_are_told(copied_run) -> None:
     folder = copied_run()
     matched = {"method": "projection-matching", "starts": [{"seed": 1}, {"seed": 2}], "chosen": 1}

@@ -87,6 +87,8 @@ def _first_map(content: dict[str, Any], chosen: bool) -> FirstMap:
     if "starts" in content:
         start = number(content.get("chosen"))
         words = "" if start is None else f"start {start + 1:.0f} of {len(records(content['starts']))}"
+    elif "particles_in_moments" in content:
+        words = f"fitted to moments of {plain(content['particles_in_moments'])} particles"
     else:
         share = number(content.get("agreeing_lines"))
         agree = "" if share is None else f"; {share:.0%} of their lines agree"
