@@ -16,7 +16,7 @@ from clarice.geometry.slices import project
 from clarice.geometry.so3 import euler_to_matrix
 from clarice.io.mrc import read_mrc
 from clarice.io.star import floats, read_star
-from clarice.physics.simulate import form_images
+from clarice.physics.image_formation import form_images
 
 FloatArray = NDArray[np.float64]
 

@@ -17,9 +17,10 @@ from clarice.geometry.slices import project
 from clarice.geometry.so3 import euler_to_matrix
 from clarice.io.mrc import read_mrc
 from clarice.metrics.shells import fsc
+from clarice.physics.image_formation import form_images
 from clarice.physics.molecules import make_molecule
 from clarice.physics.potential import atom_projector, atoms_to_volume
-from clarice.physics.simulate import SimulationSettings, form_images, simulate
+from clarice.physics.simulate import SimulationSettings, simulate
 from clarice.physics.simulation_files import write_simulation
 
 pytestmark = pytest.mark.skipif(

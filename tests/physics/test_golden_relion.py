@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clarice.core.particles import Optics, Poses
 from clarice.geometry.slices import project
 from clarice.geometry.so3 import euler_to_matrix
-from clarice.physics.simulate import form_images
+from clarice.physics.image_formation import form_images
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "relion_project.npz"
 

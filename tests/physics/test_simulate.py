@@ -15,6 +15,7 @@ from clarice.geometry.slices import project
 from clarice.physics.atoms import Atoms
 from clarice.physics.ctf import ctf_at, rfft_frequency_grid
 from clarice.physics.defocus import unit_optics
+from clarice.physics.image_formation import form_images
 from clarice.physics.potential import atoms_to_volume
 from clarice.physics.simulate import (
     MapPotential,
@@ -22,7 +23,6 @@ from clarice.physics.simulate import (
     default_pixel_size,
     draw_optics,
     draw_poses,
-    form_images,
     simulate,
 )
 
@@ -80,17 +80,22 @@ def test_snr_is_signal_power_over_noise_variance(noise: str) -> None:
     assert ratio == pytest.approx(0.2, rel=0.05)
 
 
-def test_poisson_counts_have_mean_one_and_the_stated_snr() -> None:
-    settings = replace(SETTINGS, particles=100, snr=0.05, noise="poisson")
+@pytest.mark.parametrize("ctf", [True, False])
+def test_poisson_noise_has_variance_one_and_the_stated_snr(ctf: bool) -> None:
+    """Without a CTF the signal's mean makes more electrons, and so more noise."""
+    settings = replace(SETTINGS, particles=100, snr=0.2, noise="poisson", ctf=ctf)
     noiseless = simulate(make_atoms(), replace(settings, noise="none"))
-    counts = simulate(make_atoms(), settings).images + 1
-    assert np.array_equal(counts, np.round(counts))
-    assert counts.min() >= 0
-    # The CTF leaves the share w of the images' mean, so the mean count is a little above 1.
-    assert float(counts.mean()) == pytest.approx(1.0 + float(noiseless.images.mean()), abs=0.01)
-    assert float(counts.mean()) == pytest.approx(1.0, abs=0.05)
-    residual = counts - 1 - noiseless.images
-    assert float(np.mean(noiseless.images.astype(float) ** 2) / residual.var()) == pytest.approx(0.05, rel=0.06)
+    counted = simulate(make_atoms(), settings)
+    levels = np.unique(counted.images)
+    steps = np.diff(levels)
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-4)  # whole electrons
+    assert levels[0] == pytest.approx(-steps[0], rel=1e-4)  # none at all
+    assert (steps[0] < 0.99) is not ctf
+    residual = counted.images - noiseless.images
+    assert float(residual.var()) == pytest.approx(1, rel=0.03)
+    assert abs(float(residual.mean())) < 0.01
+    assert float(np.mean(noiseless.images.astype(float) ** 2)) == pytest.approx(0.2, rel=1e-3)
+    np.testing.assert_allclose(counted.clean, noiseless.clean, rtol=1e-4, atol=1e-4)
 
 
 def test_the_same_seed_gives_the_same_set_and_another_seed_another() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from clarice.benchmark.denoise_cells import Cell, Sheet
 from clarice.benchmark.structures import Subject
 from clarice.core.particles import ArraySource, Optics, ParticleSet, Poses
-from clarice.physics.noise import poisson_image, white_noise
+from clarice.physics.noise import poisson_image, poisson_scale, white_noise
 from clarice.physics.noisy_set import NoisySet, white_set
 from clarice.physics.simulate import SimulationSettings, simulate
 from clarice.physics.turned_views import TurnedViews, turned_views
@@ -137,17 +137,12 @@ class SignalStore:
 
 
 def with_noise(signals: Signals, cell: Cell, seed: int) -> ImageSet:
-    """The set with the cell's noise, of variance 1 a pixel on average over the set.
-
-    Poisson counts have mean 1 + c·signal and that variance, so the contrast c solves SNR = c² / (1 + c·mean).
-    """
+    """The set with the cell's noise, of variance 1 a pixel on average over the set."""
     words = (seed, signals.subject.entry, cell.name, signals.number)
     generator = torch.Generator().manual_seed(seed_of(*words))
     signal, clean = torch.from_numpy(np.array(signals.signal)), torch.from_numpy(np.array(signals.clean))
     if cell.noise == "poisson":
-        mean, snr = float(signal.mean()), cell.snr
-        contrast = (snr * mean + ((snr * mean) ** 2 + 4 * snr) ** 0.5) / 2
-        deviation = (1 + contrast * mean) ** 0.5
+        contrast, deviation = poisson_scale(1.0, float(signal.mean()), cell.snr)
         noisy: Tensor = poisson_image(signal * contrast, generator) / deviation
         clean = clean * (contrast / deviation)
     else:

@@ -61,6 +61,16 @@ def _mean_over_grid(spectrum: Tensor, box: int) -> Tensor:
     return (grid * weight).sum() / box**2
 
 
+def poisson_scale(square: float, mean: float, snr: float) -> tuple[float, float]:
+    """What to multiply a signal by before its electrons are counted, and the noise's deviation then.
+
+    `square` and `mean` are the signal's mean square and mean. Counts of mean 1 + c·signal have that variance, so
+    SNR = c² · square / (1 + c · mean).
+    """
+    scale = (snr * mean + ((snr * mean) ** 2 + 4 * snr * square) ** 0.5) / (2 * square)
+    return scale, (1 + scale * mean) ** 0.5
+
+
 def poisson_image(signal: Tensor, generator: torch.Generator) -> Tensor:
     """Counts less one, float32, of a detector that sees 1 + signal electrons a pixel on average.
 

@@ -1,7 +1,6 @@
 """Simulated particle sets: `y = H * (S_{−t} P_R v) + noise`, with the truth beside them.
 
-Projection, shift and CTF are applied at twice the box and cropped, because the CTF spreads a particle beyond
-a small box. Signal, clean images and volume are scaled together so that the noise has unit variance a pixel.
+Signal, clean images and volume are scaled together so that the noise has unit variance a pixel.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from clarice.core.progress import Progress, silent
 from clarice.geometry.fourier import resize_centred
 from clarice.geometry.so3 import random_rotations
 from clarice.physics.atoms import Atoms
-from clarice.physics.ctf import ctf_at, rfft_frequency_grid
 from clarice.physics.defocus import (
     defocus_groups,
     group_of_particle,
@@ -30,8 +28,16 @@ from clarice.physics.defocus import (
     read_defocus_table,
     unit_optics,
 )
-from clarice.physics.noise import coloured_noise, poisson_image, typical_spectrum, white_noise
+from clarice.physics.image_formation import form_images, through_ctf
+from clarice.physics.noise import coloured_noise, poisson_image, poisson_scale, typical_spectrum, white_noise
 from clarice.physics.potential import atom_projector, atoms_to_volume, resample_volume, volume_projector
+from clarice.physics.structural_noise import (
+    NO_STRUCTURAL_NOISE,
+    StructuralNoise,
+    Surroundings,
+    on_detector,
+    other_shapes,
+)
 
 NoiseKind = Literal["white", "coloured", "poisson", "none"]
 Projector = Callable[[NDArray[np.float64]], Tensor]
@@ -39,7 +45,7 @@ Projector = Callable[[NDArray[np.float64]], Tensor]
 # Share of the box that the structure's largest diameter fills.
 FILL = 0.65
 # Streams of random numbers, so that a change of one setting leaves the other draws as they were.
-_STREAMS = ("rotations", "shifts", "defocus", "noise")
+_STREAMS = ("rotations", "shifts", "defocus", "noise", "surroundings", "detector", "shapes")
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,8 @@ class SimulationSettings:
     """What to simulate. Without a pixel size the structure's diameter fills 65 % of the box.
 
     `snr` is the mean over the set of the mean square of the noiseless CTF-applied image over the whole box,
-    over the noise variance per pixel. Shifts are uniform within ±`max_shift_px` in x and y. Unless `astigmatic`, both
-    defocus values of a group are their mean.
+    over the noise variance per pixel; what is `structural` counts in neither. Shifts are uniform within ±`max_shift_px`
+    in x and y. Unless `astigmatic`, both defocus values of a group are their mean.
     """
 
     particles: int
@@ -77,6 +83,7 @@ class SimulationSettings:
     defocus_groups: int = 50
     astigmatic: bool = True
     ctf_table: Path | None = None
+    structural: StructuralNoise = NO_STRUCTURAL_NOISE
 
     def __post_init__(self) -> None:
         checks = (
@@ -107,6 +114,9 @@ class SimulationSettings:
 @dataclass(frozen=True)
 class SimulatedSet:
     """A particle set (bright protein, noise of unit variance, no poses) and what is true of it.
+
+    Poisson noise varies with the signal; its variance is 1 on average over the set.
+
 
     `images` (n, L, L): the particles' images, as `particles.read()` gives them.
     `clean` (n, L, L): CTF-free, noise-free projections in each particle's own frame, its shift included.
@@ -175,22 +185,20 @@ def _prepare(specimen: Specimen, box: int, pixel_size: float) -> tuple[Projector
     return atom_projector(specimen, 2 * box, pixel_size), atoms_to_volume(specimen, box, pixel_size)
 
 
-def form_images(
-    projections: Tensor, poses: Poses, optics: Optics, box: int, pixel_size_angstrom: float
-) -> tuple[Tensor, Tensor]:
-    """Projections (n, W, W) shifted, then as they are and with their CTF, cropped: two (n, box, box).
-
-    The content moves to `x_view − shift`.
-    """
-    wide = projections.shape[-1]
-    fy, fx = rfft_frequency_grid(wide)
-    shifts = torch.as_tensor(poses.shifts_px, dtype=torch.float32)
-    angle = 2 * torch.pi * (shifts[:, 0, None, None] * fx + shifts[:, 1, None, None] * fy)
-    spectra = torch.fft.rfft2(projections) * torch.polar(torch.ones_like(angle), angle)
-    clean = torch.fft.irfft2(spectra, s=(wide, wide))
-    transfer = ctf_at(optics, fx / pixel_size_angstrom, fy / pixel_size_angstrom)
-    signal = torch.fft.irfft2(spectra * transfer, s=(wide, wide))
-    return resize_centred(clean, box, 2), resize_centred(signal, box, 2)
+def _surroundings(
+    specimen: Specimen, settings: SimulationSettings, pixel_size: float, projector: Projector
+) -> Surroundings:
+    """What lies beside the particles. Raises UsageError where a map would have to move a domain."""
+    shapes: tuple[Projector, ...] = ()
+    if settings.structural.floppy > 0:
+        if isinstance(specimen, MapPotential):
+            raise UsageError(
+                "structural noise: floppy needs the atoms of a structure, and a map has none: leave it out"
+            )
+        rng = np.random.default_rng(_stream(settings.seed, "shapes").initial_seed())
+        shapes = tuple(atom_projector(each, 2 * settings.box, pixel_size) for each in other_shapes(specimen, rng))
+    generator = _stream(settings.seed, "surroundings")
+    return Surroundings(settings.structural, settings.box, pixel_size, projector, shapes, generator)
 
 
 def _array(folder: Path | None, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -204,9 +212,11 @@ def _chunk_rows(box: int) -> int:
     return max(1, 1_000_000 // box**2)
 
 
-def _add_noise(signal: NDArray[np.float32], scale: float, settings: SimulationSettings, spectrum: Tensor) -> None:
-    """Turns `signal` in place into scaled noisy images."""
-    generator = _stream(settings.seed, "noise")
+def _add_noise(
+    signal: NDArray[np.float32], scale: float, deviation: float, settings: SimulationSettings, spectrum: Tensor
+) -> None:
+    """Turns `signal` in place into scaled noisy images, whose noise, of this deviation, is then made 1."""
+    generator, faults = _stream(settings.seed, "noise"), _stream(settings.seed, "detector")
     rows = _chunk_rows(settings.box)
     for start in range(0, len(signal), rows):
         part = torch.from_numpy(signal[start : start + rows] * np.float32(scale))
@@ -215,7 +225,8 @@ def _add_noise(signal: NDArray[np.float32], scale: float, settings: SimulationSe
         elif settings.noise == "coloured":
             part = part + coloured_noise(len(part), settings.box, spectrum, generator)
         elif settings.noise == "poisson":
-            part = poisson_image(part, generator)
+            part = poisson_image(part, generator) / deviation
+        part += on_detector(settings.structural, len(part), settings.box, faults)
         signal[start : start + rows] = part.numpy()
 
 
@@ -240,21 +251,34 @@ def simulate(
         raise UsageError(f"{len(poses)} poses were given for {count} particles: give one a particle")
     optics, group = draw_optics(settings)
     projector, volume = _prepare(specimen, box, pixel_size)
+    surroundings = _surroundings(specimen, settings, pixel_size, projector)
     clean, images = _array(folder, "clean", (count, box, box)), _array(folder, "images", (count, box, box))
-    power, rows = 0.0, _chunk_rows(box)
+    power, total, rows = 0.0, 0.0, _chunk_rows(box)
     for start in range(0, count, rows):
         index = np.arange(start, min(start + rows, count))
-        projections = projector(poses.rotations[index])
-        parts = form_images(projections, poses.subset(index), optics.subset(index), box, pixel_size)
-        clean[index], images[index] = parts[0].numpy(), parts[1].numpy()
-        power += float(parts[1].double().square().sum())
+        rotations, seen = poses.rotations[index], (poses.subset(index), optics.subset(index), box, pixel_size)
+        projections = projector(rotations)
+        whole, signal = form_images(projections, *seen)
+        shown = surroundings.as_shown(projections, rotations)
+        if shown is not projections:
+            signal = form_images(shown, *seen)[1]
+        power += float(signal.double().square().sum())
+        total += float(signal.double().sum())
+        beside = surroundings.beside(projections)
+        if beside is not None:
+            signal = signal + through_ctf(torch.fft.rfft2(beside), *seen[1:])
+        clean[index], images[index] = whole.numpy(), signal.numpy()
         progress("simulating", int(index[-1]) + 1, count)
     if power == 0:
         raise UsageError("the structure leaves no signal in the box: give one with atoms inside the box")
-    scale = float(np.sqrt(settings.snr * count * box**2 / power))
+    pixels = count * box**2
+    scale, deviation = float(np.sqrt(settings.snr * pixels / power)), 1.0
+    if settings.noise == "poisson":
+        scale, deviation = poisson_scale(power / pixels, total / pixels, settings.snr)
     flat = torch.ones(box // 2 + 1) if settings.noise != "none" else torch.zeros(box // 2 + 1)
     spectrum = typical_spectrum(box, pixel_size) if settings.noise == "coloured" else flat
-    _add_noise(images, scale, settings, spectrum)
+    _add_noise(images, scale, deviation, settings, spectrum)
+    scale /= deviation
     for start in range(0, count, rows):
         clean[start : start + rows] *= np.float32(scale)
     micrograph = np.array([f"micrograph_{number + 1:04d}.mrc" for number in group])

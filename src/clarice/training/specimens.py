@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from clarice.core.errors import UsageError
 from clarice.physics.atoms import Atoms
+from clarice.physics.domains import outer_domain, without
 from clarice.physics.molecules import make_molecule
 from clarice.physics.potential import atoms_to_volume
 from clarice.training.assemblies import pressed_together, symmetric_assembly
@@ -97,23 +97,14 @@ def make_specimen(settings: SpecimenSettings, number: int, structures: Structure
 
 
 def without_a_part(atoms: Atoms, share: float, rng: np.random.Generator) -> Atoms:
-    """The atoms without a share of them: those nearest to a random one in the outer half."""
-    points = atoms.positions_angstrom - atoms.positions_angstrom.mean(axis=0)
-    distance = np.linalg.norm(points, axis=1)
-    outer = np.flatnonzero(distance >= np.median(distance))
-    away = np.linalg.norm(points - points[rng.choice(outer)], axis=1)
-    keep = np.sort(np.argsort(away, kind="stable")[int(share * len(atoms)) :])
-    return _rows(atoms, keep)
+    """The atoms without an outer domain of a share of them."""
+    return without(atoms, outer_domain(atoms, share, rng))
 
 
 def blurred(atoms: Atoms, b_factor_angstrom2: float) -> Atoms:
     """The atoms with that much more B-factor each, in whole steps."""
     b_factor = np.round((atoms.b_factor + b_factor_angstrom2) / _B_FACTOR_STEP) * _B_FACTOR_STEP
     return Atoms(atoms.positions_angstrom, atoms.atomic_number, b_factor, atoms.weight)
-
-
-def _rows(atoms: Atoms, rows: NDArray[np.int64]) -> Atoms:
-    return Atoms(atoms.positions_angstrom[rows], atoms.atomic_number[rows], atoms.b_factor[rows], atoms.weight[rows])
 
 
 def _draw_group(rng: np.random.Generator) -> str:
