@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from clarice.core.errors import OutputError, UsageError
 from clarice.core.particles import ArraySource, Optics, ParticleSet, Poses
+from clarice.io.cryosparc_write import write_cs
 from clarice.io.mrc import MrcSource, write_mrc
 from clarice.io.stack import open_particles, write_particles
 from clarice.io.star import read_star
@@ -153,13 +154,13 @@ def test_relion_30_is_written_as_31(shared_data: Path, tmp_path: Path) -> None:
     blocks = read_star(tmp_path / "new.star")
     assert {"rlnVoltage", "rlnImagePixelSize", "rlnImageSize", "rlnOpticsGroupName"} <= set(blocks["optics"])
     old = read_star(source)["model_class_1"]
-    name = next(name for name in blocks if name != "optics")
-    assert "rlnOriginXAngst" in blocks[name]
-    assert "rlnMagnification" not in blocks[name]
-    kept = set(old.columns) & set(blocks[name].columns) - {"rlnImageName"}
+    new = blocks["particles"]
+    assert "rlnOriginXAngst" in new
+    assert "rlnMagnification" not in new
+    kept = set(old.columns) & set(new.columns) - {"rlnImageName"}
     assert len(kept) > 15
     for column in kept:
-        assert (old[column] == blocks[name][column]).all()
+        assert (old[column] == new[column]).all()
     again = open_particles(tmp_path / "new.star")
     assert again.optics is not None
     assert particles.optics is not None
@@ -215,3 +216,68 @@ def test_relion_reads_what_we_write(tmp_path: Path) -> None:
     subprocess.run([*command, *limits], cwd=tmp_path, check=True, capture_output=True, timeout=60)
     again = open_particles(tmp_path / "q.star")
     assert_same_metadata(particles.subset(np.array([1, 2, 3])), again, tolerance=1e-4)
+
+
+def test_the_particle_block_gets_the_name_relion_looks_for(tmp_path: Path, make_stack: StackMaker) -> None:
+    make_stack("a.mrcs", 2)
+    for block in ("", "images", "model_class_1", "Particles"):
+        (tmp_path / "p.star").write_text(f"data_{block}\nloop_\n_rlnImageName\n_rlnImagePixelSize\n2@a.mrcs 2\n")
+        write_particles(open_particles(tmp_path / "p.star"), tmp_path / "out.star")
+        assert list(read_star(tmp_path / "out.star")) == ["optics", "particles"]
+    # Where another block has that name, neither may be lost.
+    text = "data_particles\nloop_\n_rlnMystery\nx\n\n"
+    text += "data_images\nloop_\n_rlnImageName\n_rlnImagePixelSize\n2@a.mrcs 2\n"
+    (tmp_path / "p.star").write_text(text)
+    write_particles(open_particles(tmp_path / "p.star"), tmp_path / "out.star")
+    assert set(read_star(tmp_path / "out.star")) == {"optics", "particles", "images"}
+    assert len(open_particles(tmp_path / "out.star")) == 1
+
+
+def grouped(folder: Path, first: str, second: str) -> Path:
+    optics = f"data_optics\nloop_\n_rlnOpticsGroup\n_rlnImagePixelSize\n1 {first}\n2 {second}\n\n"
+    rows = "data_particles\nloop_\n_rlnImageName\n_rlnOpticsGroup\n1@a.mrcs 1\n2@a.mrcs 2\n"
+    (folder / "p.star").write_text(optics + rows)
+    return folder / "p.star"
+
+
+def test_sizes_calibrated_a_little_apart_are_kept(tmp_path: Path, make_stack: StackMaker) -> None:
+    make_stack("a.mrcs", 2)
+    source = grouped(tmp_path, "0.8300", "0.8305")
+    write_particles(open_particles(source), tmp_path / "out.star")
+    assert read_star(tmp_path / "out.star")["optics"]["rlnImagePixelSize"].tolist() == ["0.8300", "0.8305"]
+    write_particles(open_particles(source, pixel_size_angstrom=0.8303), tmp_path / "out.star")
+    stated = read_star(tmp_path / "out.star")["optics"]["rlnImagePixelSize"].astype(float)
+    np.testing.assert_allclose(stated, 0.8303)
+
+
+def test_sizes_of_cryosparc_groups_are_kept_alike(tmp_path: Path, make_stack: StackMaker) -> None:
+    make_stack("a.mrcs", 2)
+    write_particles(open_particles(grouped(tmp_path, "0.83", "0.83")), tmp_path / "a.cs")
+    rows = np.load(tmp_path / "a.cs")
+    rows["blob/psize_A"] = [0.83, 0.8305]
+    write_cs(tmp_path / "b.cs", rows)
+    particles = open_particles(tmp_path / "b.cs")
+    write_particles(particles, tmp_path / "c.cs", poses=random_poses(2))
+    again = np.load(tmp_path / "c.cs")
+    np.testing.assert_allclose(again["blob/psize_A"], [0.83, 0.8305], rtol=1e-6)
+    np.testing.assert_allclose(again["alignments3D/psize_A"], 0.83, rtol=1e-6)
+    write_particles(dataclasses.replace(particles, pixel_size_angstrom=1.66), tmp_path / "d.cs")
+    np.testing.assert_allclose(np.load(tmp_path / "d.cs")["blob/psize_A"], 1.66, rtol=1e-6)
+
+
+def test_origins_in_pixels_are_those_of_the_images_the_table_was_made_for(
+    tmp_path: Path, make_stack: StackMaker
+) -> None:
+    """Images binned by two since, which `--pixel-size` says: reading and writing shift them alike."""
+    make_stack("a.mrcs", 2)
+    names = "_rlnImageName\n_rlnAngleRot\n_rlnAngleTilt\n_rlnAnglePsi\n_rlnOriginX\n_rlnOriginY\n_rlnPixelSize"
+    (tmp_path / "p.star").write_text(f"data_images\nloop_\n{names}\n1@a.mrcs 1 2 3 4 -2 1.0\n")
+    particles = open_particles(tmp_path / "p.star", pixel_size_angstrom=2.0)
+    assert particles.poses is not None
+    np.testing.assert_allclose(particles.poses.shifts_px, [[2.0, -1.0]])
+    write_particles(particles, tmp_path / "out.star")
+    rows = read_star(tmp_path / "out.star")["particles"]
+    assert (float(rows["rlnOriginXAngst"][0]), float(rows["rlnOriginYAngst"][0])) == (4.0, -2.0)
+    again = open_particles(tmp_path / "out.star")
+    assert again.poses is not None
+    np.testing.assert_allclose(again.poses.shifts_px, [[2.0, -1.0]])

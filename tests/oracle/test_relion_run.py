@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,6 +17,12 @@ from clarice.benchmark.peer_relion import RelionSettings
 from clarice.benchmark.protocol import SimulatedStack, StackSettings, judge_map, judge_poses, make_stack, read_rows
 from clarice.benchmark.structures import load_subject
 from clarice.geometry.so3 import angle_between_deg
+from clarice.io.mrc import read_mrc
+from clarice.physics.molecules import make_molecule
+from clarice.physics.simulate import SimulationSettings, simulate
+from clarice.physics.simulation_files import write_simulation
+from clarice.report.folder import RunFiles
+from clarice.report.next_steps import next_steps
 
 pytestmark = [
     pytest.mark.slow,
@@ -68,3 +76,27 @@ def test_relion_classifies_our_stack_without_complaint(stack: SimulatedStack, tm
     job = relion.classify(stack, tmp_path / "classes", quick, 5)
     assert not job.usage.failed, job.usage.message
     assert job.warnings == ()
+
+
+@pytest.mark.skipif(shutil.which("relion_image_handler") is None, reason="relion_image_handler is not on the path")
+def test_the_report_s_way_on_leads_through_relion_for_dark_protein(tmp_path: Path) -> None:
+    """Every command of the page but the refinement, as it stands there: RELION's map from our poses is ours."""
+    settings = SimulationSettings(particles=300, box=32, seed=2, snr=1.0, defocus_groups=4)
+    simulated = simulate(make_molecule(2, mass_kda=80), settings)
+    write_simulation(simulated, tmp_path / "stack", contrast="dark", specimen="made")
+    words = [*CLARICE, "run", "stack/particles.star", "-o", "run", "--seed", "1", "--first-map", "projection-matching"]
+    finished = subprocess.run(
+        [*words, "--starts", "2", "--method", "wiener"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    run = RunFiles(tmp_path / "run")
+    steps = next_steps(run, run.json("run.json"), 100.0)
+    assert steps is not None
+    assert any("multiply_constant -1" in command.text for command in steps.relion)
+    for command in steps.relion[:-1]:
+        line = command.text.replace("clarice ", shlex.join(CLARICE) + " ", 1)
+        done = subprocess.run(line, shell=True, cwd=run.path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+    (theirs, _), (ours, _) = read_mrc(run.path / "check.mrc"), read_mrc(run.path / "map.mrc")
+    # Bright as ours: a dark stack, not turned, would give a correlation below 0.
+    assert np.corrcoef(theirs.ravel(), ours.ravel())[0, 1] > 0.5

@@ -235,3 +235,25 @@ def test_estimate_covers_only_what_is_left_to_do(tmp_path: Path, source: Path) -
             execute(run, stages, until="count")
     assert told[0] == "3 of 3 steps to do: about 3 min, 10 MB of memory, 3 MB of disk"
     assert "nothing has changed: every step is up to date" in told
+
+
+def test_what_earlier_calls_left_beyond_the_last_stage_is_marked_out_of_date(tmp_path: Path, source: Path) -> None:
+    folder = tmp_path / "run"
+    run_stages(folder, toy_stages(source))
+    status = run_stages(folder, toy_stages(source, scale=0.2), until="draw")
+    assert status == {"draw": "skipped", "walk": "outdated", "count": "done", "join": "outdated"}
+    # They are whole all the same: who goes back to their settings has them.
+    assert run_stages(folder, toy_stages(source), until="draw") == {
+        "draw": "skipped", "walk": "skipped", "count": "done", "join": "skipped",
+    }  # fmt: skip
+    assert run_stages(folder, toy_stages(source)) == ALL_SKIPPED
+
+
+def test_a_failure_leaves_later_stages_marked_out_of_date(tmp_path: Path, source: Path) -> None:
+    folder = tmp_path / "run"
+    run_stages(folder, toy_stages(source))
+    with pytest.raises(TypeError), open_run(folder, command="toy", arguments={}, seed=1) as run:
+        execute(run, toy_stages(source, scale=None))  # type: ignore[arg-type]
+    record = json.loads((folder / "run.json").read_text())
+    status = {stage["name"]: stage["status"] for stage in record["stages"]}
+    assert status == {"draw": "skipped", "walk": "failed", "count": "done", "join": "outdated"}

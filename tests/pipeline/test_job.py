@@ -209,7 +209,7 @@ def test_stages_are_named_as_one_types_them() -> None:
 
 
 def test_numbers_of_numpy_are_taken(stack: StackInput, tmp_path: Path) -> None:
-    run_job(stack, tmp_path, JobSettings(until="check", seed=np.int64(3), diameter_angstrom=np.float32(40)))  # type: ignore[arg-type]
+    run_job(stack, tmp_path, JobSettings(until="check", seed=np.int64(3), diameter_angstrom=np.float32(60)))  # type: ignore[arg-type]
     assert json.loads((tmp_path / "run.json").read_text())["seed"] == 3
 
 

@@ -266,3 +266,13 @@ def test_treated_apoferritin_is_seen_through(shared_data: Path, state: str) -> N
     assert verdict.contrast is not None
     assert verdict.contrast.sign != "bright"
     assert verdict.contrast.disk_z < -20
+
+
+def test_a_microscope_without_any_defocus_is_no_ctf(tmp_path: Path) -> None:
+    """As in tables of stacks whose CTF was never estimated, or whose images are free of it."""
+    columns = {"rlnImagePixelSize": "3.0", "rlnVoltage": "300", "rlnSphericalAberration": "2.7"}
+    verdict = check_file(write_table(tmp_path, {**columns, "rlnAmplitudeContrast": "0.1"}))
+    assert verdict.problems == ()
+    assert verdict.ctf is not None
+    assert verdict.ctf.state == "none"
+    assert any("no CTF is known" in warning for warning in verdict.warnings)

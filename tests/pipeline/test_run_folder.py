@@ -104,11 +104,15 @@ def test_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
 def test_foreign_record_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "run.json").write_text(content, encoding="latin-1")
     with (
-        pytest.raises(OutputError, match=r"run\.json is not the record of a run"),
+        pytest.raises(OutputError, match=r"run\.json is not the record of a run.*or empty this one"),
         open_run(tmp_path, command="a", arguments={}),
     ):
         pass
     assert (tmp_path / "run.json").read_text(encoding="latin-1") == content
+    for path in tmp_path.iterdir():
+        path.unlink()
+    with open_run(tmp_path, command="a", arguments={}) as run:
+        assert run.record.stages == []
 
 
 def test_log_goes_on_in_the_same_file(tmp_path: Path) -> None:

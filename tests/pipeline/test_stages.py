@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from clarice.pipeline.stages import Estimate, stage
+from clarice.pipeline.stages import IMMATERIAL, Estimate, stage
 from clarice.pipeline.work import Work
 
 
@@ -15,6 +15,7 @@ from clarice.pipeline.work import Work
 class Settings:
     rings: int
     files: tuple[Path, ...] = ()
+    place: str = field(default="here", metadata=IMMATERIAL)
 
 
 @stage("refine", reads=["a.mrc"], writes=["b.mrc"], optional=["c.mrc"], immaterial=["batch"])

@@ -46,7 +46,7 @@ def density(points: NDArray[np.float64], axes: int) -> NDArray[np.float32]:
 
 
 def make_run(folder: Path, name: str = "T20S_particles.star", seed: int = 3) -> Path:
-    """Writes a finished run into `folder`; `name` is the input stack's."""
+    """Writes a finished run into `folder`, of a stack with dark protein; `name` is the input stack's."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     points = backbone(rng)
@@ -76,10 +76,10 @@ def _write_images(
     noise = rng.normal(0, 3.0, repeated.shape).astype(np.float32)
     write_mrc(folder / "prepared.mrcs", repeated + noise, PIXEL_ANGSTROM, is_volume=False)
     soft = gaussian_filter(repeated + 0.35 * noise, (0, 1.2, 1.2))
-    write_mrc(folder / "denoised.mrcs", soft, PIXEL_ANGSTROM, is_volume=False)
+    write_mrc(folder / "denoised.mrcs", -soft, PIXEL_ANGSTROM, is_volume=False)
     averages = gaussian_filter(clean[:CLASSES], (0, 0.6, 0.6)) + rng.normal(0, 0.12, (CLASSES, BOX, BOX))
     averages[-3:] = gaussian_filter(rng.normal(0, 3, (3, BOX, BOX)), (0, 2, 2))
-    write_mrc(folder / "classes.mrcs", averages.astype(np.float32), PIXEL_ANGSTROM, is_volume=False)
+    write_mrc(folder / "classes.mrcs", -averages.astype(np.float32), PIXEL_ANGSTROM, is_volume=False)
 
 
 def _write_tables(folder: Path, names: list[str], euler: NDArray[np.float64], rng: np.random.Generator) -> None:
@@ -120,7 +120,8 @@ def _write_tables(folder: Path, names: list[str], euler: NDArray[np.float64], rn
     kept = number <= CLASSES - 3
     write_star(folder / "selected.star", {"optics": optics, "particles": table[kept]})
     reasons = {"classes_without_structure": 3, "particles_in_them": int((~kept).sum())}
-    _write_json(folder, "selection", {"kept": int(kept.sum()), "total": PARTICLES, "reasons": reasons})
+    rows = np.flatnonzero(kept).tolist()
+    _write_json(folder, "selection", {"kept": len(rows), "total": PARTICLES, "reasons": reasons, "rows": rows})
 
 
 def _write_maps(folder: Path, volume: NDArray[np.float32], rng: np.random.Generator) -> None:
@@ -164,7 +165,13 @@ def _write_records(folder: Path, name: str, rng: np.random.Generator) -> None:
     _write_json(
         folder,
         "prepared",
-        {"working_box": BOX, "working_pixel_size_angstrom": PIXEL_ANGSTROM, "sign": -1, "noise_sigma": 1.02},
+        {
+            "working_box": BOX,
+            "working_pixel_size_angstrom": PIXEL_ANGSTROM,
+            "sign": -1,
+            "ctf_state": "raw",
+            "noise_sigma": 1.02,
+        },
     )
     _write_json(folder, "denoised", {"method": "covariance_wiener", "seconds": 4.1})
     _write_json(
@@ -173,9 +180,8 @@ def _write_records(folder: Path, name: str, rng: np.random.Generator) -> None:
         {
             "box": 96,
             "particles": PARTICLES,
-            "contrast": "dark protein",
-            "ctf_state": "not corrected",
-            "duplicates": 0,
+            "contrast": {"sign": "dark", "basis": "images"},
+            "ctf": {"state": "raw", "basis": "assumed"},
         },
     )
     times = (

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tests.report.fake_run import CLASSES, PARTICLES, replace_file
+import pytest
+from tests.report.fake_run import CLASSES, PARTICLES, make_run, replace_file
 
 from clarice.io.star import read_star, write_star
 from clarice.report.convergence import FirstMap, convergence, pose_summary
 from clarice.report.folder import RunFiles
+from clarice.report.next_steps import folder_of_names, next_steps
 from clarice.report.page import write_report
 from clarice.report.particles import class_averages, particle_pairs
-from clarice.report.provenance import next_steps, stages
+from clarice.report.provenance import stages
 from clarice.report.resolution import resolution
 from clarice.report.verdict import Findings, findings_warnings, verdict
 
@@ -146,10 +148,92 @@ def test_the_map_is_not_resampled_when_it_already_fits(copied_run) -> None:
     record["arguments"] |= {"symmetry": "D7"}
     steps = next_steps(run, record, 100.0)
     assert steps is not None
-    assert len(steps.relion) == 2
-    assert all("--sym D7" in command.text for command in steps.relion)
+    assert not any("--rescale_angpix" in command.text for command in steps.relion)
+    assert all("--sym D7" in command.text for command in steps.relion[-2:])
     assert "--ref map.mrc" in steps.relion[-1].text
     assert "--particle_diameter 120" in steps.relion[-1].text
+
+
+def test_dark_protein_and_particles_left_out_are_seen_to_before_relion(copied_run) -> None:
+    run = RunFiles(copied_run())
+    steps = next_steps(run, run.json("run.json"), 100.0)
+    assert steps is not None
+    select, invert, *_, check, refine = (command.text for command in steps.relion)
+    assert select == "clarice select class_members.star --auto --stack particles.star -o kept.star"
+    assert invert == "relion_image_handler --i kept.star --o bright --multiply_constant -1"
+    assert "--i kept_bright.star" in check
+    assert "--i kept_bright.star" in refine
+    assert "kept.star" in steps.cryosparc[0]
+    assert "dark on light" in steps.cryosparc[1]
+
+
+def test_a_bright_stack_of_which_all_is_kept_goes_on_as_it_is(copied_run) -> None:
+    folder = copied_run()
+    run = RunFiles(folder)
+    prepared, selection = run.json("prepared.json"), run.json("selection.json")
+    replace_file(folder / "prepared.json", json.dumps({**prepared, "sign": 1}))
+    replace_file(folder / "selection.json", json.dumps({**selection, "kept": PARTICLES}))
+    steps = next_steps(run, run.json("run.json"), 100.0)
+    assert steps is not None
+    assert all("--i particles.star" in command.text for command in steps.relion[-2:])
+    assert not any("select" in command.text or "multiply" in command.text for command in steps.relion)
+
+
+@pytest.mark.parametrize(
+    ("state", "options"), [("none", ""), ("raw", " --ctf"), ("flipped", " --ctf --ctf_phase_flipped")]
+)
+def test_relion_is_told_of_the_ctf_what_the_stack_has_of_it(copied_run, state: str, options: str) -> None:
+    folder = copied_run()
+    run = RunFiles(folder)
+    replace_file(folder / "prepared.json", json.dumps({**run.json("prepared.json"), "ctf_state": state}))
+    steps = next_steps(run, run.json("run.json"), 100.0)
+    assert steps is not None
+    assert f"check.mrc{options} --sym" in steps.relion[-2].text
+    assert f"--split_random_halves{options} --particle_diameter" in steps.relion[-1].text
+
+
+def test_commands_start_where_the_image_names_lead_from(tmp_path: Path) -> None:
+    project = tmp_path / "a project"
+    folder = make_run(project / "runs" / "first")
+    (project / "stack").mkdir()
+    (project / "stack" / "T20S_particles.stars.mrcs").touch()
+    run = RunFiles(folder)
+    assert folder_of_names(run) == project.resolve()
+    steps = next_steps(run, run.json("run.json"), 100.0)
+    assert steps is not None
+    assert steps.relion[0].text == f"cd '{project.resolve()}'"
+    assert "--i runs/first/kept_bright.star --ref runs/first/map_for_relion.mrc" in steps.relion[-1].text
+
+
+def test_views_are_those_of_the_particles_in_the_map(copied_run) -> None:
+    folder = copied_run()
+    kept = RunFiles(folder).json("selection.json")["kept"]
+    assert kept < PARTICLES
+    summary = pose_summary(RunFiles(folder))
+    assert summary is not None
+    assert summary.particles == kept
+
+
+def test_pictures_of_dark_particles_are_shown_bright(copied_run, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[np.ndarray] = []
+    monkeypatch.setattr("clarice.report.particles.grey_png", lambda image, *_: shown.append(image) or "")
+    run = RunFiles(copied_run())
+    particle_pairs(run)
+    for raw, denoised in zip(shown[::2], shown[1::2], strict=True):
+        assert np.corrcoef(raw.ravel(), denoised.ravel())[0, 1] > 0.1
+    shown.clear()
+    assert class_averages(run) is not None
+    middle = [image[20:28, 20:28].mean() > image[:8].mean() for image in shown]
+    assert np.mean(middle) > 0.7
+
+
+def test_stages_of_an_earlier_call_are_said_to_be_out_of_date(copied_run) -> None:
+    folder = copied_run()
+    record = RunFiles(folder).json("run.json")
+    record["stages"][5]["status"] = "outdated"
+    found = Findings(None, None, stages(record), PARTICLES, None)
+    said = [warning.message for warning in findings_warnings(RunFiles(folder), record, found)]
+    assert any(message.startswith("Out of date: abinitio.") for message in said)
 
 
 def test_the_verdict_names_threshold_and_nyquist_or_that_there_is_no_map(finished_run: Path) -> None:
@@ -157,4 +241,6 @@ def test_the_verdict_names_threshold_and_nyquist_or_that_there_is_no_map(finishe
     words = verdict(found, True, True, "wiener").replace("\u202f", " ")
     assert "threshold 0.143 (Nyquist: 8.40 Å)" in words
     assert "hand" in words
+    assert "to look at;" in words
+    assert "for the first map;" in verdict(found, True, True, "wiener", first_map_of_denoised=True)
     assert "There is no map yet." in verdict(Findings(None, None, None, None, None), False, False, None)

@@ -79,7 +79,7 @@ def test_a_finished_run_fills_every_section(finished_run: Path) -> None:
         "covariance_wiener",
         "map_mirror.mrc",
         "clarice run T20S_particles.star -o run --seed 7",
-        "relion_refine_mpi --i particles.star --ref map_for_relion.mrc",
+        "relion_refine_mpi --i kept_bright.star --ref map_for_relion.mrc",
         "--angpix 4.2 --rescale_angpix 2.1 --new_box 96",
         "Import Particle Stack",
         "1.29 GB",

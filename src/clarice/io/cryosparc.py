@@ -21,6 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from clarice.core.errors import InputError
 from clarice.core.particles import Optics, Poses, RowIndex
+from clarice.io.pixel_size import is_one_size
 from clarice.io.refusals import OptionNeededError, empty_file
 
 _COMPRESSED_MAGIC = b"\x94CSDAT"
@@ -33,6 +34,7 @@ CTF_FIELDS = {
     "defocus_v_angstrom": ("ctf/df2_A", 1.0),
     "defocus_angle_deg": ("ctf/df_angle_rad", 180 / np.pi),
 }
+_DEFOCUS = {"ctf/df1_A", "ctf/df2_A", "ctf/df_angle_rad"}
 OPTIONAL_CTF_FIELDS = {
     "phase_shift_deg": ("ctf/phase_shift_rad", 180 / np.pi),
     "bfactor_angstrom2": ("ctf/bfactor", 1.0),
@@ -186,16 +188,18 @@ def common_pixel_size(table: CryosparcTable) -> float | None:
     sizes = table.numbers("blob/psize_A")
     if sizes.min() <= 0:
         raise OptionNeededError(f"{table.path}: blob/psize_A is {sizes.min():g} Å in some rows; pass --pixel-size in Å")
-    if sizes.max() - sizes.min() > 1e-3 * sizes.min():
-        raise OptionNeededError(
-            f"{table.path}: blob/psize_A ranges from {sizes.min():g} to {sizes.max():g} Å; "
-            "pass --optics-group N to take one exposure group"
-        )
+    if not is_one_size(sizes):
+        differing = f"{table.path}: blob/psize_A ranges from {sizes.min():g} to {sizes.max():g} Å"
+        if "ctf/exp_group_id" not in table.fields:
+            raise InputError(f"{differing}, and no field ctf/exp_group_id parts them; split the file")
+        raise OptionNeededError(f"{differing}; pass --optics-group N to take one exposure group")
     return float(sizes[0])
 
 
 def missing_ctf_fields(table: CryosparcTable) -> list[str]:
-    """CTF fields the table lacks."""
+    """CTF fields the table lacks; a microscope without any defocus counts as no CTF, all fields missing."""
+    if not _DEFOCUS & set(table.fields):
+        return [name for name, _ in CTF_FIELDS.values()]
     return [name for name, _ in CTF_FIELDS.values() if name not in table.fields]
 
 

@@ -15,6 +15,7 @@ from clarice.core.errors import OutputError
 from clarice.core.particles import ParticleSet, Poses
 from clarice.io.atomic import writing
 from clarice.io.cryosparc import CTF_FIELDS, OPTIONAL_CTF_FIELDS, CryosparcTable, with_fields
+from clarice.io.pixel_size import is_stated
 
 
 def updated_rows(
@@ -35,14 +36,17 @@ def updated_rows(
         "blob/path": np.array([file.encode("utf-8", "surrogateescape") for file in files]),
         "blob/idx": np.array([int(section) - 1 for section in sections], dtype=np.uint32),
         "blob/shape": np.full((len(rows), 2), particles.box, dtype=np.uint32),
-        "blob/psize_A": np.full(len(rows), particles.pixel_size_angstrom, dtype=np.float32),
     }
+    pixel_size = np.full(len(rows), particles.pixel_size_angstrom, dtype=np.float32)
+    known = rows["blob/psize_A"] if "blob/psize_A" in (rows.dtype.names or ()) else None
+    if known is None or len(known) == 0 or not is_stated(known, particles.pixel_size_angstrom):
+        values["blob/psize_A"] = pixel_size
     poses = particles.poses if poses is None and made else poses
     if poses is not None:
         vectors = Rotation.from_matrix(poses.rotations.swapaxes(1, 2)).as_rotvec()
         values["alignments3D/pose"] = vectors.astype(np.float32)
         values["alignments3D/shift"] = poses.shifts_px.astype(np.float32)
-        values["alignments3D/psize_A"] = values["blob/psize_A"]
+        values["alignments3D/psize_A"] = pixel_size
     if class_number is not None:
         values["alignments2D/class"] = (np.asarray(class_number) - 1).astype(np.uint32)
     if half_set is not None:

@@ -84,7 +84,9 @@ def read_mrc(path: Path | str, pixel_size_angstrom: float | None = None) -> tupl
     header, data = _read_gzipped(path) if path.suffix == ".gz" else _read_plain(path)
     size = pixel_size_angstrom if pixel_size_angstrom is not None else header.pixel_size_angstrom
     if size is None:
-        raise InputError(f"the header of {path} has no pixel size: pass --pixel-size in Å")
+        raise InputError(
+            f"the header of {path} has no pixel size: write it there (field CELLA); --pixel-size is for particles"
+        )
     array = reorder_axes(data, header.axis_order) if header.shape[0] > 1 else data
     return array, size
 

@@ -18,7 +18,7 @@ class ImagesMissingError(InputError):
     """The table lists particles, but an image file it names was not found."""
 
 
-class OptionNeededError(InputError):
+class OptionNeededError(InputError, UsageError):
     """The stack is readable once an option settles what its files leave open: the command line's to mend."""
 
     exit_code = UsageError.exit_code

@@ -15,8 +15,9 @@ from scipy.spatial.transform import Rotation
 
 from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import FloatArray, Optics, Poses, RowIndex
+from clarice.io.pixel_size import is_one_size
 from clarice.io.refusals import OptionNeededError, no_such_group
-from clarice.io.star import floats, integers, texts
+from clarice.io.star import floats, integers, read_star, texts
 
 IMAGE_NAME = "rlnImageName"
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
@@ -30,10 +31,8 @@ CTF_COLUMNS = {
     "defocus_v_angstrom": "rlnDefocusV",
     "defocus_angle_deg": "rlnDefocusAngle",
 }
+_DEFOCUS = {"rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"}
 OPTIONAL_CTF_COLUMNS = {"phase_shift_deg": "rlnPhaseShift", "bfactor_angstrom2": "rlnCtfBfactor"}
-# Optics groups refined to sizes this close are one size for images; further apart they are different
-# magnifications.
-PIXEL_SIZE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,14 @@ def relion_table(path: Path, blocks: Mapping[str, pd.DataFrame]) -> RelionTable 
     return RelionTable(path, blocks[names[0]], blocks.get("optics"), names[0], others)
 
 
+def particle_rows(path: Path) -> pd.DataFrame:
+    """The particle block of a STAR file; raises InputError where there is none."""
+    table = relion_table(path, read_star(path))
+    if table is None:
+        raise InputError(f"{path} lists no particles: it has no block with the column _{IMAGE_NAME}")
+    return table.particles
+
+
 def select_optics_group(table: RelionTable, group: int) -> NDArray[np.int64]:
     """Rows of one optics group; raises UsageError when it has none."""
     if "rlnOpticsGroup" not in table.particles:
@@ -110,8 +117,12 @@ def select_optics_group(table: RelionTable, group: int) -> NDArray[np.int64]:
 
 
 def missing_ctf_columns(table: RelionTable) -> list[str]:
-    """CTF columns that neither the particles nor their optics groups have."""
+    """CTF columns that neither the particles nor their optics groups have; a microscope without any defocus counts
+    as no CTF, all columns missing.
+    """
     known = set(table.particles) | (set() if table.optics is None else set(table.optics))
+    if not known & _DEFOCUS:
+        return list(CTF_COLUMNS.values())
     return [column for column in CTF_COLUMNS.values() if column not in known]
 
 
@@ -140,7 +151,7 @@ def common_pixel_size(table: RelionTable) -> float | None:
     sizes = pixel_sizes(table)
     if sizes is None or len(sizes) == 0:
         return None
-    if sizes.max() - sizes.min() <= PIXEL_SIZE_TOLERANCE * sizes.min():
+    if is_one_size(sizes):
         return float(sizes[0])
     if "rlnOpticsGroup" not in table.particles:
         raise InputError(f"{table.path}: pixel sizes range from {sizes.min():g} to {sizes.max():g} Å; split the file")
@@ -182,17 +193,33 @@ def _poses(table: RelionTable, pixel_size_angstrom: float) -> Poses | None:
     angles = [table.column(name) for name in ANGLES]
     if any(angle is None for angle in angles):
         return None
-    zeros = np.zeros(len(table))
-    shifts = []
-    for angstrom, px in zip(ORIGINS_ANGSTROM, ORIGINS_PX, strict=True):
-        in_angstrom, in_px = table.column(angstrom), table.column(px)
-        shifts.append(
-            in_angstrom / pixel_size_angstrom if in_angstrom is not None else zeros if in_px is None else in_px
-        )
+    origins = [
+        origin_angstrom(table, *names, pixel_size_angstrom) for names in zip(ORIGINS_ANGSTROM, ORIGINS_PX, strict=True)
+    ]
+    shifts = [np.zeros(len(table)) if origin is None else origin / pixel_size_angstrom for origin in origins]
     euler = np.stack([angle for angle in angles if angle is not None], axis=1)
     # R = Rz(−psi) Ry(−tilt) Rz(−rot): the transpose of SciPy's intrinsic ZYZ.
     rotations = Rotation.from_euler("ZYZ", euler, degrees=True).as_matrix().swapaxes(1, 2)
     return Poses(np.ascontiguousarray(rotations), np.stack(shifts, axis=1))
+
+
+def origin_angstrom(table: RelionTable, angstrom: str, px: str, pixel_size_angstrom: float) -> FloatArray | None:
+    """An origin in Å, (n,), from the column that states it so, or in pixels; None where neither is there.
+
+    Those are pixels of the images that the table was written for, whatever size these images have since;
+    `pixel_size_angstrom` is taken where the table states none.
+    """
+    stated = table.column(angstrom)
+    if stated is not None:
+        return stated
+    in_px = table.column(px)
+    if in_px is None:
+        return None
+    try:
+        sizes = pixel_sizes(table)
+    except InputError:  # no sizes at all: --pixel-size stands in for them
+        sizes = None
+    return np.asarray(in_px * (pixel_size_angstrom if sizes is None else sizes))
 
 
 def euler_angles_deg(rotations: FloatArray) -> FloatArray:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from clarice.core.errors import OutputError
 from clarice.core.particles import Optics, ParticleSet, Poses
+from clarice.io.pixel_size import is_stated
 from clarice.io.relion import (
     ANGLES,
     CTF_COLUMNS,
@@ -23,6 +24,7 @@ from clarice.io.relion import (
     RelionTable,
     common_pixel_size,
     euler_angles_deg,
+    origin_angstrom,
 )
 from clarice.io.star import StarBlocks
 
@@ -48,7 +50,8 @@ def star_blocks(
     table = particles.table
     if isinstance(table, RelionTable):
         optics, rows = _with_optics_block(table, particles)
-        name, others = ("particles" if table.block in ("", "images") else table.block), table.others
+        # RELION looks for this name since 3.1; another block of the file may have it already.
+        name, others = (table.block if "particles" in table.others else "particles"), table.others
     else:
         optics, rows = _new_table(particles)
         name, others = "particles", {}
@@ -130,18 +133,15 @@ def _table_pixel_size(table: RelionTable, particles: ParticleSet) -> float:
 
 
 def _origins_to_angstrom(rows: pd.DataFrame, pixel_size_angstrom: float, table: RelionTable) -> None:
-    """Old tables give shifts in pixels of the table's own images; they stay where they stood, in Å."""
-    size = common_pixel_size(table) or pixel_size_angstrom
+    """Old tables give shifts in pixels; they stay where they stood, in Å."""
     for px, angstrom in zip(ORIGINS_PX, ORIGINS_ANGSTROM, strict=True):
-        origin = table.column(px)
+        origin = origin_angstrom(table, angstrom, px, pixel_size_angstrom)
         if origin is None or px not in rows:
-            continue
-        if angstrom in rows:
-            del rows[px]
             continue
         place = list(rows.columns).index(px)
         del rows[px]
-        rows.insert(place, angstrom, origin * size)
+        if angstrom not in rows:
+            rows.insert(place, angstrom, origin)
 
 
 def _new_table(particles: ParticleSet) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -198,7 +198,7 @@ def _state_image_size(optics: pd.DataFrame, particles: ParticleSet) -> None:
         optics["rlnOpticsGroupName"] = _text([f"opticsGroup{number}" for number in range(1, len(optics) + 1)])
     for column, value in wanted.items():
         stated = pd.to_numeric(optics[column], errors="coerce") if column in optics else None
-        if stated is None or not np.allclose(stated.to_numpy(dtype=float), value, rtol=1e-5, atol=0):
+        if stated is None or not is_stated(stated.to_numpy(dtype=float), value):
             optics[column] = np.full(len(optics), value)
     if "rlnImageDimensionality" not in optics:
         optics["rlnImageDimensionality"] = np.full(len(optics), 2)

@@ -7,8 +7,9 @@ import numpy as np
 from clarice.classify.classes import classify as make_classes
 from clarice.classify.files import IMAGES, MEMBERS, RECORD, TABLE, quality_of, read_quality, write_classes
 from clarice.classify.select import select_automatically
+from clarice.io.relion import particle_rows
 from clarice.io.stack import write_particles
-from clarice.io.star import floats, integers, read_star
+from clarice.io.star import floats, integers
 from clarice.pipeline.particle_stages import PREPARED, open_prepared
 from clarice.pipeline.stack_input import StackInput
 from clarice.pipeline.stages import stage
@@ -16,8 +17,19 @@ from clarice.pipeline.work import Work
 
 
 @stage("classify", reads=PREPARED, writes=[IMAGES, TABLE, MEMBERS, RECORD])
-def classify(work: Work, stack: StackInput, *, n_classes: int, iterations: int, diameter_px: float, seed: int) -> None:
-    """2D classes of the prepared particles, with averages and members."""
+def classify(
+    work: Work,
+    stack: StackInput,
+    *,
+    whereabouts: str,  # noqa: ARG001
+    n_classes: int,
+    iterations: int,
+    diameter_px: float,
+    seed: int,
+) -> None:
+    """2D classes of the prepared particles, with averages and members; `whereabouts`, of the images that the table
+    names, makes it anew when they move.
+    """
     noisy, preparation = open_prepared(work)
     classes = make_classes(
         noisy, n_classes, iterations=iterations, diameter_px=diameter_px, seed=seed, progress=work.progress
@@ -28,9 +40,9 @@ def classify(work: Work, stack: StackInput, *, n_classes: int, iterations: int, 
 
 
 @stage("select", reads=[MEMBERS, RECORD], writes=["selected.star", "selection.json"])
-def select(work: Work, stack: StackInput) -> None:
-    """Leaves out classes that are evidently no particles, and says which and why."""
-    members = read_star(work.input(MEMBERS))["particles"]
+def select(work: Work, stack: StackInput, *, whereabouts: str) -> None:  # noqa: ARG001
+    """Leaves out classes that are evidently no particles, and says which and why; `whereabouts` as in `classify`."""
+    members = particle_rows(work.input(MEMBERS))
     number = integers(members, "rlnClassNumber", MEMBERS).astype(np.int64)
     probability = floats(members, "rlnMaxValueProbDistribution", MEMBERS)
     selection = select_automatically(read_quality(work.input(RECORD)), number, probability)

@@ -31,7 +31,8 @@ logger = logging.getLogger(__name__)
 def execute(run: RunFolder, stages: Sequence[Stage], progress: Progress = silent, until: str | None = None) -> None:
     """Brings the run folder up to date with `stages`, in order, up to and including the stage named `until`.
 
-    Stages that the folder records but `stages` no longer has are removed with their files. Raises
+    Stages that the folder records but `stages` no longer has are removed with their files; those beyond `until` stay,
+    marked where they are out of date. Raises
     ResourceError before any work when memory or disk is plainly not enough; passes on what a stage raises.
     """
     check_order(stages)
@@ -39,6 +40,7 @@ def execute(run: RunFolder, stages: Sequence[Stage], progress: Progress = silent
     if until is not None:
         wanted = wanted[: [stage.name for stage in stages].index(until) + 1]
     _forget_dropped_stages(run, stages)
+    _mark_outdated(run, stages)
     _check_resources(run, wanted, _pending(run, wanted))
     for stage in wanted:
         inputs_hash = _inputs_hash(run, stage)
@@ -50,7 +52,19 @@ def execute(run: RunFolder, stages: Sequence[Stage], progress: Progress = silent
             run.say(f"{stage.name}: unchanged, skipped")
         else:
             _perform(run, stage, inputs_hash, progress)
+    _mark_outdated(run, stages)
     run.record.finished = timestamp()
+    run.save()
+
+
+def _mark_outdated(run: RunFolder, stages: Sequence[Stage]) -> None:
+    """Marks what earlier calls left and these stages would make otherwise, so that nobody takes it for theirs."""
+    pending = {stage.name for stage in _pending(run, stages)}
+    for entry in run.record.stages:
+        if entry.complete and entry.name in pending:
+            entry.status = "outdated"
+        elif entry.status == "outdated":
+            entry.status = "skipped"
     run.save()
 
 

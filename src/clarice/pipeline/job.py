@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from clarice.abinitio.refinement import Settings as RefinementSettings
 from clarice.core.counting import counted
 from clarice.core.errors import ClariceError, InputError, UsageError
+from clarice.core.large_array import IN_MEMORY_BYTES
 from clarice.core.particles import ParticleSet
 from clarice.core.progress import Progress, silent
 from clarice.denoise.trained import weights_of
@@ -54,6 +55,8 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
     group_order = len(symmetry_rotations(settings.symmetry))
     size = (len(particles), particles.box, sizes.working_box)
     estimate = _Estimator(*size)
+    # Of a large stack, images that were denoised with later ones wait for their turn on the disk.
+    waiting = int(4 * len(particles) * sizes.working_box**2 > IN_MEMORY_BYTES)
     first = FirstMapSettings(
         sizes.diameter_px,
         Method(settings.first_map),
@@ -70,22 +73,25 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
         check(stack, contrast=settings.contrast, ctf_state=settings.ctf_state).expecting(estimate(1)),
         prepare(stack, working_box=sizes.working_box).expecting(estimate(2, disk_images=1)),
         denoise(stack, method=settings.method, weights=weights_of(settings.method)).expecting(
-            estimate(3, disk_raw_images=1)
+            estimate(3, disk_raw_images=1, disk_images=waiting)
         ),
         classify(
             stack,
+            whereabouts=stack.whereabouts(),
             n_classes=settings.classes or default_class_count(len(particles)),
             iterations=settings.iterations,
             diameter_px=sizes.diameter_px,
             seed=seed,
         ).expecting(estimate(20, images_held=8)),
-        select(stack).expecting(estimate(1)),
+        select(stack, whereabouts=stack.whereabouts()).expecting(estimate(1)),
         abinitio(first).expecting(first.estimate(*size, denoised_before=True)),
         refine(**frame, symmetry=settings.symmetry, seed=seed).expecting(
             refinement(*size, group_order, RefinementSettings(0.0).most_iterations)
         ),
         postprocess().expecting(postprocessing(sizes.working_box)),
-        export(stack, **frame, symmetry=settings.symmetry, seed=seed).expecting(estimate(1, maps_held=MAPS_OF_EXPORT)),
+        export(stack, whereabouts=stack.whereabouts(), **frame, symmetry=settings.symmetry, seed=seed).expecting(
+            estimate(1, maps_held=MAPS_OF_EXPORT)
+        ),
     ]
 
 
@@ -140,7 +146,8 @@ def run_job(
             f"{counted(len(particles), 'particle')} cannot make {settings.classes} classes: pass fewer --classes"
         )
     plan = stages(stack, particles, settings)
-    arguments = {"stack": str(stack.table), "output": str(folder), "root": stack.root, **asdict(settings)}
+    _insist_on_other_files(stack, folder, plan)
+    arguments = {**stack.as_arguments(), "output": str(folder), **asdict(settings)}
     with open_run(folder, command=command, arguments=arguments, seed=settings.seed, tell=tell) as run:
         run.describe_input(
             path=str(stack.table),
@@ -157,6 +164,14 @@ def run_job(
             raise
         at_the_end(folder)
     return folder
+
+
+def _insist_on_other_files(stack: StackInput, folder: Path, plan: Sequence[Stage]) -> None:
+    """Raises UsageError when a stage would replace a file that the job starts from."""
+    written = [folder / name for stage in plan for name in stage.outputs]
+    for source in (stack.table, *stack.passthrough, *stack.images):
+        if any(path.exists() and path.samefile(source) for path in written):
+            raise UsageError(f"{source} is a file of the run in {folder}, which writes it anew: name another --output")
 
 
 def _sha256(path: Path) -> str:

@@ -16,8 +16,9 @@ from clarice.core.particles import ParticleSet, Poses
 from clarice.io.atomic import writing
 from clarice.io.cryosparc import CryosparcTable
 from clarice.io.mrc import read_mrc, write_mrc
+from clarice.io.relion import particle_rows
 from clarice.io.stack import write_particles
-from clarice.io.star import integers, read_star
+from clarice.io.star import integers
 from clarice.metrics.map_files import is_same_map
 from clarice.metrics.masks import mask_from_map
 from clarice.pipeline.denoised_files import IMAGES, RECORD, DenoisedBefore, DenoisedFiles
@@ -143,8 +144,17 @@ def _write_poses(work: Work, rows: NDArray[np.int64], refined: refinement.Refine
     writes=["particles.star"],
     optional=["particles.cs"],
 )
-def export(work: Work, stack: StackInput, *, diameter_px: float, symmetry: str, max_shift_px: float, seed: int) -> None:
-    """Poses for every row of the raw stack.
+def export(
+    work: Work,
+    stack: StackInput,
+    *,
+    whereabouts: str,  # noqa: ARG001
+    diameter_px: float,
+    symmetry: str,
+    max_shift_px: float,
+    seed: int,
+) -> None:
+    """Poses for every row of the raw stack; `whereabouts`, of the images it names, makes the table anew when they move.
 
     Rows that selection left out are laid on the finished map, which both halves made: their half set says where they
     belong, not that their pose is independent of the other half.
@@ -173,7 +183,7 @@ def export(work: Work, stack: StackInput, *, diameter_px: float, symmetry: str, 
         rotations[left_out], shifts[left_out] = laid.poses.rotations, laid.poses.shifts_px
         confidence[left_out] = laid.confidence
     scale = preparation.working_pixel_size_angstrom / preparation.input_pixel_size_angstrom
-    members = read_star(work.input("class_members.star"))["particles"]
+    members = particle_rows(work.input("class_members.star"))
     particles = stack.open()
     names = ["particles.star"] + (["particles.cs"] if isinstance(particles.table, CryosparcTable) else [])
     for name in names:

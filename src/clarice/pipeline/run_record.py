@@ -15,7 +15,8 @@ from clarice.pipeline.durable import write_json
 
 RECORD_NAME = "run.json"
 
-Status = Literal["running", "done", "skipped", "failed"]
+# An outdated stage is whole, but of an earlier call with other settings or particles.
+Status = Literal["running", "done", "skipped", "outdated", "failed"]
 
 
 def timestamp() -> str:
@@ -41,7 +42,7 @@ class StageRecord:
     @property
     def complete(self) -> bool:
         """Whether its outputs are whole, as they were when `inputs_hash` was recorded."""
-        return self.status in ("done", "skipped")
+        return self.status in ("done", "skipped", "outdated")
 
 
 @dataclass
@@ -93,5 +94,5 @@ def read_record(folder: Path) -> RunRecord | None:
         return RunRecord(**{**content, "stages": stages})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise OutputError(
-            f"{path} is not the record of a run by this version: choose another folder, or remove it to start anew"
+            f"{path} is not the record of a run by this version: choose another folder, or empty this one"
         ) from error

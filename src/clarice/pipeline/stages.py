@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from clarice.pipeline.work import Work
 
 P = ParamSpec("P")
+# Metadata of a dataclass's field that cannot change a stage's result.
+IMMATERIAL = {"immaterial": True}
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ def stage(
 
     A Path among the parameters, or inside one, is a source file: its content counts, its name does not.
     Other parameters are None, bool, int, float, str, or sequences, string-keyed mappings and dataclasses
-    of these. `immaterial` names parameters that cannot change the result (threads, batch size): they
-    may differ without the stage being run again.
+    of these. `immaterial` names parameters that cannot change the result (threads, batch size), as the metadata
+    `IMMATERIAL` marks fields of dataclasses: they may differ without the stage being run again.
     """
 
     def decorate(function: Callable[Concatenate[Work, P], None]) -> Callable[P, Stage]:
@@ -114,7 +116,8 @@ def _plain(value: object, what: str) -> Any:
     if isinstance(value, Path):
         return "(source file)"
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name), what) for field in fields(value)}
+        material = [field.name for field in fields(value) if not field.metadata.get("immaterial")]
+        return {name: _plain(getattr(value, name), what) for name in material}
     if isinstance(value, (list, tuple)):
         return [_plain(item, what) for item in value]
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):

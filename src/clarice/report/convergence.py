@@ -138,8 +138,11 @@ def _refinement_chart(iterations: list[dict[str, Any]]) -> Chart | None:
 
 
 def pose_summary(run: RunFiles) -> PoseSummary | None:
-    """Read from particles.star; None before poses are known."""
+    """Of the particles that the map is made of, from particles.star; None before poses are known."""
     table = run.table("particles.star", "rlnAngleRot")
+    kept = np.asarray(numbers(run.json("selection.json").get("rows")))
+    if table is not None and len(kept) and np.isfinite(kept).all() and kept.min() >= 0 and kept.max() < len(table):
+        table = table.iloc[kept.astype(np.int64)]  # the others have poses as well, but went into no map
     rot, tilt = column(table, "rlnAngleRot"), column(table, "rlnAngleTilt")
     if rot is None or tilt is None:
         return None

@@ -17,6 +17,7 @@ from clarice.report import provenance
 from clarice.report.convergence import PoseSummary, convergence, pose_summary
 from clarice.report.folder import RunFiles, Volume, number
 from clarice.report.local_resolution import local_resolution
+from clarice.report.next_steps import next_steps
 from clarice.report.optics import optics_summary
 from clarice.report.particles import class_averages, particle_pairs
 from clarice.report.resolution import Resolution, resolution
@@ -73,13 +74,14 @@ def _content(run: RunFiles) -> dict[str, Any]:
     )
     total, kept = particle_counts(run, record)
     method = run.json("denoised.json").get("method")
+    laid = run.json("abinitio.json").get("method") in ("common-lines", "moments")
     found = Findings(result, poses, stages, total, kept)
     has_mirror = run.has("map_mirror.mrc")
     diameter = None if drawn is None else drawn.diameter_angstrom
     content: dict[str, Any] = {
         "name": _stack_name(run, record),
         "headline": _headline(record, total),
-        "verdict": verdict(found, volume is not None, has_mirror, None if method is None else str(method)),
+        "verdict": verdict(found, volume is not None, has_mirror, None if method is None else str(method), laid),
         "tiles": _tiles(result, poses, stages, total, kept),
         "sections": SECTIONS,
         "pairs": pairs,
@@ -107,7 +109,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "command": provenance.command_line(record) if record.get("command") else "",
         "facts": provenance.facts(record) if record else (),
         "details": _details(run, record, stages),
-        "next": provenance.next_steps(run, record, diameter),
+        "next": next_steps(run, record, diameter),
         "version": __version__,
         "style": Markup(_resource("page.css")),
         "surface_settings": "" if drawn is None else _script_json(drawn.settings),

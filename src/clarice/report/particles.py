@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from clarice.report.folder import RunFiles, column, numbers
+from clarice.report.folder import RunFiles, column, number, numbers
 from clarice.report.pictures import contrast, grey_png
 
 PAIRS = 8
@@ -52,14 +53,25 @@ def particle_pairs(run: RunFiles) -> tuple[Pair, ...]:
     if raw is None:
         return ()
     denoised = run.images("denoised.mrcs", rows) if run.stack_length("denoised.mrcs") == total else None
+    sign = _sign(run)
     return tuple(
         Pair(
             row + 1,
             grey_png(raw[place], *contrast(raw[place])),
-            None if denoised is None else grey_png(denoised[place], *contrast(denoised[place], 4.0)),
+            None if denoised is None else _bright(denoised[place], sign),
         )
         for place, row in enumerate(rows)
     )
+
+
+def _sign(run: RunFiles) -> float:
+    """−1 where protein is dark in the stack, and so in its denoised images and class averages."""
+    return number(run.json("prepared.json").get("sign")) or 1.0
+
+
+def _bright(image: NDArray[np.float32], sign: float) -> str:
+    """The picture of an image in the stack's sign, protein bright as in the prepared ones and the map."""
+    return grey_png(sign * image, *contrast(sign * image, 4.0))
 
 
 def class_averages(run: RunFiles) -> Classes | None:
@@ -71,6 +83,7 @@ def class_averages(run: RunFiles) -> Classes | None:
     sizes = _class_sizes(run, total)
     members = 0 if sizes is None else int(sizes.sum())
     selected = _selected_classes(run, total)
+    sign = _sign(run)
     order = np.arange(total) if sizes is None else np.argsort(-sizes, kind="stable")
     averages = tuple(
         ClassAverage(
@@ -78,7 +91,7 @@ def class_averages(run: RunFiles) -> Classes | None:
             None if sizes is None else int(sizes[index]),
             None if sizes is None or not members else float(sizes[index]) / members,
             None if selected is None else int(index) + 1 in selected,
-            grey_png(images[index], *contrast(images[index], 4.0)),
+            _bright(images[index], sign),
         )
         for index in order[:MAX_CLASSES_SHOWN]
     )
@@ -87,10 +100,10 @@ def class_averages(run: RunFiles) -> Classes | None:
 
 def _class_sizes(run: RunFiles, total: int) -> np.ndarray | None:
     """Particles in each class, from the members' table."""
-    number = column(run.table("class_members.star", "rlnClassNumber"), "rlnClassNumber")
-    if number is None or number.min() < 1 or number.max() > total:
+    classes = column(run.table("class_members.star", "rlnClassNumber"), "rlnClassNumber")
+    if classes is None or classes.min() < 1 or classes.max() > total:
         return None
-    return np.bincount(number.astype(np.int64) - 1, minlength=total)
+    return np.bincount(classes.astype(np.int64) - 1, minlength=total)
 
 
 def _selected_classes(run: RunFiles, total: int) -> frozenset[int] | None:
@@ -98,13 +111,13 @@ def _selected_classes(run: RunFiles, total: int) -> frozenset[int] | None:
     for source in ("selection.json", "classes.json"):
         listed = numbers(run.json(source).get("selected_classes"))
         if len(listed):
-            return frozenset(int(number) for number in listed)
+            return frozenset(int(kept_class) for kept_class in listed)
     members = run.table("class_members.star", "rlnClassNumber")
     kept = run.table("selected.star", "rlnImageName")
     if members is None or kept is None or "rlnImageName" not in members.columns:
         return None
     inside = members["rlnImageName"].isin(set(kept["rlnImageName"])).to_numpy()
-    number = column(members, "rlnClassNumber")
-    if number is None:
+    classes = column(members, "rlnClassNumber")
+    if classes is None:
         return None
-    return frozenset(k for k in range(1, total + 1) if (number == k).any() and inside[number == k].mean() >= 0.5)
+    return frozenset(k for k in range(1, total + 1) if (classes == k).any() and inside[classes == k].mean() >= 0.5)

@@ -44,6 +44,13 @@ def findings_warnings(run: RunFiles, record: dict[str, Any], found: Findings) ->
     if found.stages is not None and found.stages.unfinished:
         names = ", ".join(found.stages.unfinished)
         listed.append(Warning("run", f"Not finished: {names}. Start the same command again to go on from there."))
+    if found.stages is not None and found.stages.outdated:
+        names = ", ".join(found.stages.outdated)
+        message = (
+            f"Out of date: {names}. What they made is of an earlier call with other settings or particles; "
+            "run on to the end to bring it up to date."
+        )
+        listed.append(Warning("run", message))
     if found.stages is not None:
         listed += [Warning(name, f"This stage failed: {error}") for name, error in found.stages.failed]
     if not record:
@@ -72,7 +79,9 @@ def findings_warnings(run: RunFiles, record: dict[str, Any], found: Findings) ->
     return tuple(listed)
 
 
-def verdict(found: Findings, has_map: bool, has_mirror: bool, method: str | None) -> str:
+def verdict(
+    found: Findings, has_map: bool, has_mirror: bool, method: str | None, first_map_of_denoised: bool = False
+) -> str:
     """A paragraph in plain words, with resolution, threshold and Nyquist named."""
     sentences = []
     if found.total_particles:
@@ -80,9 +89,10 @@ def verdict(found: Findings, has_map: bool, has_mirror: bool, method: str | None
         part = "" if kept is None else f", of which {count(kept)} ({percent(kept, found.total_particles)}) were kept"
         sentences.append(f"The stack holds {count(found.total_particles)} particles{part}.")
     if method:
+        purpose = "to look at and for the first map" if first_map_of_denoised else "to look at"
         sentences.append(
-            f"They were denoised by the method “{method}” for looking and sorting; "
-            "the map is refined on the raw images."
+            f"They were denoised by the method “{method}” {purpose}; classes and the refined map are made of the raw "
+            "images."
         )
     result = found.resolution
     if result is not None and result.at_0143_angstrom is not None:
