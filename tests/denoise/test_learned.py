@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from clarice.core.errors import InputError
 from clarice.core.particles import ArraySource, ParticleSet
+from clarice.denoise.angular_attention import MeasuredRings
 from clarice.denoise.learned import denoise_alone, denoise_jointly
 from clarice.denoise.neighbourhoods import invariants, neighbourhoods
 from clarice.denoise.network_input import from_network, network_input, resized_transfer
 from clarice.denoise.notes import Notebook, Notes
-from clarice.denoise.polar_transformer import PolarTransformer, PolarTransformerSize
-from clarice.denoise.registry import Denoiser, denoise_all
+from clarice.denoise.polar_transformer import DenoisedRings, PolarTransformer, PolarTransformerSize
+from clarice.denoise.registry import Denoiser, denoise_all, get_denoiser
 from clarice.denoise.trained import TrainedNetwork, load_trained, trained_network, weights_path
 from clarice.io.weights import write_weights
 from clarice.physics.noisy_set import NoisySet, white_set
@@ -159,6 +160,54 @@ def test_other_boxes_are_brought_to_that_of_the_network_and_back(box: int) -> No
     assert result.shape == (6, box, box)
     assert np.isfinite(result).all()
     assert result.std() > 0
+
+
+@pytest.mark.usefixtures("weights_folder")
+@pytest.mark.parametrize("box", [17, 36])
+def test_the_error_told_has_the_shells_of_the_set_s_own_box(box: int) -> None:
+    notes, own = Notebook(6), Notebook(6)
+    denoise_all(denoise_jointly(noisy_set(6, box), joint(), notes=notes), 6, box)
+    denoise_all(denoise_jointly(noisy_set(6), joint(), notes=own), 6, 24)
+    assert notes.error_by_shell is not None
+    assert own.error_by_shell is not None
+    assert notes.error_by_shell.shape == (6, box // 2 + 1)
+    if box > 24:
+        assert (notes.error_by_shell[:, 13:] == notes.error_by_shell[:, 12:13]).all()
+    # The same field of view: a coefficient's error is of the same size, whatever the box.
+    assert np.median(notes.error_by_shell[:, :9] / own.error_by_shell[:, :9]) == pytest.approx(1, abs=0.5)
+
+
+@pytest.mark.usefixtures("weights_folder")
+def test_a_set_that_memory_cannot_hold_is_denoised_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, sizes = PolarTransformer.denoise_rings, []
+
+    def with_little_memory(network: PolarTransformer, measured: MeasuredRings) -> DenoisedRings:
+        sizes.append(measured.rings.shape[1])
+        if sizes[-1] > 10:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(network, measured)
+
+    monkeypatch.setattr(PolarTransformer, "denoise_rings", with_little_memory)
+    notes = Notebook(30)
+    rows = [row for part, _ in denoise_jointly(noisy_set(30), joint(), size=32, notes=notes) for row in part]
+    assert rows == list(range(30))
+    assert sizes == [30, 15, 8, 7, 15, 8, 7]
+    assert notes.has_sources
+
+
+@pytest.mark.usefixtures("weights_folder")
+def test_particles_of_neither_half_cannot_be_kept_apart() -> None:
+    method = Denoiser("joint", "", lambda given, **_: denoise_jointly(given, joint()))
+    with pytest.raises(InputError, match="row 3 belongs to neither half set"):
+        method(noisy_set(4, half_set=np.array([1, 2, 0, 1])), halves_apart=True)
+
+
+def test_a_trained_method_without_weights_says_where_they_should_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLARICE_WEIGHTS", str(tmp_path))
+    with pytest.raises(InputError, match=r"there are no weights .*unet\.safetensors"):
+        get_denoiser("unet")
 
 
 @pytest.mark.parametrize(("old", "box"), [(24, 16), (25, 16), (16, 25), (15, 24), (24, 24)])

@@ -68,6 +68,19 @@ def test_defoci_of_their_own_are_quantised_and_stay_near_the_truth() -> None:
     assert float(np.sqrt(np.mean((grouped - exact) ** 2))) < 0.03
 
 
+def test_phase_shifts_of_their_own_are_quantised_as_well() -> None:
+    """Each micrograph of a phase plate has another."""
+    rng = np.random.default_rng(0)
+    parameters = replace(optics(rng.uniform(5_000, 8_000, 3000)), phase_shift_deg=rng.uniform(20, 120, 3000))
+    noisy = noise_set(parameters, box=16)
+    groups = transfer_groups(noisy)
+    assert len(groups) <= MOST_GROUPS
+    radii = np.linspace(0, 0.2, 30)
+    grouped = radial_transfer(noisy, groups, radii).numpy()[groups.group]
+    exact = np.sqrt(mean_square_ctf(parameters, radii / 3.0))
+    assert float(np.sqrt(np.mean((grouped - exact) ** 2))) < 0.06
+
+
 def test_noise_groups_keep_their_own_whitening() -> None:
     noisy = noise_set(optics(np.full(6, 15_000.0)))
     whitening = np.stack([np.ones(17), np.full(17, 3.0)])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clarice.core.particles import ArraySource, ParticleSet, RowIndex
 from clarice.core.progress import Progress, silent
-from clarice.denoise.registry import Denoiser, denoiser, merged
+from clarice.denoise.registry import Denoiser, denoiser, denoiser_names, merged
 from clarice.physics.noisy_set import NoisySet, white_set
 
 
@@ -47,5 +47,6 @@ def test_an_empty_set_gives_nothing() -> None:
 
 
 def test_a_name_belongs_to_one_function() -> None:
+    assert "wiener" in denoiser_names()
     with pytest.raises(ValueError, match="two denoisers"):
         denoiser("wiener", "another")(by_threes)

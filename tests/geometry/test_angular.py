@@ -254,5 +254,16 @@ def test_rows_fit_the_memory() -> None:
     assert angular.rows_within(1.0, 10**9, 10**3, torch.float32) == 1
     many = angular.rows_within(64.0, 100, 64, torch.bfloat16)
     assert many * 100 * 64 * (3 * 2 + 4) <= 64 * 2**20 < (many + 1) * 100 * 64 * (3 * 2 + 4)
+
+
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_gpu_that_only_emulates_bfloat16_works_in_float32(
+    native: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: asked.append(including_emulation) or native
+    )
+    assert angular.fast_dtype(torch.device("cuda")) == dtype
+    assert asked == [False]
     assert angular.fast_dtype() in (torch.float32, torch.bfloat16)
-    assert angular.fast_dtype(torch.device("cuda")) == torch.bfloat16

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
+import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clarice.core.batches import is_out_of_memory
+from clarice.core.large_array import large_array
 from clarice.core.parallel import ordered_map
 from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.denoise.angular_attention import MeasuredRings
 from clarice.denoise.attention_sources import sources_of
 from clarice.denoise.neighbourhoods import invariants, neighbourhoods
-from clarice.denoise.network_input import from_network, network_input
+from clarice.denoise.network_input import error_from_network, from_network, network_input
 from clarice.denoise.networks import NETWORKS
 from clarice.denoise.notes import Notes
 from clarice.denoise.polar_transformer import PolarTransformer
@@ -34,8 +36,6 @@ NEIGHBOURHOOD = 256
 LOOKED_THROUGH = 128
 # Blocks of attention after which what is alike is known: neighbours after all of them are no better.
 BLOCKS_LOOKED_THROUGH = 4
-# Results above this wait on the disk for their turn.
-_IN_MEMORY_BYTES = 1 << 30
 
 _SUMMARIES = {
     "polar-transformer": "a network that aligns, clusters and averages: particles denoise one another",
@@ -107,13 +107,7 @@ def _in_row_order(
     def work(rows: RowIndex) -> tuple[RowIndex, NDArray[np.float32]]:
         return rows, as_array(from_network(runner.joint(noisy, rows, notes), noisy.box))
 
-    shape = (len(noisy), noisy.box, noisy.box)
-    with tempfile.TemporaryDirectory(prefix="clarice-") as folder:
-        waiting: NDArray[np.float32]
-        if 4 * int(np.prod(shape)) > _IN_MEMORY_BYTES:
-            waiting = np.memmap(Path(folder) / "denoised", mode="w+", dtype=np.float32, shape=shape)
-        else:
-            waiting = np.empty(shape, dtype=np.float32)
+    with large_array((len(noisy), noisy.box, noisy.box)) as waiting:
         done = 0
         for rows, images in ordered_map(work, groups):
             waiting[rows] = images
@@ -132,9 +126,13 @@ class _Runner:
         self.device = best_device()
         self.network = trained.network.to(self.device)
         self._dtype = fast_dtype(self.device)
+        # Workers share a GPU's memory, which must not grow with their number: one of them is at work on it at a time.
+        self._turn: AbstractContextManager[object] = nullcontext() if self.device.type == "cpu" else threading.RLock()
 
-    def precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32)
+    @contextmanager
+    def precision(self) -> Iterator[None]:
+        with self._turn, torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
+            yield
 
     def sets(self, images: Tensor, transfer: Tensor | None) -> tuple[Tensor, Tensor | None]:
         return images.to(self.device), None if transfer is None else transfer.to(self.device)
@@ -147,16 +145,25 @@ class _Runner:
             sketch = network.early_sketch(self._measured(network, noisy, rows), BLOCKS_LOOKED_THROUGH)
         return invariants(sketch[0], network.ring_area).cpu()
 
-    @torch.no_grad()
     def joint(self, noisy: NoisySet, rows: RowIndex, notes: Notes | None = None) -> Tensor:
-        """Estimates (k, box, box) of `rows`, denoised as one set; `notes` hears of it."""
+        """Estimates (k, box, box) of `rows`, denoised as one set, of which `notes` hears; two where memory runs out."""
+        try:
+            return self._as_one_set(noisy, rows, notes)
+        except RuntimeError as error:
+            if len(rows) == 1 or not is_out_of_memory(error):
+                raise
+        return torch.cat([self.joint(noisy, part, notes) for part in np.array_split(rows, 2)])
+
+    @torch.no_grad()
+    def _as_one_set(self, noisy: NoisySet, rows: RowIndex, notes: Notes | None) -> Tensor:
         network = self._transformer()
         with self.precision():
             found = network.denoise_rings(self._measured(network, noisy, rows))
             estimate = network.estimate_of(found)
         if notes is not None and estimate.log_error is not None:
             notes.sources(rows, sources_of(found.attended, rows, notes.sources_wanted))
-            notes.expected_error(rows, estimate.log_error[0].exp().double().cpu().numpy())
+            squared = error_from_network(estimate.log_error[0].exp().double().cpu(), noisy.box)
+            notes.expected_error(rows, squared.numpy())
         return estimate.images[0].cpu()
 
     def _transformer(self) -> PolarTransformer:

@@ -37,6 +37,15 @@ def network_input(noisy: NoisySet, rows: RowIndex, box: int) -> tuple[Tensor, Te
     return images, resized_transfer(noisy.transfer_of(rows), noisy.box, box)
 
 
+def error_from_network(by_shell: Tensor, box: int) -> Tensor:
+    """Squared errors (k, S) of a network's coefficients by Fourier shell, for the set's own box: (k, box // 2 + 1).
+
+    An orthonormal transform's coefficients are the same in both; shells beyond the network's take its last one's error.
+    """
+    shells = torch.arange(box // 2 + 1).clamp(max=by_shell.shape[-1] - 1)
+    return by_shell[:, shells]
+
+
 def from_network(images: Tensor, box: int) -> Tensor:
     """Estimates (k, box, box) in the set's own box, from the network's."""
     if images.shape[-1] == box:

@@ -15,6 +15,8 @@ from clarice.denoise.unet import UNet, UNetSize
 
 # Edge of the images that networks are trained on unless a recipe says otherwise.
 USUAL_BOX = 64
+# Of everything else that a size counts there must be at least one.
+_MAY_BE_NONE = ("real_rings", "fourier_rings", "blocks_before", "attention_blocks", "blocks_after")
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,28 @@ class NetworkKind:
 
         For one that takes images of any edge, `box` says no more than what it is trained on.
         """
+        box = box_of(changes)
         any_box = "box" not in {field.name for field in fields(self.size)}
         changes = {name: value for name, value in changes.items() if not (any_box and name == "box")}
         try:
-            return self.make(self.size(**{**self.usual, **changes}))
+            size = self.size(**{**self.usual, **changes})
+            _insist_on_counts(size)
+            if isinstance(size, UNetSize):
+                size.insist_on_edge(box)
+            return self.make(size)
         except (TypeError, ValueError) as error:
             raise UsageError(f"network {self.name}: {error}") from error
+
+
+def _insist_on_counts(size: Any) -> None:
+    """Raises ValueError for a count that is no whole number, or a switch that is neither on nor off."""
+    for field in fields(size):
+        value, kind = getattr(size, field.name), type(field.default)
+        least = 0 if field.name in _MAY_BE_NONE else 1
+        if kind is int and (type(value) is not int or value < least):
+            raise ValueError(f"{field.name} {value!r} must be a whole number of at least {least}")
+        if kind is bool and type(value) is not bool:
+            raise ValueError(f"{field.name} {value!r} must be true or false")
 
 
 NETWORKS = {
@@ -58,8 +76,14 @@ NETWORKS = {
 
 
 def box_of(changes: Mapping[str, Any]) -> int:
-    """Edge in pixels of the images a network is made for, from what a recipe changes of its usual size."""
-    return int(changes.get("box", USUAL_BOX))
+    """Edge in pixels of the images a network is made for, from what a recipe changes of its usual size.
+
+    Raises UsageError for what is no such edge.
+    """
+    box = changes.get("box", USUAL_BOX)
+    if type(box) is not int or box < 1:
+        raise UsageError(f"network: box {box!r} must be a whole number of pixels, such as {USUAL_BOX}")
+    return box
 
 
 def network_kind(name: str) -> NetworkKind:

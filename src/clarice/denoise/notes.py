@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -36,7 +37,7 @@ class Notes(Protocol):
         ...
 
     def expected_error(self, rows: RowIndex, squared: FloatArray) -> None:
-        """Expected squared error (k, S) per coefficient of the orthonormal transform, by Fourier shell 0, 1, …"""
+        """Expected squared error (k, L // 2 + 1) per coefficient of the orthonormal transform, by Fourier shell."""
         ...
 
 
@@ -49,14 +50,16 @@ class Notebook:
         self.found = Sources(np.full(shape, -1), np.zeros(shape), np.zeros(shape), np.full(count, np.nan))
         self.error_by_shell: FloatArray | None = None
         self._count = count
+        self._first = threading.Lock()
 
     def sources(self, rows: RowIndex, sources: Sources) -> None:
         for name in ("row", "angle_deg", "weight", "kept"):
             getattr(self.found, name)[rows] = getattr(sources, name)
 
     def expected_error(self, rows: RowIndex, squared: FloatArray) -> None:
-        if self.error_by_shell is None:
-            self.error_by_shell = np.full((self._count, squared.shape[1]), np.nan)
+        with self._first:  # of several threads that tell, one makes the array
+            if self.error_by_shell is None:
+                self.error_by_shell = np.full((self._count, squared.shape[1]), np.nan)
         self.error_by_shell[rows] = squared
 
     @property

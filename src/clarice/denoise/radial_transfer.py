@@ -19,8 +19,8 @@ from clarice.core.particles import FloatArray, Optics, RowIndex
 from clarice.physics.ctf import electron_wavelength_angstrom, rfft_frequency_grid
 from clarice.physics.noisy_set import NoisySet
 
-# Transfer functions told apart; more are quantised by their defocus.
-MOST_GROUPS = 96
+# Transfer functions told apart; more are quantised, by their defocus into so many bins at least.
+MOST_GROUPS, LEAST_DEFOCUS_BINS = 96, 8
 
 
 def mean_square_ctf(optics: Optics, frequencies_per_angstrom: FloatArray) -> FloatArray:
@@ -56,7 +56,7 @@ class TransferGroups:
 
 
 def transfer_groups(noisy: NoisySet) -> TransferGroups:
-    """Groups of equal optics, or, where there are more than about a hundred, of nearly equal defocus."""
+    """Groups of equal optics, or, where there are more than about a hundred, of nearly equal ones."""
     optics = noisy.particles.optics
     if optics is None:
         kinds, group = np.unique(noisy.noise_group, return_inverse=True)
@@ -78,15 +78,26 @@ def _distinct(table: FloatArray) -> NDArray[np.int64]:
 
 
 def _quantised(table: FloatArray, names: list[str], noise_group: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Bins of mean defocus, equally wide, within each combination of the other parameters."""
+    """Bins of mean defocus, equally wide, within each combination of the other parameters, binned where these are many.
+
+    At most about MOST_GROUPS for each noise group.
+    """
     u, v = table[:, names.index("defocus_u_angstrom")], table[:, names.index("defocus_v_angstrom")]
     defocus = ["defocus_u_angstrom", "defocus_v_angstrom"]
     rest = [index for index, name in enumerate(names) if name not in defocus]
-    kind = _distinct(np.column_stack([table[:, rest], noise_group]))
-    bins = max(8, MOST_GROUPS // (int(kind.max()) + 1))
-    low, high = float(((u + v) / 2).min()), float(((u + v) / 2).max())
-    place = np.floor(((u + v) / 2 - low) / max(high - low, 1e-9) * bins).clip(0, bins - 1)
-    return _distinct(np.column_stack([kind, place]))
+    kind, most = _distinct(table[:, rest]), MOST_GROUPS // LEAST_DEFOCUS_BINS
+    if kind.max() >= most:
+        varied = [index for index in rest if np.ptp(table[:, index]) > 0]
+        bins = max(2, int(most ** (1 / len(varied))))
+        kind = _distinct(np.column_stack([_binned(table[:, index], bins) for index in varied]))
+    bins = max(LEAST_DEFOCUS_BINS, MOST_GROUPS // (int(kind.max()) + 1))
+    return _distinct(np.column_stack([kind, noise_group, _binned((u + v) / 2, bins)]))
+
+
+def _binned(values: FloatArray, bins: int) -> FloatArray:
+    """The bin, of `bins` equally wide ones, that each value falls into."""
+    low, high = float(values.min()), float(values.max())
+    return np.asarray(np.floor((values - low) / max(high - low, 1e-9) * bins).clip(0, bins - 1))
 
 
 def radial_transfer(noisy: NoisySet, groups: TransferGroups, radii: FloatArray) -> Tensor:

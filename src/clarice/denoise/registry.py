@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
+from clarice.denoise.networks import NETWORKS
 from clarice.denoise.notes import Notes, Renumbered
+from clarice.denoise.trained import insist_on_weights
 from clarice.physics.noisy_set import NoisySet
 
 DenoisedRows = Iterator[tuple[RowIndex, NDArray[np.float32]]]
@@ -111,9 +113,13 @@ def denoiser_names() -> list[str]:
 
 
 def get_denoiser(name: str) -> Denoiser:
-    """The method `name`. Raises UsageError, with the names there are, for any other."""
+    """The method `name`. Raises UsageError, with the names there are, for any other, and InputError for a trained one
+    whose weights are not there.
+    """
     _load()
     if name not in _registered:
+        if name in NETWORKS:
+            insist_on_weights(name)
         raise UsageError(f"there is no denoising method {name!r}: choose one of {', '.join(denoiser_names())}")
     return _registered[name]
 
@@ -123,6 +129,12 @@ def _halves(noisy: NoisySet) -> list[tuple[RowIndex, NoisySet]]:
     if half_set is None:
         raise InputError(
             "the particles carry no half sets to keep apart: add the column _rlnRandomSubset, or denoise them together"
+        )
+    unknown = np.flatnonzero((half_set != 1) & (half_set != 2))
+    if len(unknown):
+        raise InputError(
+            f"row {unknown[0] + 1} belongs to neither half set (_rlnRandomSubset is not 1 or 2), so the halves cannot "
+            "be kept apart: complete the column, or denoise them together"
         )
     parts = (np.flatnonzero(half_set == half) for half in np.unique(half_set))
     return [(rows, noisy.subset(rows)) for rows in parts]

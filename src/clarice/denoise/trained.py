@@ -75,10 +75,16 @@ def _loaded(path: Path, changed: float) -> TrainedNetwork:  # noqa: ARG001 (a fi
 
 def trained_network(name: str) -> TrainedNetwork:
     """The network `name` with its weights. Raises InputError when they are not there."""
+    insist_on_weights(name)
+    path = weights_path(name)
+    return _loaded(path, path.stat().st_mtime)
+
+
+def insist_on_weights(name: str) -> None:
+    """Raises InputError where the network `name` has no weights."""
     path = weights_path(name)
     if not path.is_file():
         raise InputError(f"there are no weights {path}: train some, or let CLARICE_WEIGHTS name the folder they are in")
-    return _loaded(path, path.stat().st_mtime)
 
 
 def best_device() -> torch.device:

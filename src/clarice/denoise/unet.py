@@ -21,6 +21,12 @@ class UNetSize:
     channels: int = 32
     levels: int = 4
 
+    def insist_on_edge(self, box: int) -> None:
+        """Raises ValueError for images that do not halve down to the coarsest level."""
+        multiple = 2 ** (self.levels - 1)
+        if box % multiple:
+            raise ValueError(f"box {box} must be a multiple of {multiple} for {self.levels} levels")
+
 
 class _TwoConvolutions(nn.Sequential):
     def __init__(self, channels_in: int, channels_out: int) -> None:
@@ -35,6 +41,8 @@ class UNet(nn.Module):
 
     def __init__(self, size: UNetSize) -> None:
         super().__init__()
+        if size.channels % _GROUPS:
+            raise ValueError(f"channels {size.channels} must be a multiple of {_GROUPS}, the groups of its norm")
         self.size = size
         widths = [size.channels * 2**level for level in range(size.levels)]
         self.down = nn.ModuleList(

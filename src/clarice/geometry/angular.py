@@ -232,6 +232,6 @@ def rows_within(memory_mb: float, references: int, n_angles: int, dtype: torch.d
 def fast_dtype(device: torch.device | None = None) -> torch.dtype:
     """bfloat16 where the hardware multiplies it natively (GPUs, CPUs with AVX512-BF16 or AMX), else float32."""
     if device is not None and device.type == "cuda":
-        return torch.bfloat16
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     native = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return torch.bfloat16 if native.get("avx512_bf16") or native.get("amx_bf16") else torch.float32

@@ -88,6 +88,15 @@ def shell_index(box: int, ndim: int, device: torch.device | None = None) -> Tens
     return torch.round(torch.sqrt(total)).long()
 
 
+def shells_to_nyquist(box: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """The shell of each coefficient of a centred transform (L, L), flat, and how many each holds, (L // 2 + 1,).
+
+    The last shell holds everything from Nyquist on, corners included, so that no coefficient is left out.
+    """
+    shell = shell_index(box, 2, device).clamp(max=box // 2).flatten()
+    return shell, torch.bincount(shell, minlength=box // 2 + 1)
+
+
 def radius_grid(box: int, ndim: int = 2, device: torch.device | None = None) -> Tensor:
     """Distance in pixels of every element of a (L,)*ndim grid from index L // 2."""
     axis = torch.arange(box, device=device, dtype=torch.float32) - box // 2

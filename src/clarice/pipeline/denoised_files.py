@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clarice.core.large_array import large_arrays_in
 from clarice.core.particles import ImageSource, ParticleSet, RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.denoise.notes import Notebook
@@ -81,7 +82,8 @@ def write_denoised(
     """
     started = time.monotonic()
     notes = Notebook(len(particles)) if method.telling is not None else None
-    with MrcStackWriter(folder / IMAGES, particles.box, particles.pixel_size_angstrom) as writer:
+    writing = MrcStackWriter(folder / IMAGES, particles.box, particles.pixel_size_angstrom)
+    with large_arrays_in(folder), writing as writer:
         step = max(1, _RESTORED_PIXELS // particles.box**2)
         for _, images in method(prepared.noisy_set, halves_apart=halves_apart, progress=progress, notes=notes):
             for start in range(0, len(images), step):

@@ -9,6 +9,7 @@ import pandas as pd
 
 from clarice.core.particles import FloatArray
 from clarice.denoise.notes import Notebook
+from clarice.geometry.fourier import shells_to_nyquist
 from clarice.io.star import write_star
 
 NOTES = "denoised_sources.star"
@@ -38,7 +39,9 @@ def write_notes(notes: Notebook, path: Path) -> None:
 
 
 def rms_error(by_shell: FloatArray) -> FloatArray:
-    """Root mean square error (k,) a pixel, of expected squared errors (k, S) by Fourier shell."""
-    shells = np.arange(by_shell.shape[1])
-    area = np.where(shells == 0, 1.0, 2 * np.pi * shells)
-    return np.asarray(np.sqrt((by_shell * area).sum(axis=1) / area.sum()))
+    """Root mean square error (k,) a pixel, of expected squared errors (k, S) by Fourier shell.
+
+    The last shell stands for everything from Nyquist on.
+    """
+    members = shells_to_nyquist(2 * (by_shell.shape[1] - 1))[1].numpy()
+    return np.asarray(np.sqrt((by_shell * members).sum(axis=1) / members.sum()))
