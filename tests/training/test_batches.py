@@ -14,7 +14,7 @@ from clarice.geometry.fourier import resize_centred
 from clarice.geometry.interpolated_slices import oversampled_spectrum
 from clarice.geometry.slices import project
 from clarice.geometry.so3 import angle_between_deg, in_plane, random_rotations
-from clarice.physics.simulate import form_images
+from clarice.physics.image_formation import form_images
 from clarice.training.batches import SetBatch, form_sets
 from clarice.training.set_draws import SetDraws
 from clarice.training.specimens import SpecimenSettings, make_specimen
@@ -59,7 +59,7 @@ def test_processes_share_out_the_same_batch(world: int) -> None:
 
 
 def test_batches_that_cannot_be_shared_out_evenly_are_refused() -> None:
-    with pytest.raises(UsageError, match="multiple of 24"):
+    with pytest.raises(UsageError, match=r"3 equal parts of whole sets.* times training\.accumulate.*multiple of 24"):
         small_sets().batch(0, 0, 3)
 
 

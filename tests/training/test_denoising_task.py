@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clarice.core.errors import InputError, UsageError
 from clarice.denoise.polar_transformer import PolarTransformer, PolarTransformerSize
@@ -21,7 +23,9 @@ from clarice.training.denoising_loss import (
     shell_error,
     sketch_error,
 )
-from clarice.training.denoising_task import DenoiserSettings, DenoisingTask, LossSettings, NetworkSettings
+from clarice.training.denoising_task import DenoiserSettings, DenoisingTask, JudgedOn, LossSettings, NetworkSettings
+from clarice.training.set_draws import draw_sets
+from clarice.training.validation import SetKind
 
 SIZE = {
     "box": 24, "n_angles": 32, "real_rings": 9, "fourier_rings": 7, "channels": 16, "heads": 2,
@@ -32,6 +36,14 @@ SIZE = {
 def task(**more: object) -> DenoisingTask:
     settings = DenoiserSettings(network=NetworkSettings(name="polar-transformer", **SIZE), **more)  # type: ignore[arg-type]
     return DenoisingTask(settings, seed=1)
+
+
+@torch.no_grad()
+def unevened(model: nn.Module) -> nn.Module:
+    """The model with nothing left at zero."""
+    for parameter in model.parameters():
+        parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    return model
 
 
 def smooth(count: int, seed: int = 0) -> Tensor:
@@ -130,10 +142,7 @@ def test_divergence_is_zero_at_the_guide_and_grows_away_from_it() -> None:
 @pytest.mark.parametrize("count", [1, 4])
 def test_the_loss_reaches_every_part(with_ctf: bool, count: int) -> None:
     made = task()
-    model = made.model()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    model = unevened(made.model())
     transfer = torch.full((1, count, 24, 13), 0.7) if with_ctf else None
     loss, parts = made.loss(model, batch(smooth(count), transfer))
     loss.backward()
@@ -142,6 +151,22 @@ def test_the_loss_reaches_every_part(with_ctf: bool, count: int) -> None:
     grads = [p.grad for p in model.parameters()]
     assert all(g is None or bool(torch.isfinite(g).all()) for g in grads)
     assert sum(g is not None and bool(g.abs().max() > 0) for g in grads) > 0.6 * len(grads)
+
+
+@torch.no_grad()
+def test_the_loss_of_a_batch_is_the_mean_of_its_shares() -> None:
+    """However the images without a particle are spread over them."""
+    made = task()
+    model = unevened(made.model())
+    clean = torch.cat([20 * smooth(4, seed) for seed in range(4)])
+    clean[0, 1:] = clean[1, 3] = 0
+    whole = batch(clean, torch.full((4, 4, 24, 13), 0.7))
+    loss, parts = made.loss(model, whole)
+    shares = [made.loss(model, whole.sets(slice(start, start + 2))) for start in (0, 2)]
+    assert float(loss) == pytest.approx(sum(float(share) for share, _ in shares) / 2, rel=1e-4)
+    assert float(parts["divergence"]) > 0.05
+    for name, value in parts.items():
+        assert float(value) == pytest.approx(sum(float(each[name]) for _, each in shares) / 2, rel=1e-4), name
 
 
 def test_weights_of_zero_take_parts_out_of_the_loss() -> None:
@@ -190,13 +215,40 @@ def test_a_deeper_network_starts_from_the_blocks_of_a_shallower_one(tmp_path: Pa
         DenoisingTask(DenoiserSettings(network=deep, start_blocks=[0]), 1)
 
 
-def test_settings_that_cannot_be_are_refused_in_words() -> None:
-    with pytest.raises(UsageError, match="no network 'polar-bear'"):
-        DenoisingTask(DenoiserSettings(network=NetworkSettings(name="polar-bear")), 1)
-    with pytest.raises(UsageError, match="network polar-transformer"):
-        DenoisingTask(DenoiserSettings(network=NetworkSettings(name="polar-transformer", wings=2)), 1)
-    with pytest.raises(UsageError, match="sets:"):
-        DenoisingTask(DenoiserSettings(network=NetworkSettings(name="unet"), sets={"flavour": 1}), 1)
+SMALL: dict[str, Any] = {"name": "dncnn", "layers": 2, "channels": 4}
+
+
+def test_what_is_trained_on_is_said(tmp_path: Path, shared_data: Path) -> None:
+    network = NetworkSettings(**SMALL)
+    molecules = DenoisingTask(DenoiserSettings(network=network, molecules=True), 1)
+    assert molecules.source == "procedural molecules alone"
+    assert "procedural molecules only" in molecules.description
+    real = DenoisingTask(DenoiserSettings(network=network, data=shared_data), 1)
+    (tmp_path / "train.npz").symlink_to(shared_data / "structures" / "train.npz")
+    elsewhere = DenoisingTask(DenoiserSettings(network=network, data=tmp_path), 1)
+    assert real.source == elsewhere.source != molecules.source
+    assert str(tmp_path) in elsewhere.description
+
+
+def test_memory_is_measured_by_the_largest_sets() -> None:
+    made = DenoisingTask(DenoiserSettings(network=NetworkSettings(**SMALL), sets={"ctf_share": 0.2}, molecules=True), 1)
+    assert made.sets.sizes[-1] == 128
+    assert draw_sets(made.sets, made.largest(3), slots=2).view.shape == (1, 128)
+
+
+def test_empty_images_alone_are_validated_on_too() -> None:
+    kinds = (
+        SetKind("one", images=1, views=0, snr=0.1),
+        SetKind("none", images=1, views=0, snr=0.1, sets=3, empty=True),
+    )
+    settings = DenoiserSettings(
+        network=NetworkSettings(**SMALL, box=24), molecules=True, validation=JudgedOn(structures=1, kinds=kinds)
+    )
+    made = DenoisingTask(settings, 1)
+    figures = made.validate(made.model(), torch.device("cpu"))
+    assert set(figures) == {"error", "one", "none"}
+    assert all(math.isfinite(figure) for figure in figures.values())
+    assert figures["error"] == figures["one"]
 
 
 def test_the_area_of_rings_is_that_of_images() -> None:

@@ -41,6 +41,7 @@ class BlobTask:
     """Sets of four noisy images of one off-centre blob, each turned by some quarter turns."""
 
     images_per_batch = 8
+    source = description = "blobs"
 
     def __init__(self, settings: BlobSettings, seed: int) -> None:
         self.settings, self.seed = settings, seed
@@ -56,6 +57,9 @@ class BlobTask:
         clean = torch.stack([torch.stack([torch.rot90(blob, turns) for turns in range(4)]) for blob in blobs])
         noisy = clean + torch.randn(clean.shape, generator=generator)
         return {"clean": clean[rank::world].to(device), "noisy": noisy[rank::world].to(device)}
+
+    def largest(self, position: int) -> int:
+        return position
 
     def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         return (model(batch["noisy"]).images - batch["clean"]).square().mean(), {}

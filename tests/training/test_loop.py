@@ -20,6 +20,7 @@ from clarice.io.weights import read_weights
 from clarice.training.checkpoint import BEFORE_DECAY, LAST, Checkpoints
 from clarice.training.loop import train
 from clarice.training.recipe import read_recipe
+from clarice.training.stopping import StopWatch
 
 __all__ = ["quick"]  # a fixture
 
@@ -51,7 +52,8 @@ def test_it_learns_and_leaves_a_log_weights_and_a_summary(recipe: Path, tmp_path
     assert [int(r["images"]) for r in rows] == sorted({*range(0, 1600, 160), *range(96, 1601, 96), 1600})
     assert float(rows[-1]["loss"]) < 0.5 * float(rows[1]["loss"])
     assert float(rows[-1]["validation_error"]) == pytest.approx(errors[1600], rel=1e-5)
-    assert "parameters take" in told[0]
+    assert told[0] == "training on sine waves of any phase"
+    assert "parameters take" in told[1]
     assert shown == [(n, 1600) for n in range(16, 1601, 16)]
     summary = json.loads((tmp_path / "run" / "training.json").read_text())
     at_turn = (errors[1120] + errors[1280]) / 2
@@ -134,6 +136,26 @@ def test_minutes_end_in_time_and_the_next_call_goes_on(recipe: Path, tmp_path: P
     assert again.images > outcome.images
 
 
+@pytest.mark.parametrize("stop", [16, 336])
+def test_time_is_kept_back_for_checkpoint_and_validation_after_a_stop_too(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    """Also where the first checkpoint was the last one: it is taken to last as long as reading it."""
+
+    def out_of_time(_watch: StopWatch, ending_seconds: float, _step_seconds: float) -> bool:
+        asked.append(ending_seconds)
+        return False
+
+    trained(recipe, tmp_path / "run", progress=stop_after(stop))
+    place = last(tmp_path / "run")[1]
+    assert (place.checkpoint_seconds > 0) is (stop > 16)
+    asked: list[float] = []
+    monkeypatch.setattr(StopWatch, "out_of_time", out_of_time)
+    trained(recipe, tmp_path / "run")
+    assert asked[0] >= place.checkpoint_seconds + place.validation_seconds
+    assert asked[0] > place.validation_seconds > 0
+
+
 def test_without_images_it_needs_minutes(tmp_path: Path, recipe: Path) -> None:
     with pytest.raises(UsageError, match="minutes"):
         trained(recipe, tmp_path / "run", "training.images=null")
@@ -173,6 +195,13 @@ def test_a_share_in_parts_gives_the_same_gradients(recipe: Path, tmp_path: Path)
     parts = trained(recipe, tmp_path / "parts", *plain, "training.accumulate=4")
     assert [e for _, e in parts.validations] == pytest.approx([e for _, e in whole.validations], rel=1e-4)
     assert last(tmp_path / "parts")[1].accumulate == 4
+
+
+def test_fewer_parts_can_be_asked_for_when_going_on(recipe: Path, tmp_path: Path) -> None:
+    trained(recipe, tmp_path / "run", "training.accumulate=4", progress=stop_after(320))
+    assert last(tmp_path / "run")[1].accumulate == 4
+    trained(recipe, tmp_path / "run", "training.accumulate=2")
+    assert last(tmp_path / "run")[1].accumulate == 2
 
 
 def test_shares_that_do_not_fit_into_memory_go_in_parts(

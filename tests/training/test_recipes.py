@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import torch
 from tests.training.runs import ROOT, assert_same_run, quick, stop_after, trained
+from tests.training.small_sets import small_pool
 
+from clarice.training.batches import EndlessSets
 from clarice.training.recipe import read_recipe
+from clarice.training.set_draws import SetSettings
 
 __all__ = ["quick"]  # a fixture
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -19,6 +24,33 @@ def test_every_recipe_is_understood_and_its_network_can_be_made(path: Path) -> N
     model = recipe.task().model()
     assert sum(p.numel() for p in model.parameters()) > 10_000
     assert path.name in path.read_text(encoding="utf-8").splitlines()[1]  # the command that uses it
+
+
+def documented_commands() -> set[tuple[str, int]]:
+    """The recipe and the number of processes of every command line in the recipes and the documents."""
+    job = (ROOT / "recipes" / "slurm.sh").read_text(encoding="utf-8")
+    nodes, gpus = (int(re.findall(rf"^#SBATCH --{name}=(\d+)$", job, re.M)[0]) for name in ("nodes", "gpus-per-node"))
+    found = set()
+    for path in (*(ROOT / "recipes").iterdir(), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            for program, recipe in re.findall(r"(clarice train|recipes/slurm\.sh) (recipes/[\w-]+\.yaml)", line):
+                asked = re.findall(r"--nproc-per-node (\d+)", line)
+                found.add((recipe, nodes * gpus if "slurm" in program else int(asked[0]) if asked else 1))
+    return found
+
+
+def test_several_processes_are_documented() -> None:
+    assert {world for _, world in documented_commands()} == {1, 4, 8}
+
+
+@pytest.mark.parametrize(("recipe", "world"), sorted(documented_commands()))
+def test_batches_can_be_shared_out_as_every_documented_command_does(recipe: str, world: int) -> None:
+    content = read_recipe(ROOT / recipe).content
+    settings = SetSettings(seed=content["seed"], **content["sets"])
+    sets = EndlessSets(settings, small_pool(slots=1), torch.device("cpu"))
+    shapes = {sets.draws(0, rank, world).view.shape for rank in range(world)}
+    assert len(shapes) == 1
+    assert shapes.pop().numel() == settings.images_per_batch // world
 
 
 @pytest.mark.parametrize("network", ["polar-cnn", "unet", "dncnn"])

@@ -6,7 +6,14 @@ import math
 
 import pytest
 
-from clarice.training.schedule import AVERAGED_SHARE, crossed, decay_start, learning_rate, newcomer_share
+from clarice.training.schedule import (
+    AVERAGED_SHARE,
+    crossed,
+    decay_start,
+    learning_rate,
+    least_images,
+    newcomer_share,
+)
 from clarice.training.settings import TrainingSettings
 
 SETTINGS = TrainingSettings(images=1000, learning_rate=0.2, warmup_images=100, decay_share=0.25)
@@ -36,6 +43,21 @@ def test_without_an_end_the_rate_never_falls() -> None:
     endless = SETTINGS.model_copy(update={"images": None})
     assert decay_start(endless) == math.inf
     assert learning_rate(10**9, 10, endless) == 0.2
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.3, 0.7])
+@pytest.mark.parametrize("seen", [1, 640, 420_000, 999_999])
+def test_the_least_number_is_the_smallest_whose_rate_has_not_begun_to_fall(seen: int, share: float) -> None:
+    settings = SETTINGS.model_copy(update={"decay_share": share})
+    least = least_images(seen, settings)
+    assert least is not None
+    assert decay_start(settings.model_copy(update={"images": least})) >= seen
+    assert decay_start(settings.model_copy(update={"images": least - 1})) < seen
+
+
+def test_without_a_decay_what_was_seen_is_enough_and_with_nothing_else_no_number_is() -> None:
+    assert least_images(640, SETTINGS.model_copy(update={"decay_share": 0.0})) == 640
+    assert least_images(640, SETTINGS.model_copy(update={"decay_share": 1.0})) is None
 
 
 def test_the_average_forgets_the_start_and_then_reaches_back_as_told() -> None:

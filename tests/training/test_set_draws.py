@@ -9,7 +9,14 @@ import torch
 from clarice.core.errors import UsageError
 from clarice.core.particles import Optics
 from clarice.physics.ctf import ctf_at, rfft_frequency_grid
-from clarice.training.set_draws import SetDraws, SetSettings, draw_sets, optics_in_pixels
+from clarice.training.set_draws import (
+    SetDraws,
+    SetSettings,
+    draw_sets,
+    largest_batch,
+    optics_in_pixels,
+    with_defaults,
+)
 
 SETTINGS = SetSettings(seed=3, images_per_batch=64, sizes=(8,), size_weights=(1.0,))
 
@@ -73,12 +80,20 @@ def test_optics_in_pixels_give_the_ctf_of_optics_in_angstrom() -> None:
         assert torch.allclose(found[row], ctf_at(optics, fx / pixel, fy / pixel), atol=2e-4)
 
 
-def test_a_table_of_defocus_is_drawn_from() -> None:
-    table = np.array([[12000.0, 11000.0, 10.0], [21000.0, 20000.0, 80.0]])
-    settings = SetSettings(seed=3, images_per_batch=8, sizes=(4,), size_weights=(1.0,), ctf_share=1.0)
-    defocus = draw_sets(settings, 0, 2, table).defocus_rows
-    assert defocus is not None
-    assert {tuple(row) for row in defocus.reshape(-1, 3)} == {tuple(row) for row in table}
+def test_the_largest_batch_has_the_largest_sets_there_are_and_a_ctf() -> None:
+    settings = SetSettings(
+        seed=3, images_per_batch=64, sizes=(1, 64, 8, 32), size_weights=(8.0, 0.0, 8.0, 1.0), ctf_share=0.3
+    )
+    for start in (0, 40):
+        position = largest_batch(settings, start)
+        draws = draw_sets(settings, position, slots=5)
+        assert position >= start
+        assert draws.view.shape == (2, 32)
+        assert draws.defocus_rows is not None
+
+
+def test_what_a_recipe_leaves_out_is_usual() -> None:
+    assert SetSettings(seed=1, **with_defaults({"ctf_share": 0.25})) == SetSettings(seed=1, ctf_share=0.25)
 
 
 def test_sets_without_ctf_have_no_optics() -> None:
@@ -98,6 +113,13 @@ def test_sets_without_ctf_have_no_optics() -> None:
         ({"one_view_share": 0.7, "own_views_share": 0.7}, "exceed 1"),
         ({"empty_set_share": 0.7, "some_empty_share": 0.7}, "exceed 1"),
         ({"seed": -1}, "seed"),
+        ({"images_per_batch": 0}, "images_per_batch 0 must be at least 1"),
+        ({"images_per_batch": 64.0}, "images_per_batch 64.0 must be a whole number"),
+        ({"sizes": [2.0, 4.0]}, "a list of whole numbers"),
+        ({"sizes": 8}, "a list of whole numbers"),
+        ({"size_weights": [float("nan")]}, "a list of numbers"),
+        ({"least_snr": "low"}, "least_snr 'low' must be a number"),
+        ({"max_shift_px": [4.0]}, "must be a number"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(options: dict[str, object], said: str) -> None:

@@ -25,7 +25,7 @@ def run_folder(folder: Path, task: str = "denoiser") -> Path:
     network = network_kind("dncnn").build(dict(SIZE))
     recipe = {"task": task, "network": {"name": "dncnn", **SIZE}, "sets": {"largest_snr": 0.1}}
     recipe |= {"data": "/somewhere/data", "cache": "/somewhere/cache", "start": "/somewhere/first.safetensors"}
-    card = {"recipe": recipe, "images": 12800, "seconds": 60.0, "version": "0.1.0"}
+    card = {"recipe": recipe, "images": 13000, "seconds": 60.0, "version": "0.1.0"}
     write_weights(folder / "last.safetensors", network.state_dict(), card)
     summary = {"recipe": recipe, "machine": {"device": "x86_64"}, "last_quarter_gain": 0.02, "trained": False}
     summary["validations"] = [[0, 1.0], [6400, 0.5], [12800, 0.25]]
@@ -52,19 +52,39 @@ def test_the_example_replays_and_the_card_says_what_was_trained(tmp_path: Path) 
     assert expected.std() > 0
     assert torch.allclose(again, expected, atol=2e-3 * float(expected.abs().max()))
     assert trained.card["validation"] == {"error": 0.25, "single": 0.3}
+    assert trained.card["validation_images"] == 12_800  # the run was stopped after that
     assert "somewhere" not in json.dumps(trained.card)
     assert trained.card["recipe"]["start"] == "first.safetensors"
     page = output.with_suffix(".md").read_text()
     for text in (
         "# dncnn",
         "A note.",
-        "12,800 images",
+        "trained on 13,000 images",
+        "| validation set | relative MSE after 12,800 images |",
+        "- structures: not recorded",
+        "SNR 0.005 to 0.1; with a CTF 50%, Poisson noise 15% of sets",
         "| single | 0.3000 |",
         "does not count as fully trained",
         "-2.00 %",
         "0 1.0000, 6,400 0.5000, 12,800 0.2500",
     ):
         assert text in page
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("procedural molecules alone", "- structures: procedural molecules alone\n"),
+        ("725 structures (SHA-256 0a1b)", "- structures: 725 structures (SHA-256 0a1b) drawn by cluster, complexes of"),
+    ],
+)
+def test_the_card_says_what_was_trained_on(tmp_path: Path, source: str, told: str) -> None:
+    run = run_folder(tmp_path / "run")
+    stored = read_weights(run / "last.safetensors")
+    write_weights(run / "last.safetensors", stored.tensors, {**stored.card, "source": source})
+    card = ship_weights(run, tmp_path / "dncnn.safetensors")
+    assert card["source"] == source
+    assert told in (tmp_path / "dncnn.md").read_text()
 
 
 def test_a_network_that_foretells_its_error_is_calibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 
 from clarice.core.errors import InputError
-from clarice.physics.atoms import atoms_from_npz
+from clarice.physics.atoms import atoms_from_npz, entry_ids
+from clarice.physics.defocus import read_defocus_table
 from clarice.training.structures import StructureCollection, data_folder, training_structures
 
 CHAIN = 600
@@ -57,6 +62,34 @@ def test_atoms_are_those_of_the_entry(collection: StructureCollection) -> None:
     found = collection.atoms(7)
     assert np.array_equal(found.positions_angstrom, same.positions_angstrom)
     assert np.array_equal(found.b_factor, same.b_factor)
+    assert np.array_equal(found.weight, np.ones(len(same)))
+
+
+def test_an_entry_of_alpha_carbons_is_one_of_residues(collection: StructureCollection, tmp_path: Path) -> None:
+    with np.load(collection.path) as archive:
+        arrays = dict(archive)
+    arrays["atomic_number"][arrays["offset"][7] : arrays["offset"][8]] = 6
+    np.savez(tmp_path / "traces.npz", **arrays)
+    traces = StructureCollection(tmp_path / "traces.npz")
+    same = atoms_from_npz(traces.path, "e7")
+    found = traces.atoms(7)
+    assert np.array_equal(found.weight, same.weight)
+    assert np.array_equal(found.b_factor, same.b_factor)
+    chain = traces.atoms(7, 2)
+    assert len(chain) == CHAIN
+    assert chain.weight.min() > 5
+    assert np.array_equal(traces.atoms(6, 2).weight, np.ones(CHAIN))
+
+
+def test_a_collection_is_known_by_what_it_holds(collection: StructureCollection, tmp_path: Path) -> None:
+    with np.load(collection.path) as archive:
+        arrays = dict(archive)
+    np.savez_compressed(tmp_path / "packed.npz", **dict(reversed(arrays.items())))
+    assert StructureCollection(tmp_path / "packed.npz").identity == collection.identity
+    assert collection.identity.startswith("11 structures")
+    arrays["b_factor"][100] += 1
+    np.savez(tmp_path / "other.npz", **arrays)
+    assert StructureCollection(tmp_path / "other.npz").identity != collection.identity
 
 
 def test_the_largest_of_each_cluster(collection: StructureCollection) -> None:
@@ -90,6 +123,33 @@ def test_where_data_is_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert data_folder(None) == tmp_path
     assert data_folder(tmp_path / "given") == tmp_path / "given"
     assert training_structures(None) is None
+
+
+@pytest.mark.parametrize("read", [StructureCollection, entry_ids, read_defocus_table])
+def test_archives_cut_short_or_damaged_are_one_sentence(
+    read: Callable[[Path], object], collection: StructureCollection, tmp_path: Path
+) -> None:
+    with np.load(collection.path) as archive:
+        arrays = dict(archive)
+    names = np.array(["DefU", "DefV", "DefAng"])
+    path = tmp_path / "packed.npz"
+    np.savez_compressed(path, **arrays, columns=names, ctf=np.random.default_rng(1).normal(size=(3000, 3)))
+    whole = path.read_bytes()
+    read(path)
+    (tmp_path / "packed.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"packed\.npz"):
+        read(path)
+    offset = {entry.filename: entry.header_offset for entry in ZipFile(BytesIO(whole)).infolist()}
+    first = offset["ctf.npy" if read is read_defocus_table else "id.npy"]
+    # After the entry's header, name and extra field the compressed bytes begin: this is no block of them.
+    start = first + 30 + sum(struct.unpack("<HH", whole[first + 26 : first + 30]))
+    path.write_bytes(whole[:start] + b"\xff\xff\xff\xff" + whole[start + 4 :])
+    with pytest.raises(InputError, match=r"packed\.npz"):
+        read(path)
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))  # one array, and no archive of several
+    with pytest.raises(InputError, match=r"packed\.npz"):
+        read(path)
 
 
 def test_folders_and_files_that_will_not_do_are_named(tmp_path: Path) -> None:

@@ -112,6 +112,17 @@ def test_real_sets_come_from_the_validation_structures(shared_data: Path) -> Non
         validation_sets(ValidationSettings(structures=9, kinds=kinds), shared_data)
 
 
+def test_empty_images_have_the_power_that_particles_would_have_had() -> None:
+    kinds = (
+        SetKind("single", images=1, views=0, snr=0.05, sets=3),
+        SetKind("none", images=1, views=0, snr=0.05, sets=3, empty=True),
+    )
+    made = validation_sets(ValidationSettings(1, 24, 1, kinds), None)
+    assert torch.all(made["none"].clean == 0)
+    assert made["none"].power.shape == (3,)
+    assert float(made["none"].power.mean()) == pytest.approx(float(made["single"].power.mean()), rel=1e-3)
+
+
 def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no structures"):
         validation_sets(SETTINGS, tmp_path)
@@ -121,3 +132,6 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
         ValidationSettings(kinds=(KINDS[0], KINDS[0]))
     with pytest.raises(UsageError, match="at least 1"):
         ValidationSettings(structures=0)
+    for kinds in ((), (KINDS[-1],)):
+        with pytest.raises(UsageError, match="has particles"):
+            ValidationSettings(kinds=kinds)

@@ -42,6 +42,9 @@ class ToySettings(BaseModel):
 class ToyTask:
     """Sets of two noisy sine waves each; the network has dropout, running statistics and an unused parameter."""
 
+    source = "sine waves"
+    description = "sine waves of any phase"
+
     def __init__(self, settings: ToySettings, seed: int) -> None:
         self.settings, self.seed = settings, seed
         self.images_per_batch = 2 * settings.data.sets
@@ -65,6 +68,9 @@ class ToyTask:
             time.sleep(self.settings.data.pause_seconds)
         clean, noisy = self._sets(1 + position)
         return {"clean": clean[rank::world].to(device), "noisy": noisy[rank::world].to(device)}
+
+    def largest(self, position: int) -> int:
+        return position
 
     def _sets(self, number: int) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(1000 * self.seed + number)

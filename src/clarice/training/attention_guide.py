@@ -45,7 +45,10 @@ def guide(network: PolarTransformer, rings: Tensor) -> Tensor:
 
 
 def divergence(attended: Sequence[AngularWeights], target: Tensor, clean: Tensor) -> Tensor:
-    """Mean over blocks, heads and images (empty ones aside) of KL(target ‖ attention), in nats."""
+    """Mean over blocks, heads and images of KL(target ‖ attention), in nats; 0 for empty images.
+
+    Empty images count all the same: how many there are differs between the shares of a batch, whose mean this is.
+    """
     shown = (clean.square().sum(dim=(-2, -1)) > 0).float()
     kept = (1 - target.sum(dim=(0, -1))).clamp(0, 1)
     entropy = -(target * target.clamp_min(_LEAST).log()).sum(dim=(0, -1)) - kept * kept.clamp_min(_LEAST).log()
@@ -54,5 +57,5 @@ def divergence(attended: Sequence[AngularWeights], target: Tensor, clean: Tensor
         log_weight = weights.posterior.clamp_min(_LEAST).log().mean(dim=2)
         log_kept = weights.kept.clamp_min(_LEAST).log().mean(dim=1)
         cross = -(target * log_weight).sum(dim=(0, -1)) - kept * log_kept
-        total = total + ((cross - entropy) * shown).sum() / shown.sum().clamp_min(1)
+        total = total + ((cross - entropy) * shown).mean()
     return total / len(attended)

@@ -21,6 +21,7 @@ from clarice.geometry.interpolated_slices import images_of, shifted, slice_spect
 from clarice.physics.ctf import ctf_at, rfft_frequency_grid
 from clarice.training.set_draws import SetDraws, SetSettings, draw_sets, optics_in_pixels
 from clarice.training.specimen_pool import SpecimenPool
+from clarice.training.surroundings import StructuralImages, structural_images
 
 # Batches whose specimens are built ahead of need.
 _AHEAD = 3
@@ -62,25 +63,14 @@ class SetBatch:
 
 
 class EndlessSets:
-    """Batches by number. `defocus_table` holds rows of U, V in Å and angle in degrees to draw from (a model if None).
+    """Batches by number. With several processes each makes the sets rank, rank + world, … of the same batch."""
 
-    With several processes each makes the sets rank, rank + world, … of the same batch.
-    """
-
-    def __init__(
-        self,
-        settings: SetSettings,
-        specimens: SpecimenPool,
-        device: torch.device,
-        defocus_table: NDArray[np.float64] | None = None,
-    ) -> None:
+    def __init__(self, settings: SetSettings, specimens: SpecimenPool, device: torch.device) -> None:
         self.settings = settings
         self.specimens = specimens
         self.device = device
         self.box = specimens.settings.box
-        self._draws = lru_cache(maxsize=2 * _AHEAD + 2)(
-            lambda position: draw_sets(settings, position, specimens.slots, defocus_table)
-        )
+        self._draws = lru_cache(maxsize=2 * _AHEAD + 2)(lambda position: draw_sets(settings, position, specimens.slots))
 
     def draws(self, position: int, rank: int = 0, world: int = 1) -> SetDraws:
         """What batch `position` (or a process's share of it) shows.
@@ -90,8 +80,9 @@ class EndlessSets:
         images, sizes = self.settings.images_per_batch, self.settings.sizes
         if any((images // size) % world for size in sizes):
             raise UsageError(
-                f"{images} images a batch cannot be shared out evenly over {world} processes: "
-                f"make images_per_batch a multiple of {math.lcm(*sizes) * world}"
+                f"a batch of {images} images does not go into {world} equal parts of whole sets, as many as processes "
+                f"times training.accumulate: make sets.images_per_batch a multiple of {math.lcm(*sizes) * world}, or "
+                "take fewer parts"
             )
         return self._draws(position).share(rank, world)
 
@@ -123,28 +114,35 @@ def form_sets(
     rotations = draws.rotations.flatten(0, 1)
     projections = shifted(slice_spectra(spectra, which, rotations), draws.shifts_px.flatten(0, 1).to(device), box)
     clean = images_of(projections, box)
-    signal, transfer = clean, None
+    signal, wide_transfer, transfer = clean, None, None
     if draws.defocus_rows is not None:
+        fy, fx = rfft_frequency_grid(2 * box, device)
         pixels = np.maximum(pixel_size_angstrom, least_ctf_pixel_angstrom)
-        signal, transfer = _through_ctf(clean, draws, pixels)
-        transfer = transfer.reshape(sets, size, box, box // 2 + 1)
+        wide_transfer = ctf_at(optics_in_pixels(draws, pixels), fx, fy)
+        signal = _through_ctf(clean, wide_transfer)
+        transfer = wide_transfer[:, ::2, ::2].reshape(sets, size, box, box // 2 + 1)
     clean, signal = (images.reshape(sets, size, box, box) for images in (clean, signal))
-    return _with_noise(draws, clean, signal, transfer)
+    beside = None
+    if draws.strengths is not None:
+        described = draws.strengths, draws.noise_seed, clean, spectra, draws.slot, pixel_size_angstrom
+        beside = structural_images(*described, wide_transfer)
+    return _with_noise(draws, clean, signal, transfer, beside)
 
 
-def _through_ctf(images: Tensor, draws: SetDraws, pixel_size_angstrom: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
-    """Images (n, L, L) with their CTF, applied at twice the box and cropped, and the CTF at the box."""
-    box = images.shape[-1]
-    wide = 2 * box
-    fy, fx = rfft_frequency_grid(wide, images.device)
-    transfer = ctf_at(optics_in_pixels(draws, pixel_size_angstrom), fx, fy)
+def _through_ctf(images: Tensor, wide_transfer: Tensor) -> Tensor:
+    """Images (n, L, L) with their CTF (n, 2L, L + 1), applied at twice the box and cropped."""
+    box, wide = images.shape[-1], wide_transfer.shape[-2]
     # Zeros follow the image instead of surrounding it: the same up to a shift around, and the crop is its start.
-    spread = torch.fft.irfft2(torch.fft.rfft2(images, s=(wide, wide)) * transfer, s=(wide, wide))
-    return spread[:, :box, :box], transfer[:, ::2, ::2].contiguous()
+    spread = torch.fft.irfft2(torch.fft.rfft2(images, s=(wide, wide)) * wide_transfer, s=(wide, wide))
+    return spread[:, :box, :box]
 
 
-def _with_noise(draws: SetDraws, clean: Tensor, signal: Tensor, transfer: Tensor | None) -> SetBatch:
-    """Signal scaled to each set's SNR and with its noise; images without a particle have noise alone."""
+def _with_noise(
+    draws: SetDraws, clean: Tensor, signal: Tensor, transfer: Tensor | None, beside: StructuralImages | None
+) -> SetBatch:
+    """Signal scaled to each set's SNR and with its noise; images without a particle have noise alone, structural or
+    not. Structural noise counts in no SNR.
+    """
     device = clean.device
     view = draws.view.to(device)
     present = (view >= 0).float()
@@ -158,6 +156,8 @@ def _with_noise(draws: SetDraws, clean: Tensor, signal: Tensor, transfer: Tensor
     snr = draws.snr.to(device)
     scale = (snr * mean + ((snr * mean) ** 2 + 4 * snr * square).sqrt()) / (2 * square)
     signal = signal * (scale[:, None] * present)[..., None, None]
+    if beside is not None:
+        signal = signal + beside.seen * scale[:, None, None, None]
     deviation = (1 + scale * mean).sqrt()  # of the noise
     noisy = torch.empty_like(signal)
     generator = torch.Generator(device)
@@ -167,6 +167,8 @@ def _with_noise(draws: SetDraws, clean: Tensor, signal: Tensor, transfer: Tensor
             noisy[row] = (torch.poisson((1 + signal[row]).clamp(min=0), generator=generator) - 1) / deviation[row]
         else:
             noisy[row].normal_(generator=generator).add_(signal[row])
+    if beside is not None:
+        noisy += beside.on_top
     clean = clean * (scale / deviation)[:, None, None, None]
     power = (clean.square().sum(dim=(-2, -1)) * counted).sum(dim=1)
     clean = clean * present[..., None, None]

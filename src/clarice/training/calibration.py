@@ -9,7 +9,7 @@ where the foretold error is the mean of the actual one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,9 +19,10 @@ from clarice.core.progress import Progress, silent
 from clarice.denoise.foretold_error import ForetoldError
 from clarice.denoise.polar_transformer import PolarTransformer
 from clarice.geometry.angular import fast_dtype
+from clarice.geometry.fourier import shells_to_nyquist
 from clarice.training.batches import SetBatch
-from clarice.training.denoising_loss import foretelling_loss, shell_error, shell_members
-from clarice.training.set_draws import SetSettings
+from clarice.training.denoising_loss import foretelling_loss, shell_error
+from clarice.training.set_draws import with_defaults
 
 # How often the fit sees each image, images a step, and its highest learning rate.
 _EPOCHS, _IMAGES, _RATE = 100, 512, 4e-3
@@ -41,8 +42,7 @@ class Calibration:
 
 def equal_sizes(sets: dict[str, Any]) -> dict[str, Any]:
     """The sets of a recipe with equal odds for all their sizes."""
-    usual = {field.name: field.default for field in fields(SetSettings)}
-    return {**sets, "size_weights": [1.0] * len(sets.get("sizes", usual["sizes"]))}
+    return {**sets, "size_weights": [1.0] * len(with_defaults(sets)["sizes"])}
 
 
 def calibrate(
@@ -118,7 +118,7 @@ def _observed(
 
 def _ratio(log_error: Tensor, squared: Tensor) -> float:
     """Foretold over actual error of whole images, from those of their shells' coefficients (n, S)."""
-    members = shell_members(2 * (squared.shape[-1] - 1), squared.device)
+    _, members = shells_to_nyquist(2 * (squared.shape[-1] - 1), squared.device)
     return float((log_error.exp() * members).sum() / (squared * members).sum().clamp_min(_LEAST))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clarice.geometry.fourier import radius_grid, shell_index
+from clarice.geometry.fourier import radius_grid, shells_to_nyquist
 
 
 def disk(box: int, device: torch.device) -> Tensor:
@@ -32,28 +32,15 @@ def seen_error(images: Tensor, clean: Tensor, transfer: Tensor, snr: Tensor) -> 
     return per_set
 
 
-def _shells(box: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The shell of each coefficient of a transform (L, L), flat, and how many each shell holds, (L // 2 + 1,).
-
-    The last shell holds everything from Nyquist on.
-    """
-    shell = torch.fft.ifftshift(shell_index(box, 2, device)).clamp(max=box // 2).flatten()
-    return shell, torch.bincount(shell, minlength=box // 2 + 1)
-
-
-def shell_members(box: int, device: torch.device) -> Tensor:
-    """How many coefficients of a transform (L, L) each shell of `shell_error` holds: (L // 2 + 1,)."""
-    return _shells(box, device)[1]
-
-
 def shell_error(images: Tensor, clean: Tensor) -> Tensor:
     """Mean squared error per coefficient of the orthonormal transform, by Fourier shell: (B, N, L // 2 + 1).
 
     The last shell holds everything from Nyquist on.
     """
     box = images.shape[-1]
-    squared = torch.fft.fft2((images - clean).float(), norm="ortho").abs().square().flatten(2)
-    shell, members = _shells(box, images.device)
+    spectra = torch.fft.fftshift(torch.fft.fft2((images - clean).float(), norm="ortho"), dim=(-2, -1))
+    squared = spectra.abs().square().flatten(2)
+    shell, members = shells_to_nyquist(box, images.device)
     sums = torch.zeros((*squared.shape[:2], box // 2 + 1), device=images.device)
     return sums.index_add(2, shell, squared) / members
 

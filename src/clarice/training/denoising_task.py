@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from clarice.core.errors import UsageError
@@ -16,11 +17,11 @@ from clarice.denoise.polar_transformer import DenoisedRings, PolarTransformer
 from clarice.training.attention_guide import divergence, fourier_rings, guide
 from clarice.training.batches import EndlessSets, SetBatch
 from clarice.training.denoising_loss import foretelling_loss, relative_error, seen_error, shell_error, sketch_error
-from clarice.training.set_draws import SetSettings
+from clarice.training.set_draws import SetSettings, largest_batch
 from clarice.training.specimen_pool import SpecimenPool
 from clarice.training.specimens import SpecimenSettings
 from clarice.training.start import take_over
-from clarice.training.structures import data_folder, training_structures
+from clarice.training.structures import MOLECULES_ALONE, data_folder, training_structures
 from clarice.training.task import task
 from clarice.training.validation import SMALL_KINDS, SetKind, ValidationSettings, validation_sets
 
@@ -65,15 +66,11 @@ class PoolSettings(_Part):
     largest_fill: float = 0.75
 
 
-def _kinds(value: Any) -> Any:
-    return [SetKind(**one) if isinstance(one, dict) else one for one in value] if isinstance(value, list) else value
-
-
 class JudgedOn(_Part):
     """The fixed sets that training is judged on."""
 
     structures: int = Field(default=3, ge=1)
-    kinds: Annotated[Sequence[SetKind], BeforeValidator(_kinds)] = SMALL_KINDS
+    kinds: Sequence[SetKind] = SMALL_KINDS
 
 
 class DenoiserSettings(_Part):
@@ -114,8 +111,9 @@ class DenoisingTask:
         if settings.molecules and settings.data is not None:
             raise UsageError(f"data {settings.data} and molecules exclude each other: drop one of them")
         self.data = None if settings.molecules else data_folder(settings.data)
+        judged = settings.validation
+        self.judged_on = ValidationSettings(box=self.box, structures=judged.structures, kinds=judged.kinds)
         self._endless: EndlessSets | None = None
-        self._fixed: dict[str, SetBatch] | None = None
         self.kind.build(settings.network.changes)  # a size that cannot be is refused before anything is simulated
 
     def model(self) -> nn.Module:
@@ -131,20 +129,35 @@ class DenoisingTask:
     def batch(self, position: int, rank: int, world: int, device: torch.device) -> SetBatch:
         """Share `rank` of `world` of batch `position`, simulated on `device`."""
         if self._endless is None:
-            pool = self.settings.specimens
-            specimens = SpecimenSettings(self.sets.seed, self.box, pool.least_fill, pool.largest_fill)
-            self._endless = EndlessSets(
-                self.sets,
-                SpecimenPool(
-                    specimens,
-                    training_structures(self.data),
-                    slots=pool.slots,
-                    replace_every=pool.replace_every,
-                    workers=pool.workers,
-                ),
-                device,
-            )
+            self._endless = EndlessSets(self.sets, self.specimens, device)
         return self._endless.batch(position, rank, world)
+
+    def largest(self, position: int) -> int:
+        """The first batch of the largest sets, for which attention takes most memory, from `position` on."""
+        return largest_batch(self.sets, position)
+
+    @cached_property
+    def specimens(self) -> SpecimenPool:
+        """What is shown in the sets. Raises InputError when there are no structures where they are said to be."""
+        pool = self.settings.specimens
+        return SpecimenPool(
+            SpecimenSettings(self.sets.seed, self.box, pool.least_fill, pool.largest_fill),
+            training_structures(self.data),
+            slots=pool.slots,
+            replace_every=pool.replace_every,
+            workers=pool.workers,
+        )
+
+    @property
+    def source(self) -> str:
+        """Which structures are trained on, wherever they lie."""
+        structures = self.specimens.structures
+        return MOLECULES_ALONE if structures is None else structures.identity
+
+    @property
+    def description(self) -> str:
+        """What specimens are made from, in a sentence for the log."""
+        return self.specimens.description
 
     def loss(self, model: nn.Module, batch: SetBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Relative error of the images, and the weighted rest; named parts beside it."""
@@ -170,27 +183,23 @@ class DenoisingTask:
             total = total + weights.sketches * parts["sketches"] + weights.guidance * parts["divergence"]
         return total, parts
 
+    @cached_property
     def fixed_sets(self) -> dict[str, SetBatch]:
-        """The sets of validation structures by kind, the same in every call."""
-        if self._fixed is None:
-            judged = self.settings.validation
-            settings = ValidationSettings(box=self.box, structures=judged.structures, kinds=judged.kinds)
-            self._fixed = validation_sets(settings, self.data, self.settings.cache)
-        return self._fixed
+        """The sets of validation structures by kind."""
+        return validation_sets(self.judged_on, self.data, self.settings.cache)
 
     @torch.no_grad()
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """Relative error on each kind of sets; "error" is the mean over those with particles in them."""
-        fixed = self.fixed_sets()
         figures: dict[str, float] = {}
-        for name, stack in fixed.items():
+        for name, stack in self.fixed_sets.items():
             at_once = max(1, _IMAGES_AT_ONCE // stack.noisy.shape[1])
             errors = []
             for start in range(0, len(stack.noisy), at_once):
                 part = stack.sets(slice(start, start + at_once)).to(device)
                 errors.append(relative_error(model(part.noisy, part.transfer).images, part.clean, part.power).cpu())
             figures[name] = float(torch.cat(errors).mean())
-        shown = [figures[name] for name, stack in fixed.items() if bool((stack.view >= 0).any())]
+        shown = [figures[kind.name] for kind in self.judged_on.kinds if not kind.empty]
         return {"error": sum(shown) / len(shown), **figures}
 
 

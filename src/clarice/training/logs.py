@@ -114,11 +114,14 @@ def _read(path: Path) -> list[dict[str, str]]:
     return [{name: value or "" for name, value in row.items()} for row in whole]
 
 
-def last_validation(run_folder: Path) -> dict[str, float]:
-    """Each figure of the last validation in a run's log, by name; empty when there was none."""
+def last_validation(run_folder: Path) -> tuple[int, dict[str, float]]:
+    """After how many images a run was last validated by its log, and each figure by name; none when it never was."""
     prefix = "validation_"
     rows = [row for row in _read(run_folder / LOG_NAME) if row.get("validation_error")]
-    return {k.removeprefix(prefix): float(v) for k, v in rows[-1].items() if k.startswith(prefix) and v} if rows else {}
+    if not rows:
+        return 0, {}
+    figures = {k.removeprefix(prefix): float(v) for k, v in rows[-1].items() if k.startswith(prefix) and v}
+    return int(rows[-1]["images"]), figures
 
 
 def _text(value: float) -> str:

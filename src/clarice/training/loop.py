@@ -13,6 +13,7 @@ import torch
 from clarice.core.errors import UsageError
 from clarice.core.progress import Progress, silent
 from clarice.io.weights import write_weights
+from clarice.training.best_weights import BestWeights
 from clarice.training.checkpoint import BEFORE_DECAY, LAST, Checkpoints, Place, training_card
 from clarice.training.journal import Journal, Sums
 from clarice.training.learner import Learner
@@ -23,7 +24,7 @@ from clarice.training.recipe import Recipe
 from clarice.training.schedule import crossed, decay_start, learning_rate
 from clarice.training.shares import Shares
 from clarice.training.stopping import StopWatch
-from clarice.training.summary import BEST_WEIGHTS, LAST_WEIGHTS, End, Outcome, write_summary
+from clarice.training.summary import LAST_WEIGHTS, End, Outcome, write_summary
 from clarice.training.task import Task
 
 # How often several processes ask one another whether to stop, in steps: each question waits for the device.
@@ -97,7 +98,7 @@ class _Loop:
         self.shares = Shares(self.task, processes, self.settings.accumulate, recipe.path, tell)
         self.position = 0
         self.validations: list[tuple[int, float]] = []
-        self.best: tuple[int, float] | None = None
+        self.best = BestWeights(run_folder, checkpoints)
         self.seconds_before = self.checkpoint_seconds = self.validation_seconds = 0.0
         self.begun = self.saved = time.monotonic()
 
@@ -109,9 +110,14 @@ class _Loop:
     def seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.begun
 
+    @property
+    def at_end(self) -> bool:
+        return self.end is not None and self.position >= self.end
+
     def run(self, tensorboard: bool, progress: Progress) -> Outcome:
         before = self._restore()
-        if self.position != self.end:
+        if not self.at_end:
+            self.tell(f"training on {self.task.description}")
             self.shares.fit_into_memory(self.learner, self.position)
         resumed = None if before is None else self.images
         journal = Journal(self.folder, resumed, self.processes, tensorboard, self.recipe.path, self.tell)
@@ -126,7 +132,7 @@ class _Loop:
             journal.close()
         end: End = "signal" if stopped >= _SIGNALLED else "minutes" if stopped else "images"
         signal = stopped - _SIGNALLED if end == "signal" else 0
-        outcome = Outcome(end, signal, self.images, self.seconds, self.validations, self.best)
+        outcome = Outcome(end, signal, self.images, self.seconds, self.validations, self.best.record)
         if self.processes.first:
             write_weights(self.folder / LAST_WEIGHTS, self.learner.weights(), training_card(self._place([])))
             write_summary(self.folder, self.recipe.content, outcome, self.processes)
@@ -135,22 +141,21 @@ class _Loop:
     def _steps(self, batches: Prefetcher, journal: Journal, progress: Progress) -> int:
         """Steps until the end or a decision to stop, which is returned (0 at the end)."""
         from_images = self.images
-        while self.position != self.end:
+        while not self.at_end:
             began = time.monotonic()
             self._step(batches, journal)
             self._show(progress, from_images)
             decided = self._decision(time.monotonic() - began)
-            at_end = self.position == self.end
             validated = {}
-            if at_end or crossed(self.settings.validate_images, self.images, self.batch):
+            if self.at_end or crossed(self.settings.validate_images, self.images, self.batch):
                 validated = self._validate(journal)
-            if at_end or validated or crossed(self.settings.log_images, self.images, self.batch):
+            if self.at_end or validated or crossed(self.settings.log_images, self.images, self.batch):
                 self._write(journal, validated)
             if self.images - self.batch < decay_start(self.settings) <= self.images:
                 self._save(BEFORE_DECAY, journal)
-            if at_end or validated or decided >= _SAVE:
+            if self.at_end or validated or decided >= _SAVE:
                 self._save(LAST, journal)
-            if decided > _SAVE and not at_end:
+            if decided > _SAVE and not self.at_end:
                 return decided
         return _GO_ON
 
@@ -170,7 +175,7 @@ class _Loop:
 
     def _decision(self, step_seconds: float) -> int:
         """What all processes do next: go on, save, or stop for want of time or because of a signal."""
-        if self.processes.world > 1 and self.position % STEPS_PER_QUESTION and self.position != self.end:
+        if self.processes.world > 1 and self.position % STEPS_PER_QUESTION and not self.at_end:
             return _GO_ON
         ours = _GO_ON
         ending = self.checkpoint_seconds + self.validation_seconds
@@ -200,9 +205,7 @@ class _Loop:
             error = figures["error"]
             journal.insist_on_finite("validation error", error, self.images)
             self.validations.append((self.images, error))
-            if self.images and (self.best is None or error < self.best[1]):
-                self.best = (self.images, error)
-                write_weights(self.folder / BEST_WEIGHTS, self.learner.weights(), training_card(self._place([])))
+            self.best.judge(self.images, error, self.learner.weights(), training_card(self._place([])))
         self.validation_seconds = time.monotonic() - began
         return figures
 
@@ -219,8 +222,11 @@ class _Loop:
             accumulate=self.shares.parts,
             world=self.processes.world,
             validations=self.validations,
-            best=self.best,
+            best=self.best.record,
             sums=sums,
+            source=self.task.source,
+            checkpoint_seconds=self.checkpoint_seconds,
+            validation_seconds=self.validation_seconds,
         )
 
     def _save(self, name: str, journal: Journal) -> None:
@@ -228,20 +234,29 @@ class _Loop:
         with journal.paused():
             sums = journal.all_sums(self.images)
             if self.processes.first:
+                if name == BEFORE_DECAY:
+                    self.best.lay_aside()
                 self.checkpoints.save(name, self.learner.state(), self._place(sums))
         self.saved = time.monotonic()
         self.checkpoint_seconds = self.saved - began
 
     def _restore(self) -> Sums | None:
         """Takes over the state of an earlier call, if one is on this recipe's course; returns this process's sums."""
-        name = self.checkpoints.to_go_on_from(self.recipe)
+        name = self.checkpoints.to_go_on_from(self.recipe, self.end, self.task.source)
         if name is None:
             return None
+        began = time.monotonic()
         tensors, place = self.checkpoints.load(name)
         self.learner.restore(tensors)
+        # None may have been written before this one, and reading takes as long.
+        self.checkpoint_seconds = max(place.checkpoint_seconds, time.monotonic() - began)
+        self.validation_seconds = place.validation_seconds
         self.position, self.seconds_before = place.position, place.seconds
-        self.shares.parts = max(self.settings.accumulate, place.accumulate)
-        self.validations, self.best = list(place.validations), place.best
+        self.validations, self.best.record = list(place.validations), place.best
+        if name == BEFORE_DECAY and self.processes.first:
+            self.best.go_back(place.best)
         self.tell(f"going on from {self.checkpoints.folder / name}.json, after {self.images:,} images")
+        if place.source is None:
+            self.tell(f"it does not say what was trained on: taken to be {self.task.source}, as now")
         same = place.world == self.processes.world
         return place.sums[self.processes.rank] if same else average_of(place.sums)

@@ -17,6 +17,8 @@ from clarice.training.task import RegisteredTask, Task, get_task
 
 M = TypeVar("M")
 _OWN_KEYS = ("task", "seed", "training")
+# What pydantic calls a key that should not be there.
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
 class _Head(BaseModel):
@@ -101,9 +103,11 @@ def checked(kind: type[M], content: Any, path: Path, above: str = "") -> M:
     try:
         return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        found = error.errors(include_url=False)
+        # A key that is missing may be there, but misspelt.
+        first = next((one for one in found if one["type"] in _UNKNOWN), found[0])
         key = ".".join([*([above] if above else []), *(str(part) for part in first["loc"])])
-        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        if first["type"] in _UNKNOWN:
             raise InputError(f"{path}: {_unknown_key(key, _keys_beside(kind, first['loc'], above))}") from error
         if first["type"] == "missing":
             raise InputError(f"{path}: the key {key} is missing: add it") from error
@@ -123,7 +127,7 @@ def _keys_beside(kind: Any, location: Sequence[Hashable], above: str) -> list[st
     """The keys that may stand where the last part of `location` stands."""
     prefix = [above] if above else []
     for part in location[:-1]:
-        kind = _annotation(kind, str(part))
+        kind = next(iter(get_args(kind)), None) if isinstance(part, int) else _annotation(kind, str(part))
         prefix.append(str(part))
     return [".".join([*prefix, name]) for name in _annotations(kind)]
 

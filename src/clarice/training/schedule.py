@@ -17,6 +17,18 @@ def decay_start(settings: TrainingSettings) -> float:
     return settings.images * (1 - settings.decay_share)
 
 
+def least_images(seen: int, settings: TrainingSettings) -> int | None:
+    """The smallest total number with which the learning rate has not begun to fall after `seen` images, or None."""
+    if settings.decay_share == 0:
+        return seen
+    if settings.decay_share == 1:
+        return None
+    least = int(seen / (1 - settings.decay_share))
+    while decay_start(settings.model_copy(update={"images": least})) < seen:
+        least += 1
+    return least
+
+
 def share_of_rate(images: int, batch: int, settings: TrainingSettings) -> float:
     """Share of the full rate at the step from `images` to `images + batch`: warm-up, constant, and a final decay."""
     rising = min(1.0, (images + batch) / settings.warmup_images) if settings.warmup_images else 1.0

@@ -5,8 +5,9 @@ All draws of a batch come from (seed, position), so every process draws the same
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,18 @@ from clarice.core.errors import UsageError
 from clarice.core.particles import Optics
 from clarice.geometry.so3 import random_rotations
 from clarice.physics.defocus import defocus_groups
+from clarice.training.surroundings import draw_strengths
 
 FloatArray = NDArray[np.float64]
 
-_STREAMS = ("shape", "poses", "optics", "noise")
+_STREAMS = ("shape", "poses", "optics", "noise", "surroundings")
 # Microscopes of CTF-affected sets: kV, mm and amplitude contrast, each with its odds.
 _VOLTAGES_KV, _VOLTAGE_ODDS = (300.0, 200.0), (0.8, 0.2)
 _ABERRATIONS_MM, _ABERRATION_ODDS = (2.7, 2.0, 1.4, 0.01), (0.7, 0.1, 0.1, 0.1)
 _AMPLITUDE_CONTRAST = (0.07, 0.1)
+_WHOLE_NUMBERS, _LISTS = ("seed", "images_per_batch", "sizes"), ("sizes", "size_weights")
+# Batches among which the one that takes most memory is looked for.
+_LOOKED_THROUGH = 1000
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class SetSettings:
     A batch holds `images_per_batch` images as sets of one size, drawn from `sizes` with `size_weights`. Views of a
     set: one with the odds `one_view_share`, every image its own with `own_views_share`, otherwise a log-uniform
     number of views. SNR is log-uniform. `ctf_share` is a share of batches; the other shares are of sets. In
-    `some_empty_share` of the sets a random share of the images is empty.
+    `some_empty_share` of the sets a random share of the images is empty; a `structural_share` carries structural noise.
     """
 
     seed: int
@@ -53,11 +58,15 @@ class SetSettings:
     poisson_share: float = 0.15
     empty_set_share: float = 0.08
     some_empty_share: float = 0.08
+    structural_share: float = 0.0
 
     def __post_init__(self) -> None:
-        shares = ("one_view", "own_views", "ctf", "shift", "poisson", "empty_set", "some_empty")
+        for field in fields(self):
+            _insist_on_numbers(field.name, getattr(self, field.name))
+        shares = ("one_view", "own_views", "ctf", "shift", "poisson", "empty_set", "some_empty", "structural")
         checks = [
             (self.seed >= 0, f"the seed {self.seed} must not be negative"),
+            (self.images_per_batch >= 1, f"images_per_batch {self.images_per_batch} must be at least 1"),
             (min(self.sizes, default=0) >= 1, "sizes must be whole numbers of at least 1"),
             (len(self.sizes) == len(self.size_weights), "size_weights must be as many as sizes"),
             (min(self.size_weights, default=0) >= 0, "size_weights must not be negative"),
@@ -79,6 +88,21 @@ class SetSettings:
                 raise UsageError(f"training sets: {message}")
 
 
+def _insist_on_numbers(name: str, value: Any) -> None:
+    kinds = (int,) if name in _WHOLE_NUMBERS else (int, float)
+    listed = isinstance(value, (list, tuple))
+    numbers = value if listed else [value]
+    if listed != (name in _LISTS) or not all(type(one) in kinds and math.isfinite(one) for one in numbers):
+        wanted = "whole number" if name in _WHOLE_NUMBERS else "number"
+        wanted = f"a list of {wanted}s" if name in _LISTS else f"a {wanted}"
+        raise UsageError(f"training sets: {name} {value!r} must be {wanted}")
+
+
+def with_defaults(sets: Mapping[str, Any]) -> dict[str, Any]:
+    """The sets of a recipe, and what it leaves to `SetSettings`."""
+    return {field.name: field.default for field in fields(SetSettings) if field.default is not MISSING} | dict(sets)
+
+
 @dataclass(frozen=True)
 class SetDraws:
     """B sets of N images: which specimen and view each image shows, and how it was turned, shifted and seen.
@@ -86,6 +110,7 @@ class SetDraws:
     `slot` (B,) into the pool; `view` (B, N), −1 for empty images; `rotations` (B, N, 3, 3) with the turn of
     `angle_rad` (B, N) in them; `shifts_px` (B, N, 2); `snr`, `poisson`, `noise_seed` (B,). `defocus_rows` (B, N, 3) as
     U, V in Å and the angle in degrees and `microscope` (B, 3) as kV, mm and amplitude contrast, or None without CTF.
+    `strengths` (B, kinds): of structural noise, by `surroundings.KINDS`, or None where no set has any.
     """
 
     slot: NDArray[np.int64]
@@ -98,6 +123,7 @@ class SetDraws:
     noise_seed: NDArray[np.uint64]
     defocus_rows: FloatArray | None
     microscope: FloatArray | None
+    strengths: FloatArray | None = None
 
     def share(self, rank: int, world: int) -> SetDraws:
         """The sets rank, rank + world, …: one process's part."""
@@ -116,13 +142,24 @@ def _uniform(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.rand(shape, generator=generator, dtype=torch.float64)
 
 
-def draw_sets(settings: SetSettings, position: int, slots: int, table: FloatArray | None = None) -> SetDraws:
-    """The draws of batch number `position`, over a pool of `slots` specimens; defocus from `table` or a model."""
-    shape = _stream(settings.seed, position, "shape")
+def _size_and_ctf(settings: SetSettings, shape: torch.Generator) -> tuple[int, bool]:
+    """Images a set of a batch, and whether it has a CTF: the first draws of its stream "shape"."""
     weights = torch.tensor(settings.size_weights, dtype=torch.float64)
     size = settings.sizes[int(torch.multinomial(weights, 1, generator=shape))]
+    return size, float(_uniform(shape, 1)) < settings.ctf_share
+
+
+def largest_batch(settings: SetSettings, position: int) -> int:
+    """The first batch with the largest sets, if possible with a CTF, of the many that come from `position` on."""
+    coming = range(position, position + _LOOKED_THROUGH)
+    return max(coming, key=lambda number: _size_and_ctf(settings, _stream(settings.seed, number, "shape")))
+
+
+def draw_sets(settings: SetSettings, position: int, slots: int) -> SetDraws:
+    """The draws of batch number `position`, over a pool of `slots` specimens."""
+    shape = _stream(settings.seed, position, "shape")
+    size, with_ctf = _size_and_ctf(settings, shape)
     sets = settings.images_per_batch // size
-    with_ctf = float(_uniform(shape, 1)) < settings.ctf_share
     rounds = [torch.randperm(slots, generator=shape) for _ in range(-(-sets // slots))]
     kind = _uniform(shape, sets, 6)
     view = _views(settings, kind[:, 0], kind[:, 1], size, shape)
@@ -135,7 +172,7 @@ def draw_sets(settings: SetSettings, position: int, slots: int, table: FloatArra
     turned = _in_plane(angle) @ of_view.gather(1, view[:, :, None, None].expand(-1, -1, 3, 3))
     reach = settings.max_shift_px * (kind[:, 4] < settings.shift_share)
     shifts = (2 * _uniform(poses, sets, size, 2) - 1) * reach[:, None, None]
-    defocus, microscope = _optics(settings, position, sets, size, table) if with_ctf else (None, None)
+    defocus, microscope = _optics(settings, position, sets, size) if with_ctf else (None, None)
     return SetDraws(
         slot=torch.cat(rounds)[:sets].numpy(),
         view=view.masked_fill(empty, -1),
@@ -150,7 +187,15 @@ def draw_sets(settings: SetSettings, position: int, slots: int, table: FloatArra
         >> np.uint64(1),
         defocus_rows=defocus,
         microscope=microscope,
+        strengths=_strengths(settings, position, sets),
     )
+
+
+def _strengths(settings: SetSettings, position: int, sets: int) -> FloatArray | None:
+    if settings.structural_share == 0:
+        return None
+    drawn = draw_strengths(sets, settings.structural_share, _stream(settings.seed, position, "surroundings"))
+    return drawn if drawn.any() else None
 
 
 def _views(settings: SetSettings, kind: Tensor, number: Tensor, size: int, generator: torch.Generator) -> Tensor:
@@ -177,11 +222,9 @@ def _in_plane(angle: Tensor) -> Tensor:
     return torch.stack(rows, dim=-1).reshape(*angle.shape, 3, 3)
 
 
-def _optics(
-    settings: SetSettings, position: int, sets: int, size: int, table: FloatArray | None
-) -> tuple[FloatArray, FloatArray]:
+def _optics(settings: SetSettings, position: int, sets: int, size: int) -> tuple[FloatArray, FloatArray]:
     generator = _stream(settings.seed, position, "optics")
-    defocus = defocus_groups(sets * size, generator, table).reshape(sets, size, 3)
+    defocus = defocus_groups(sets * size, generator).reshape(sets, size, 3)
     columns = []
     for values, odds in ((_VOLTAGES_KV, _VOLTAGE_ODDS), (_ABERRATIONS_MM, _ABERRATION_ODDS)):
         index = torch.multinomial(torch.tensor(odds), sets, replacement=True, generator=generator).numpy()

@@ -39,7 +39,11 @@ class Shares:
             return batch
 
     def fit_into_memory(self, learner: Learner, position: int) -> None:
-        """Says what training takes, and splits the shares as far as that does not fit. Raises ResourceError."""
+        """Says what training takes from `position` on, and splits the shares as far as that does not fit.
+
+        Raises ResourceError.
+        """
+        position = self.task.largest(position)
         estimate = self._estimate(learner, position)
         self._tell(estimate.sentence(self.task.images_per_batch // (self.processes.world * self.parts)))
         if estimate.parts == 0:

@@ -21,6 +21,8 @@ from clarice.training.calibration import calibrate, endless, equal_sizes, foreto
 from clarice.training.denoising_task import DenoisingTask
 from clarice.training.logs import last_validation
 from clarice.training.recipe import recipe_of
+from clarice.training.set_draws import with_defaults
+from clarice.training.structures import MOLECULES_ALONE
 from clarice.training.summary import LAST_WEIGHTS, SUMMARY_NAME
 
 # Images of sets that foretold errors are calibrated on.
@@ -55,13 +57,15 @@ def ship_weights(
         task = _task(run_folder / LAST_WEIGHTS, stored.card, data)
         calibration = _calibrated(network, task, int(stored.card["images"]), calibration_images, progress)
         tensors = {name: t.half().float() for name, t in network.state_dict().items()}
+    validated, figures = last_validation(run_folder)
     card = {
         **stored.card,
         "recipe": _without_folders(stored.card["recipe"]),
         "machine": summary["machine"],
         "last_quarter_gain": summary["last_quarter_gain"],
         "trained": summary["trained"],
-        "validation": last_validation(run_folder),
+        "validation": figures,
+        "validation_images": validated,
         "validations": summary["validations"],
         "calibration": calibration,
         "note": note,
@@ -98,7 +102,7 @@ def _calibrated(
     first = -(-trained // task.images_per_batch)
     batches = endless(lambda position: task.batch(position, 0, 1, torch.device("cpu")), first)
     found = calibrate(network, batches, images, progress)
-    held = {name: round(foretold_over_actual(network, sets), 3) for name, sets in task.fixed_sets().items()}
+    held = {name: round(foretold_over_actual(network, sets), 3) for name, sets in task.fixed_sets.items()}
     structures = "procedural molecules" if task.data is None else "training structures and procedural molecules"
     return {**asdict(found), "structures": structures, "validation": held}
 
@@ -126,7 +130,7 @@ def _without_folders(recipe: dict[str, Any]) -> dict[str, Any]:
 def card_page(name: str, card: dict[str, Any], parameters: int) -> str:
     """The card as a page of Markdown."""
     recipe = card["recipe"]
-    sets = {"least_snr": 0.005, "largest_snr": 0.2, "ctf_share": 0.5, "poisson_share": 0.15} | recipe["sets"]
+    sets = with_defaults(recipe["sets"])
     gain = card["last_quarter_gain"]
     lines = [
         f"# {name}",
@@ -135,7 +139,7 @@ def card_page(name: str, card: dict[str, Any], parameters: int) -> str:
         "",
         f"- network: {json.dumps(recipe['network'])}, {parameters:,} parameters, stored as float16",
         f"- trained on {card['images']:,} images in {card['seconds']:,.0f} s, {json.dumps(card['machine'])}",
-        "- structures: the training list, by cluster, complexes of its chains, and procedural molecules",
+        f"- structures: {_on_structures(card.get('source'))}",
         f"- SNR {sets['least_snr']:g} to {sets['largest_snr']:g}; with a CTF {sets['ctf_share']:.0%}, "
         f"Poisson noise {sets['poisson_share']:.0%} of sets; box {box_of(recipe['network'])} px",
         "- the last quarter of the images changed the validation error by "
@@ -146,7 +150,7 @@ def card_page(name: str, card: dict[str, Any], parameters: int) -> str:
         *_on_calibration(card.get("calibration")),
         f"- version {card['version']}",
         "",
-        "| validation set | relative MSE |",
+        f"| validation set | relative MSE after {card['validation_images']:,} images |",
         "|---|---|",
         *(f"| {kind} | {error:.4f} |" for kind, error in card["validation"].items()),
         "",
@@ -154,6 +158,14 @@ def card_page(name: str, card: dict[str, Any], parameters: int) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _on_structures(source: str | None) -> str:
+    if source is None:
+        return "not recorded by the version that began the training"
+    if source == MOLECULES_ALONE:
+        return source
+    return f"{source} drawn by cluster, complexes of their chains, and procedural molecules"
 
 
 def _on_calibration(calibration: dict[str, Any] | None) -> list[str]:

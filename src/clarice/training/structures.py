@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clarice.core.errors import InputError
-from clarice.physics.atoms import Atoms
+from clarice.physics.atoms import Atoms, packed_atoms, read_collection
 
 _FILE = "train.npz"
-_ARRAYS = ("id", "offset", "xyz_hundredth_angstrom", "atomic_number", "b_factor", "chain", "polymer", "cluster")
+# What is needed beside the arrays of every packed collection.
+_ARRAYS = ("chain", "cluster")
+# What stands for the identity of a collection where there is none.
+MOLECULES_ALONE = "procedural molecules alone"
 # Atoms below which a structure (about 28 kDa) or a chain (about 7 kDa) is too small to train on alone.
 LEAST_ATOMS, LEAST_CHAIN_ATOMS = 2000, 500
 
@@ -48,12 +53,7 @@ class StructureCollection:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in _ARRAYS}
-        except (ValueError, OSError, EOFError, KeyError, AttributeError) as error:
-            message = f"{path} cannot be read as a collection of structures: it needs arrays {', '.join(_ARRAYS)}"
-            raise InputError(message) from error
+        arrays = read_collection(path, _ARRAYS)
         self.ids = [str(name) for name in arrays["id"]]
         self.cluster: NDArray[np.int64] = arrays["cluster"].astype(np.int64)
         self._arrays = arrays
@@ -65,6 +65,15 @@ class StructureCollection:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @cached_property
+    def identity(self) -> str:
+        """Says which collection it is by what it holds, wherever it lies."""
+        digest = hashlib.sha256()
+        for name, values in sorted(self._arrays.items()):
+            digest.update(f"{name} {values.dtype} {values.shape}".encode())
+            digest.update(np.ascontiguousarray(values).tobytes())
+        return f"{len(self)} structures (SHA-256 {digest.hexdigest()[:16]})"
 
     def _by_cluster(self, fit: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
         return [np.flatnonzero(fit & (self.cluster == name)) for name in np.unique(self.cluster[fit])]
@@ -98,12 +107,9 @@ class StructureCollection:
     def atoms(self, entry: int, chain: int = -1) -> Atoms:
         """Atoms of an entry, or of one of its chains."""
         rows = self._rows(entry)
-        keep = np.ones(rows.stop - rows.start, dtype=bool) if chain < 0 else self._arrays["chain"][rows] == chain
-        return Atoms.of(
-            self._arrays["xyz_hundredth_angstrom"][rows][keep] / 100.0,
-            self._arrays["atomic_number"][rows][keep],
-            self._arrays["b_factor"][rows][keep],
-        )
+        if chain < 0:
+            return packed_atoms(self._arrays, rows)
+        return packed_atoms(self._arrays, rows.start + np.flatnonzero(self._arrays["chain"][rows] == chain))
 
 
 def _member(clusters: list[NDArray[np.int64]], rng: np.random.Generator) -> int:

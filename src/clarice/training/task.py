@@ -22,6 +22,16 @@ class Task(Protocol):
 
     images_per_batch: int
 
+    @property
+    def source(self) -> str:
+        """What batches are made from, in the same words wherever it lies: a run goes on with the same alone."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """What batches are made from, and where it lies, in a sentence for the log."""
+        ...
+
     def model(self) -> nn.Module:
         """A new network on the CPU; its initial weights may come from the global generator, seeded by the loop."""
         ...
@@ -32,6 +42,10 @@ class Task(Protocol):
         Called from a background thread: random numbers come from generators of its own. Raises UsageError when the
         batch cannot be shared out evenly.
         """
+        ...
+
+    def largest(self, position: int) -> int:
+        """A batch from `position` on that takes as much memory as any: the one that memory is measured by."""
         ...
 
     def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:

@@ -29,7 +29,7 @@ from clarice.training.batches import SetBatch
 from clarice.training.structures import StructureCollection
 
 # Changes when the sets of the same settings change.
-_FORMAT = 1
+_FORMAT = 2
 _FILE = "validation.npz"
 # 40 kDa at 14.1 Da a non-hydrogen atom.
 _LEAST_ATOMS = 2840
@@ -86,6 +86,8 @@ class ValidationSettings:
             raise UsageError(f"validation structures {self.structures} must be at least 1")
         if len({kind.name for kind in self.kinds}) < len(self.kinds):
             raise UsageError("two kinds of validation sets have the same name: give each its own")
+        if all(kind.empty for kind in self.kinds):
+            raise UsageError("no kind of validation sets has particles in it: add one to judge by")
 
 
 @dataclass(frozen=True)
@@ -167,10 +169,11 @@ def _sets_of(subject: _Subject, kind: SetKind, settings: ValidationSettings) -> 
 
 
 def _apart(stack: SetBatch) -> SetBatch:
-    """One set of n images as n sets of one."""
+    """One set of n images as n sets of one. Empty ones keep the set's power, which particles would have had."""
     each = {name: values.transpose(0, 1) for name, values in stack.tensors().items() if name not in ("snr", "power")}
     count = stack.view.shape[1]
-    each |= {"snr": stack.snr.expand(count), "power": stack.clean[0].square().sum(dim=(-2, -1))}
+    own = stack.clean[0].square().sum(dim=(-2, -1))
+    each |= {"snr": stack.snr.expand(count), "power": torch.where(stack.view[0] >= 0, own, stack.power)}
     return SetBatch.of({name: values.contiguous() for name, values in each.items()})
 
 
