@@ -19,7 +19,7 @@ def true_lines(rotations: FloatArray) -> CommonLines:
         common_line_angles_deg(rotations[first], rotations[second])
     ).T
     zero = torch.zeros((count, count))
-    return CommonLines(torch.from_numpy(angle).float(), zero, zero, zero)
+    return CommonLines(torch.from_numpy(angle).float(), zero, zero)
 
 
 def right_ones(lines: CommonLines, rotations: FloatArray) -> Tensor:

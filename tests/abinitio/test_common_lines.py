@@ -90,7 +90,6 @@ def test_the_search_finds_what_plain_loops_find(projections: tuple[Tensor, Float
     snr = torch.full((10,), 20.0)
     found = find_common_lines(images, settings, snr)
     expected = searched_by_loops(images, settings, 10, snr)
-    assert float(found.score[0, 1]) == pytest.approx(expected["score"], rel=1e-4)
     if max_shift_px:
         assert float(found.shift_px[0, 1]) == pytest.approx(expected["move"])
     step = 2 * math.pi / settings.n_angles
@@ -104,7 +103,6 @@ def test_lines_of_clean_projections_are_found(projections: tuple[Tensor, FloatAr
     found = find_common_lines(images, LineSettings(DIAMETER_PX))
     assert found_line_share(found.angle_rad.numpy(), rotations, within_deg=5) > 0.98
     assert float(found.confidence[~torch.eye(60, dtype=torch.bool)].mean()) > 0.9
-    assert (found.score == found.score.T).all()
     assert (found.shift_px == 0).all()
 
 
@@ -146,7 +144,6 @@ def test_an_image_of_noise_has_lines_without_confidence(projections: tuple[Tenso
     images[0] = torch.randn(images[0].shape, generator=seeded(3)) * images[1:].std()
     found = find_common_lines(images, LineSettings(DIAMETER_PX), 5.0)
     others = found.confidence[1:, 1:][~torch.eye(29, dtype=torch.bool)]
-    assert float(found.score[0, 1:].mean()) < float(found.score[1:, 1:].mean())
     assert float(found.confidence[0, 1:].mean()) < float(others.mean())
 
 

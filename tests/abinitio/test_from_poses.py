@@ -11,7 +11,7 @@ from tests.abinitio.conftest import BOX, DIAMETER_PX
 from tests.geometry.blobs import relative_error
 
 from clarice.abinitio import from_poses
-from clarice.abinitio.from_poses import Reconstruction, reconstruct_from_poses, slice_sums
+from clarice.abinitio.from_poses import Reconstruction, reconstruct_from_poses, samples_at_once, slice_sums
 from clarice.abinitio.half_sets import HalfSets, assign_half_sets
 from clarice.abinitio.reconstruct import SliceSums
 from clarice.core.particles import Poses
@@ -114,11 +114,17 @@ def test_slices_summed_in_steps_are_those_summed_one_by_one(
             one = SliceSums.of(where, values, weights, BOX)
             expected = one if expected is None else expected + one
     assert expected is not None
-    monkeypatch.setattr(from_poses, "SAMPLES_AT_ONCE", 2 * len(points) * 3)
+    monkeypatch.setattr(from_poses, "samples_at_once", lambda _: 2 * len(points) * 3)
     found = slice_sums(noisy, simulated.poses, rows, rings, symmetry, told.append)
     assert relative_error(found.data, expected.data) < 1e-4
     assert relative_error(found.kernel, expected.kernel) < 1e-4
     assert sum(told) == len(rows)
+
+
+def test_samples_that_go_together_grow_with_the_grid_they_are_put_on() -> None:
+    """Up to 64 px they are those that published tables were made with."""
+    assert samples_at_once(32) == samples_at_once(64) == 2**22
+    assert samples_at_once(256) == 2 * 256**3
 
 
 def test_progress_counts_every_particle(simulated: SimulatedSet, noisy: NoisySet) -> None:

@@ -48,6 +48,26 @@ def test_micrographs_stay_whole_and_halves_balance(sizes: list[int], seed: int) 
         assert abs(int(counts[0] - counts[1])) <= 2
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("sizes", [[990, 10], [5, 5, 5], [700, 100, 100]])
+def test_few_unequal_micrographs_are_not_kept_whole(sizes: list[int], seed: int) -> None:
+    names = micrographs(sizes, seed)
+    halves = assign_half_sets(len(names), seed, micrograph=names)
+    assert abs(int((halves == 1).sum()) - int((halves == 2).sum())) <= 1
+    assert np.array_equal(halves, assign_half_sets(len(names), seed, micrograph=names))
+    assert not np.array_equal(halves, assign_half_sets(len(names), seed + 1, micrograph=names))
+
+
+def test_what_is_known_stays_where_micrographs_are_not_kept_whole(caplog: pytest.LogCaptureFixture) -> None:
+    known = np.zeros(100, dtype=np.int8)
+    known[:4] = [1, 2, 2, 1]
+    with caplog.at_level("INFO"):
+        halves = assign_half_sets(100, 0, known, np.array(["large"] * 95 + ["small"] * 5))
+    assert halves[:4].tolist() == [1, 2, 2, 1]
+    assert np.bincount(halves).tolist() == [0, 50, 50]
+    assert "half sets are drawn by particle" in caplog.text
+
+
 def test_which_micrographs_go_together_depends_on_the_seed() -> None:
     names = micrographs([5] * 30)
     first, again, other = (assign_half_sets(150, seed, micrograph=names) for seed in (1, 1, 2))

@@ -77,6 +77,13 @@ def test_clean_images_give_their_poses(max_shift_px: float) -> None:
     assert shift_error_px(found.poses, truth, errors.mirrored) < 0.1
 
 
+def test_an_image_that_fits_nowhere_is_an_outlier() -> None:
+    images = torch.from_numpy(simulated(0.0).images).clone()
+    images[17] = images.std() * torch.randn(images[17].shape, generator=seeded(5))
+    found = poses_from_lines(images, LineSettings(0.7 * 32))
+    assert found.outliers().nonzero()[0].tolist() == [17]
+
+
 def test_two_images_are_refused() -> None:
     with pytest.raises(ValueError, match="three or more"):
         poses_from_lines(torch.zeros((2, 16, 16)), LineSettings(10.0))

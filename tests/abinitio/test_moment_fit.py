@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clarice.abinitio import moment_fit
 from clarice.abinitio.moment_fit import FitSettings, fit_moments, prior_spread
-from clarice.abinitio.moment_model import MomentModel, MomentSet, MomentTargets
+from clarice.abinitio.moment_model import MomentModel, MomentSet, MomentTargets, second_shares, third_shares
 from clarice.abinitio.moments import MomentRings, Moments
 from clarice.geometry import so3
 from clarice.geometry.harmonics import BallBasis, real_harmonics
@@ -92,10 +92,32 @@ def test_gradient_of_the_misfit(model: MomentModel, truth: tuple[Tensor, Tensor]
 def test_misfit_of_moments_with_their_own_noise_is_the_number_of_elements(model: MomentModel) -> None:
     """What is weighed by the inverse of its variance, and counted once, has an expectation of 1."""
     second = torch.ones(9, 3, 3, dtype=torch.complex128)
-    zero = MomentSet(torch.zeros(3, dtype=torch.float64), second, None)
-    targets = MomentTargets.met_within(RINGS, zero, 0.0, 1.0, torch.ones(9, 3, 3, 2, dtype=torch.float64))
-    off = MomentSet(zero.first + 1, second + 1 + 1j, None)
-    assert float(targets.misfit(off)) == pytest.approx(3 + 9 * (3 + 2 * 3))
+    third = torch.ones(len(RINGS.pairs), 3, 3, 3, dtype=torch.complex128)
+    zero = MomentSet(torch.zeros(3, dtype=torch.float64), second, third)
+    error = torch.ones(9, 3, 3, 2, dtype=torch.float64)
+    targets = MomentTargets.met_within(RINGS, zero, 0.0, 1.0, error, 1.0)
+    off = MomentSet(zero.first + 1, second + 1 + 1j, third + 1)
+    # The first; the second of order 0, which is real, and of the others; the third of (0, 0), (m, 0), (m, m), (m, n).
+    expected = 3 + 6 + 8 * 9 + 10 + 5 * 18 + 2 * 18 + 4 * 27
+    assert float(targets.misfit(off)) == pytest.approx(expected)
+    assert targets.elements == expected
+    without = MomentTargets.met_within(RINGS, MomentSet(zero.first, second, None), 0.0, 1.0, error)
+    assert without.elements == 3 + 6 + 8 * 9
+
+
+def test_shares_are_those_of_numbers_that_stand_in_several_places() -> None:
+    """Counted in the moments of one image, where what is not the same by symmetry differs."""
+    found = Moments.of(torch.randn(1, BOX, BOX, generator=seeded(6)), torch.ones(1, 3), RINGS, noise_variance=0.0)
+    for share, values in zip(third_shares(RINGS), found.third, strict=True):
+        rounded = torch.view_as_real(values).abs().mul(1e6).round().flatten(0, 2)
+        _, place, count = torch.unique(rounded, dim=0, return_inverse=True, return_counts=True)
+        torch.testing.assert_close(share.flatten(), 1 / count[place].double())
+    for share, values in zip(second_shares(RINGS), found.second, strict=True):
+        parts = torch.view_as_real(values).abs()
+        rounded = parts.mul(1e6).round().flatten()
+        _, place, count = torch.unique(rounded, return_inverse=True, return_counts=True)
+        expected = torch.where(rounded == 0, 0.0, 1 / count[place].double())
+        torch.testing.assert_close(share.flatten(), expected)
 
 
 def test_prior_spread_gives_the_power_that_was_measured(model: MomentModel, truth: tuple[Tensor, Tensor]) -> None:

@@ -109,6 +109,40 @@ def test_noise_of_a_filtered_image_is_subtracted_as_it_is_filtered() -> None:
     assert float(z.square().mean().sqrt()) < 1.3
 
 
+def test_images_that_differ_in_their_ctf_alone_have_no_error() -> None:
+    """One image without noise, with H² = 1 and H² = 0.25: what H does to it is no spread of the signal."""
+    transfer = torch.tensor([1.0, 0.5]).repeat(10)[:, None].expand(20, 3)
+    image = images_of_noise(1, seed=9)
+    found = Moments.of(image * transfer[:, :1, None], transfer, RINGS, noise_variance=0.0)
+    exact = Moments.of(image, torch.ones(1, 3), RINGS, noise_variance=0.0)
+    assert float((found.second_moment() - exact.second).abs().max()) < 1e-4 * float(exact.second.abs().max())
+    for error, moment in (
+        (found.first_error(), exact.first),
+        (found.second_error().abs(), exact.second),
+        (found.third_error(), exact.third),
+    ):
+        assert float(error.max()) < 1e-4 * float(moment.abs().max())
+
+
+def test_errors_foretold_are_those_of_images_with_different_ctfs() -> None:
+    """One image, filtered and in noise, again and again: the moments err by as much as they say."""
+    transfer = torch.tensor([1.0, 0.5, 0.2, -0.7]).repeat(500)[:, None].expand(2000, 3)
+    image = 3 * images_of_noise(1, seed=9)
+    exact = Moments.of(image, torch.ones(1, 3), RINGS, noise_variance=0.0)
+    first, second, third = [], [], []
+    for seed in range(20):
+        images = image * transfer[:, :1, None] + images_of_noise(2000, seed=100 + seed)
+        found = Moments.of(images, transfer, RINGS)
+        error = torch.view_as_real(found.second_error()).clamp_min(1e-9)
+        first.append((found.first_moment() - exact.first) / found.first_error())
+        second.append(torch.view_as_real(found.second_moment() - exact.second) / error)
+        third.append((found.third_moment() - exact.third).abs() / found.third_error())
+    off_diagonal = ~torch.eye(3, dtype=torch.bool)
+    assert 0.8 < float(torch.stack(first).square().mean().sqrt()) < 1.2
+    assert 0.9 < float(torch.stack(second)[:, 1:, off_diagonal].square().mean().sqrt()) < 1.1
+    assert 0.85 < float(torch.stack(third).square().mean().sqrt()) < 1.15
+
+
 def test_moments_do_not_change_when_images_turn() -> None:
     images = images_of_noise(5)
     # A turn by 90° about the centre pixel: of an odd part of the even box, whose first row and column stay empty.
@@ -160,6 +194,19 @@ def test_autocorrelations_from_exact_moments_are_the_structures() -> None:
     torch.testing.assert_close(back, truth, rtol=1e-6, atol=1e-8)
     for found, part in zip(kam.Autocorrelations(truth, truth).factors(), harmonics.degrees_of(spheres, 0), strict=True):
         torch.testing.assert_close(found @ found.T, part.T @ part, rtol=1e-6, atol=1e-8)
+
+
+def test_autocorrelations_need_no_errors() -> None:
+    """As many orders as degrees determine C_l whatever they weigh: here all that differs is rounding."""
+    images = images_of_noise(1, seed=4).expand(3, -1, -1)
+    moments = Moments.of(images, torch.ones(3, 3), RINGS, noise_variance=0.0)
+    second, found = moments.second_moment().real, kam.autocorrelations(moments, 6.0)
+    seen = kam.degrees_seen(torch.tensor(RINGS.radii), 6.0, RINGS.box)
+    for a, b in np.ndindex(3, 3):
+        known = int(min(seen[a], seen[b])) + 1
+        expected = torch.linalg.solve(kam.coupling(known - 1, known - 1), second[:known, a, b])
+        torch.testing.assert_close(found.values[:known, a, b], expected)
+        assert (found.values[known:, a, b] == 0).all()
 
 
 @pytest.mark.parametrize("ctf", [False, True])

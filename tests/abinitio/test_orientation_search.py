@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clarice.abinitio.common_lines import implied_angles, lines_near
 from clarice.abinitio.line_scores import LineSettings, cell_scores
-from clarice.abinitio.orientation_search import LineTable, cell_at, gain_of, search_orientations
+from clarice.abinitio.orientation_search import LineTable, _Laying, cell_at, search_orientations
 from clarice.abinitio.rays import LineLikelihood, Rays
 from clarice.geometry.so3 import random_rotations
 from clarice.metrics.orientation import FloatArray, found_line_share, orientation_errors
@@ -33,6 +33,11 @@ def projections() -> tuple[Tensor, FloatArray]:
 
 def noisy(images: Tensor) -> Tensor:
     return images + 0.4 * images.std() * torch.randn(images.shape, generator=seeded(1))
+
+
+def gain_of(table: LineTable, rotations: Tensor, symmetry: str = "C1") -> float:
+    """The sum over all pairs of images laid like this."""
+    return _Laying(table, rotations, symmetry, seeded(0)).gain(torch.arange(len(table)))
 
 
 def test_cells_hold_the_best_of_their_rays(projections: tuple[Tensor, FloatArray]) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from clarice.abinitio.reconstruct import (
     SliceSums,
+    agreed_radius,
     conjugate_gradient,
     halves_agreement,
     orientation_agreement,
@@ -264,3 +265,19 @@ def test_round_half_maps_agree_on_nothing_that_orientations_determine() -> None:
     support = soft_sphere(box, 12.0)
     assert float(halves_agreement(halves, support, 0)[1:5].min()) > 0.9
     assert float(orientation_agreement(halves, support, 0)[1:5].mean()) < 0.3
+
+
+def test_halves_agree_to_the_last_shell_before_their_first_dip() -> None:
+    """A dip under two cycles per diameter, here shell 3, tells nothing."""
+    curve = torch.full((33,), 0.9)
+    curve[2], curve[9], curve[14] = 0.0, 0.3, 0.1
+    assert agreed_radius(curve, 64, 45.0) == 13
+    assert agreed_radius(curve, 64, 45.0, threshold=0.5) == 8
+    assert agreed_radius(torch.full((33,), 0.9), 64, 45.0) == 32
+
+
+@pytest.mark.parametrize("diameter_px", [0.5, 2.0, 7.0])
+def test_halves_of_a_tiny_particle_do_not_agree_by_its_size(diameter_px: float) -> None:
+    """Two cycles per diameter lie beyond the curve: what disagrees everywhere has not been agreed on up to there."""
+    nothing = torch.zeros(33)
+    assert agreed_radius(nothing, 64, diameter_px) < 16

@@ -74,7 +74,7 @@ def test_an_image_that_fits_nowhere_stands_out() -> None:
     _, lines = outlying_lines(80, 0.6, 4)
     angle = lines.angle_rad.clone()
     angle[5] = 2 * torch.pi * torch.rand(80, generator=seeded(5))
-    found = consensus(CommonLines(angle, lines.shift_px, lines.confidence, lines.score))
+    found = consensus(CommonLines(angle, lines.shift_px, lines.confidence))
     support = found.support()
     assert int(support.argmin()) == 5
     assert float(support[5]) < 0.2 < float(support.median())
@@ -91,7 +91,7 @@ def test_turning_an_image_turns_its_rotation_and_no_other() -> None:
     _, lines = outlying_lines(40, 0.7, 8)
     angle = lines.angle_rad.clone()
     angle[3] += 0.5
-    turned = consensus(CommonLines(angle, lines.shift_px, lines.confidence, lines.score)).rotations
+    turned = consensus(CommonLines(angle, lines.shift_px, lines.confidence)).rotations
     plain = consensus(lines).rotations
     expected = plain.clone()
     c, s = np.cos(0.5), np.sin(0.5)

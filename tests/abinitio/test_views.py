@@ -10,7 +10,7 @@ from tests.geometry.blobs import CENTRES, FloatArray, blob_image, blob_projectio
 from torch import Tensor
 
 from clarice.abinitio.reconstruct import solve_map, spectral_prior
-from clarice.abinitio.views import BEHIND, REPRESENTATIVE_AXIS, ViewGrid, in_asymmetric_unit
+from clarice.abinitio.views import BEHIND, REPRESENTATIVE_AXIS, ViewGrid, in_asymmetric_unit, samples_at_once
 from clarice.geometry import so3
 from clarice.geometry.expectation import Expectation, RingStack, expectation, shift_grid
 from clarice.geometry.fourier import fourier_resize
@@ -167,6 +167,17 @@ def test_views_sum_up_to_the_map(box: int) -> None:
     assert fsc(found.numpy(), volume.numpy())[:8].min() > 0.99  # shell 8 lies half beyond the last ring
     references = grid.references(volume)
     assert relative_error(grid.references(found), references) < 0.03
+
+
+@pytest.mark.parametrize(("volume_box", "at_once"), [(32, 2**20), (64, 2**20), (256, 256**3)])
+def test_views_go_together_as_their_map_grows(volume_box: int, at_once: int) -> None:
+    """Every block costs a transform of the whole map."""
+    rings = FourierRings.up_to(64, 31.0, 45.0)
+    grid = ViewGrid(np.broadcast_to(np.eye(3), (20_000, 3, 3)), rings, volume_box)
+    assert samples_at_once(volume_box) == at_once
+    parts = [part for part, _ in grid.blocks()]
+    assert parts[0] == slice(0, at_once // len(rings.frequencies()))
+    assert sum(len(range(*part.indices(len(grid)))) for part in parts) == len(grid)
 
 
 def test_twice_the_same_bit_for_bit() -> None:

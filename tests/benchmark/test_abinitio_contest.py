@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.benchmark.conftest import FAKE, SMALL
 
 from clarice.benchmark import abinitio_methods, peer_relion
-from clarice.benchmark.abinitio_contest import AbinitioRequest, abinitio_contest
+from clarice.benchmark.abinitio_contest import AbinitioRequest, abinitio_contest, summarise
 from clarice.benchmark.abinitio_methods import ASPIRE, PROJECTION_MATCHING, RELION, Limits, map_methods
+from clarice.benchmark.map_pictures import TRUTH, ShownMap
 from clarice.benchmark.measured import Usage
 from clarice.benchmark.peer_aspire import PYTHON_VARIABLE
-from clarice.benchmark.protocol import make_stack
+from clarice.benchmark.peer_relion import RelionJob, RelionSettings
+from clarice.benchmark.protocol import SimulatedStack, make_stack
 from clarice.benchmark.records import Row
 from clarice.benchmark.structures import load_subject
+from clarice.cli.benchmark_abinitio import benchmark_abinitio, tell_row
 from clarice.core.errors import ResourceError, UsageError
 
 LINES = "lines+covariance-wiener"
@@ -59,25 +64,98 @@ def request_for(tmp_path: Path) -> Callable[..., AbinitioRequest]:
     return make
 
 
-def test_a_right_map_and_a_wrong_one(request_for: Callable[..., AbinitioRequest]) -> None:
+def test_a_right_map_and_a_wrong_one(request_for: Callable[..., AbinitioRequest], tmp_path: Path) -> None:
     """Seed 14 gives noise for a map, with poses that are right all the same; seed 13 fails."""
     results = abinitio_contest(request_for((LINES, PROJECTION_MATCHING), seeds=(1, 13, 14)), shown=nothing)
     rows = {(row["seed"], row["method"]): row for row in results.rows}
     assert len(rows) == 6
     for method in (LINES, PROJECTION_MATCHING):
         right, failed, wrong = (rows[seed, method] for seed in (1, 13, 14))
-        assert right["verdict"] == "right"
+        assert right["verdict"] == right["first_verdict"] == "right"
         assert right["orientation_median_deg"] < 0.1
         assert right["common_lines"] == 1
         assert right["symmetry"] == "C2"
         assert right["first_05_px"] == right["fsc_05_px"]  # the stand-in's refinement changes nothing
+        assert right["first_orientation_median_deg"] == right["orientation_median_deg"]
+        assert 0 < right["first_memory_mb"] <= right["peak_memory_mb"]
         assert 0 < right["first_seconds"] < right["seconds"]
-        assert wrong["verdict"] == "not found"
-        assert failed["verdict"] == "failed"
+        assert wrong["verdict"] == wrong["first_verdict"] == "not found"
+        assert failed["verdict"] == failed["first_verdict"] == "failed"
         assert "bad luck" in failed["note"]
-    assert results.summary[f"CTF and shifts on, SNR 0.5, {LINES}"].startswith("right 1 of 3 (0.33")
+    summary = results.summary[f"CTF and shifts on, SNR 0.5, {LINES}"]
+    assert summary.startswith("first map right 1 of 3 (0.33); refined right 1 of 3 (0.33); first map's FSC 0.5 ")
     assert "not found" in results.markdown()
-    assert "first map, FSC 0.5, px" in results.markdown()
+    assert "| first map | first map, FSC 0.5, px |" in results.markdown()
+    # Maps and curves of the first seed are drawn.
+    names = {f"abinitio-{stage}-snr-0.5-ctf-on{kind}.png" for stage in ("first", "refined") for kind in ("", "-fsc")}
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == names
+    kept = ShownMap.load(next((tmp_path / "work").rglob(f"*_seed1_*/{LINES}-refined.npz")))
+    truth = ShownMap.load(next((tmp_path / "work").rglob(f"*_seed1_*/{TRUTH}.npz")))
+    assert np.corrcoef(kept.projection.ravel(), truth.projection.ravel())[0, 1] > 0.95  # it lies on the truth
+    assert kept.curve[:8].min() > 0.5
+
+
+def test_first_maps_and_refined_ones_are_counted_apart_and_unfinished_ones_not_at_all(
+    request_for: Callable[..., AbinitioRequest],
+) -> None:
+    results = request_for((RELION,)).results()
+    rows: list[Row] = [
+        {"first_right": False, "right": True, "first_05_px": 6.0, "fsc_05_px": 3.0},
+        {"first_right": True, "right": True, "first_05_px": 4.0, "fsc_05_px": 2.0},
+        {"first_right": True, "right": True, "first_05_px": 1.0, "fsc_05_px": 1.0, "lower_bound": True},
+    ]
+    for seed, row in enumerate(rows):
+        results.put({"entry": "molecule-105", "seed": seed, "ctf": "on", "snr": 0.5, "method": RELION, **row})
+    summarise(results)
+    (told,) = results.summary.values()
+    assert told.startswith("first map right 1 of 2 (0.50); refined right 2 of 2 (1.00); first map's FSC 0.5 5.00 px")
+    assert "refined 2.50 px" in told
+    assert told.endswith("1 left out, their time having run out")
+    results.rows = results.rows[2:]
+    summarise(results)
+    assert list(results.summary.values()) == ["1 left out, their time having run out"]
+
+
+def test_a_first_map_that_could_not_be_refined_is_still_told_of(
+    request_for: Callable[..., AbinitioRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = abinitio_methods.run_measured
+
+    def run(command: Sequence[object], **more: object) -> Usage:
+        return Usage(1, 1.0, 1.0, 1.0, "enough") if "refine" in command else measured(command, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(abinitio_methods, "run_measured", run)
+    (row,) = abinitio_contest(request_for((PROJECTION_MATCHING,)), shown=nothing).rows
+    assert (row["first_verdict"], row["verdict"], row["failed"]) == ("right", "failed", True)
+    assert row["note"] == "the first map was not refined: enough"
+
+
+def test_relion_goes_on_in_a_folder_of_each_stack(
+    request_for: Callable[..., AbinitioRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has so far is judged and refined like any first map; its files stay for the next call."""
+    asked: list[tuple[Path, RelionSettings]] = []
+
+    def model(stack: SimulatedStack, folder: Path, settings: RelionSettings) -> RelionJob:
+        asked.append((folder, settings))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "kept").touch()
+        usage = Usage(-9, 60.0, 0.0, 0.0, "ended after 60 s", timed_out=True)
+        return RelionJob(usage, stack.folder / "truth.star", stack.true_map, (), iteration=5)
+
+    monkeypatch.setattr(abinitio_methods, "initial_model", model)
+    monkeypatch.setattr(abinitio_methods.relion, "missing", lambda: None)
+    monkeypatch.setattr(abinitio_methods.relion, "version", lambda: "RELION 9.9")
+    limits = Limits(request_for((RELION,)).work, threads=1, timeout_seconds=120, program=FAKE, resume=True)
+    request = request_for((RELION,), seeds=(1, 2), snrs=(0.5, 0.2), methods=map_methods((RELION,), limits))
+    rows = abinitio_contest(request, shown=nothing).rows
+    assert len({folder for folder, _ in asked}) == 4
+    assert all((folder / "kept").is_file() for folder, _ in asked)
+    assert all(settings.resume for _, settings in asked)
+    for row in rows:
+        assert (row["first_verdict"], row["verdict"], row["lower_bound"]) == ("right", "right", True)
+        assert row["seconds"] > row["first_seconds"] == 60
+        assert row["note"].startswith("RELION 9.9, 250 iterations; ended after 60 s in or after iteration 5")
 
 
 def test_a_method_is_told_the_symmetry_where_its_name_says_so(
@@ -136,9 +214,10 @@ def test_aspires_map_is_judged_like_ours(
     program.chmod(0o755)
     monkeypatch.setenv(PYTHON_VARIABLE, str(program))
     row = abinitio_contest(request_for((ASPIRE,), ctfs=(ctf,)), shown=nothing).rows[0]
-    assert (row["seconds"], row["note"]) == (1.5, "ASPIRE 9.9")
-    assert row["fsc_05_px"] > 2
-    assert "orientation_median_deg" not in row
+    assert (row["first_seconds"], row["note"]) == (1.5, "ASPIRE 9.9")
+    assert row["seconds"] > 1.5
+    assert row["first_05_px"] == row["fsc_05_px"] > 2  # the stand-in's refinement changes nothing
+    assert row["first_orientation_median_deg"] is None
 
 
 def test_missing_peers_are_rows_that_say_so_and_do_not_count(
@@ -149,6 +228,23 @@ def test_missing_peers_are_rows_that_say_so_and_do_not_count(
     results = abinitio_contest(request_for((ASPIRE, RELION)), shown=nothing)
     assert all("not installed" in row["note"] for row in results.rows)
     assert results.summary == {}
+
+
+def test_a_row_tells_of_both_maps_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    key: Row = {"entry": "molecule-105", "seed": 1, "ctf": "on", "snr": 0.5, "method": RELION}
+    first: Row = {"first_verdict": "not found", "first_05_px": 6.1}
+    tell_row({**key, **first, "verdict": "right", "fsc_05_px": 2.5, "seconds": 90.0})
+    tell_row({**key, **first, "verdict": "failed", "failed": True, "note": "it was not refined"})
+    tell_row({**key, "first_verdict": "failed", "verdict": "failed", "failed": True, "note": "bad luck"})
+    both, unrefined, nothing = (line.rpartition(": ")[2] for line in capsys.readouterr().out.strip().splitlines())
+    assert both == "first map not found, 6.10 px, refined right, 2.50 px, 90 s"
+    assert unrefined == "first map not found, 6.10 px, it was not refined"
+    assert nothing == "bad luck"
+
+
+def test_as_much_time_is_given_as_peers_have() -> None:
+    """RELION's initial model takes more than an hour."""
+    assert inspect.signature(benchmark_abinitio).parameters["timeout"].default == 180
 
 
 def test_unknown_methods_are_refused() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import runpy
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from clarice.benchmark.line_contest import ASPIRE, OURS, LineRequest, line_contest, make_images
+from clarice.abinitio.line_scores import LineSettings
+from clarice.benchmark.line_contest import ASPIRE, ASPIRE_DRIVER, OURS, LineRequest, line_contest, make_images
 from clarice.benchmark.main_job import Request
 from clarice.benchmark.peer_aspire import PYTHON_VARIABLE, aspire_python
 from clarice.benchmark.protocol import StackSettings
@@ -85,6 +90,8 @@ def test_ours_and_a_peer_are_judged_alike(
     assert ours["within_5_deg"] > 0.9
     assert ours["orientation_mean_deg"] < 2
     assert ours["peak_memory_mb"] > 100
+    assert 0.5 < ours["confidence"] <= 1
+    assert theirs["confidence"] is None
     assert theirs["within_10_deg"] < 0.1
     assert theirs["orientation_mean_deg"] > 30
     assert theirs["note"] == "ASPIRE 9.9"
@@ -113,6 +120,37 @@ def test_a_peer_that_fails_is_a_row_that_says_so(
     monkeypatch.setenv(PYTHON_VARIABLE, str(broken))
     results = line_contest(request_for(methods=(ASPIRE,)), shown=nothing)
     assert "no module named aspire" in results.rows[0]["note"]
+
+
+@pytest.mark.parametrize(("max_shift_px", "box"), [(0.0, 32), (3.75, 64), (5.0, 48), (4.2, 33)])
+def test_aspire_looks_for_the_same_moves_along_lines_as_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, max_shift_px: float, box: int
+) -> None:
+    """Of images as they are, in single precision."""
+    given: dict[str, object] = {}
+
+    class Method:
+        """Keeps what it is started with, as ASPIRE's makes of it."""
+
+        clmatrix = np.zeros((3, 3))
+        rotations = np.zeros((3, 3, 3))
+
+        def __init__(self, images: np.ndarray, *, max_shift: float, **_: object) -> None:
+            given.update(moves=math.ceil(max_shift * images.shape[-1]), dtype=images.dtype)
+
+    names = {"aspire": {"__version__": "9.9"}, "aspire.abinitio": {"CLSyncVoting": Method}}
+    names["aspire.source"] = {"ArrayImageSource": lambda images, pixel_size: images}  # noqa: ARG005
+    for name, content in names.items():
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**content))  # type: ignore[arg-type]
+    images = np.zeros((3, box, box), dtype=np.float32)
+    np.savez(tmp_path / "images.npz", images=images, n_angles=360, max_shift_px=max_shift_px)
+    before = logging.root.manager.disable
+    try:
+        runpy.run_path(str(ASPIRE_DRIVER))["main"](str(tmp_path / "images.npz"), str(tmp_path / "lines.npz"))
+    finally:
+        logging.disable(before)
+    assert given["moves"] == float(LineSettings(20.0, max_shift_px=max_shift_px).moves_px().max())
+    assert given["dtype"] == np.float32
 
 
 def test_aspires_angles_and_rotations_are_read_as_it_means_them(request_for: Callable[..., LineRequest]) -> None:

@@ -75,7 +75,8 @@ def test_a_small_call_makes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "| molecule-101 | 1 | 10,000 | 200 | 0.1 | wrong |" in table or "| 200 | 0.1 | right |" in table
     assert "left out" in table
     assert "molecule-104" in table
-    assert (work / "moments" / "molecule-101_seed1" / "fitted.mrc").is_file()
+    for case in ("exact", "10000"):
+        assert (work / "moments" / f"molecule-101_seed1_{case}" / "fitted.mrc").is_file()
 
 
 def test_an_unknown_case_is_refused(tmp_path: Path) -> None:

@@ -177,3 +177,12 @@ def test_nothing_is_begun_when_no_time_is_left(small_stack: SimulatedStack, tmp_
     told = job.ending()
     assert told is not None
     assert told.startswith("ended after 20 s in or after iteration 10")
+
+
+def test_shifts_are_looked_for_as_far_as_ours_in_any_box(
+    small_stack: SimulatedStack, tmp_path: Path, relion: StandIn
+) -> None:
+    for reach in (None, 7.0):
+        initial_model(small_stack, tmp_path / str(reach), RelionSettings(offset_range_px=reach))
+    told = [dict(pairwise(command))["--offset_range"] for command in relion.commands]
+    assert told == [str(small_stack.box / 16), "7.0"]

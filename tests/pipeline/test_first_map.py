@@ -9,8 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from clarice.abinitio.common_lines import CommonLines
 from clarice.abinitio.evidence import gain_by_start
+from clarice.abinitio.from_poses import Reconstruction
+from clarice.abinitio.line_poses import LinePoses
+from clarice.abinitio.synchronize import Synchronized
 from clarice.core.errors import InputError
+from clarice.core.particles import Poses
 from clarice.core.progress import Progress
 from clarice.physics.molecules import make_molecule
 from clarice.physics.noisy_set import NoisySet, white_set
@@ -19,7 +24,8 @@ from clarice.pipeline import first_map
 from clarice.pipeline.denoised_files import IMAGES, RECORD
 from clarice.pipeline.first_map import FirstMap, find_first_map
 from clarice.pipeline.first_map_settings import FirstMapSettings, Method
-from clarice.pipeline.line_map import FEWEST_PARTICLES
+from clarice.pipeline.laid_map import finest_ring
+from clarice.pipeline.line_map import FEWEST_PARTICLES, LineMap
 from clarice.pipeline.map_stages import abinitio
 
 BOX, COUNT = 32, 120
@@ -87,6 +93,31 @@ def test_the_estimate_holds_for_all_that_is_tried() -> None:
     assert three.seconds > 6 * matching.seconds
     assert three.memory_mb > one.memory_mb
     assert three.disk_mb == 3 * one.disk_mb
+
+
+def test_images_that_fit_nowhere_are_told_of(noisy: NoisySet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By their rows, of the particles that were laid by their lines."""
+    laid, count = np.array([3, 8, 20, 41, 70]), 5
+    right = torch.full((count, count), 0.6) * (1 - torch.eye(count))
+    right[2] = right[:, 2] = 0.01
+    nothing, rotations = torch.zeros((count, count)), torch.eye(3).expand(count, 3, 3)
+    found = Synchronized(rotations, torch.zeros((count, count, 2)), nothing, right, 0.5)
+    poses = Poses(np.asarray(rotations), np.zeros((count, 2)))
+    lines = LinePoses(poses, CommonLines.none(count), found, 10.0)
+    made = LineMap(torch.zeros((BOX,) * 3), np.arange(100), laid, lines, 5.0)
+    monkeypatch.setattr(first_map, "first_map_by_lines", lambda *_: made)
+    monkeypatch.setattr(first_map, "gain_by_start", lambda *_: 9.0)
+    record = find_first_map(noisy, replace(SETTINGS, method=Method.COMMON_LINES)).as_record()
+    assert record["outliers"] == [20]
+
+
+def test_a_first_map_is_looked_at_as_far_as_its_halves_agree_well() -> None:
+    """A dip in shells that tell nothing of orientations does not count, as in refinement."""
+    volume, fsc = torch.zeros((BOX,) * 3), torch.full((BOX // 2 + 1,), 0.9)
+    fsc[2], fsc[9], fsc[12] = 0.0, 0.4, 0.1
+    made = Reconstruction(volume, torch.stack([volume, volume]), fsc)
+    assert finest_ring(made, SETTINGS) == 8
+    assert finest_ring(replace(made, fsc=torch.zeros_like(fsc)), replace(SETTINGS, diameter_px=float(BOX))) == 2
 
 
 @pytest.mark.parametrize(

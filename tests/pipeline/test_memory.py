@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from clarice.abinitio.from_poses import SAMPLES_AT_ONCE
+from clarice.abinitio.from_poses import samples_at_once
 from clarice.pipeline import memory
 from clarice.pipeline.memory import (
     INTERPRETER_MB,
@@ -75,9 +75,21 @@ def test_time_grows_with_starts_particles_iterations_and_the_box() -> None:
     assert base.memory_mb == refinement_mb(1000, 64, 64, 1)
 
 
+def test_more_samples_go_together_on_larger_grids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a reconstruction, and of the views of a refinement."""
+    few, many = (reconstruction(count, 160, 160, 1) for count in (10, 10_000))
+    samples_mb = memory.BYTES_PER_SAMPLE * 2 * 160**3 / 2**20
+    assert samples_mb * 0.9 < many.memory_mb - few.memory_mb - 9_990 * 160**2 * 4 / 2**20 < samples_mb
+    monkeypatch.setattr(memory, "worker_count", lambda: 1)
+    grown = refinement_mb(1000, 160, 160, 1)
+    monkeypatch.setattr(memory, "view_samples_at_once", lambda _: 2**20)
+    more_mb = memory.BYTES_PER_SAMPLE * (160**3 - 2**20) / 2**20
+    assert grown - refinement_mb(1000, 160, 160, 1) == pytest.approx(more_mb)
+
+
 def test_a_reconstruction_holds_its_images_and_some_samples_at_a_time() -> None:
     few, many, more = (reconstruction(count, 64, 64, 1) for count in (100, 10_000, 20_000))
-    samples_mb = memory.BYTES_PER_SAMPLE * SAMPLES_AT_ONCE / 2**20
+    samples_mb = memory.BYTES_PER_SAMPLE * samples_at_once(64) / 2**20
     assert samples_mb * 0.9 < many.memory_mb - few.memory_mb - 9_900 * 64**2 * 4 / 2**20 < samples_mb
     assert more.memory_mb - many.memory_mb == pytest.approx(10_000 * 64**2 * 4 / 2**20)
     assert few.seconds < many.seconds < more.seconds

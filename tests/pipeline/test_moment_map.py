@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from clarice.abinitio.moment_fit import FitSettings
+from clarice.abinitio.moment_fit import FitSettings, MomentFit
 from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import RowIndex
 from clarice.metrics.registration import register
@@ -17,11 +17,11 @@ from clarice.metrics.shells import fsc
 from clarice.physics.molecules import make_molecule
 from clarice.physics.noisy_set import NoisySet, white_set
 from clarice.physics.simulate import SimulatedSet, SimulationSettings, simulate
-from clarice.pipeline import moment_map
+from clarice.pipeline import first_map, moment_map
 from clarice.pipeline.denoised_files import DenoisedImages
 from clarice.pipeline.first_map import find_first_map
 from clarice.pipeline.first_map_settings import FirstMapSettings, Method
-from clarice.pipeline.moment_map import FEWEST_PARTICLES, first_map_by_moments
+from clarice.pipeline.moment_map import FEWEST_PARTICLES, MomentMap, first_map_by_moments
 
 BOX, COUNT = 24, 600
 SETTINGS = FirstMapSettings(
@@ -59,8 +59,11 @@ def test_a_map_is_found_and_judged_by_particles_held_out(noisy: NoisySet, simula
     assert fsc(registered.volume, simulated.volume)[1:5].min() > 0.5
 
 
-def test_particles_denoised_before_are_all_counted_in(noisy: NoisySet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every row is asked for once; the places of all go into the moments."""
+@pytest.mark.parametrize(("images", "counted"), [(100, 480), (130, COUNT - 80), (140, COUNT), (500, COUNT)])
+def test_particles_denoised_before_are_counted_in_but_for_some_to_judge_by(
+    noisy: NoisySet, monkeypatch: pytest.MonkeyPatch, images: int, counted: int
+) -> None:
+    """Every row that is counted is asked for once; a fifth is held out, of those that the map is not made of."""
     asked: list[int] = []
 
     def before(rows: RowIndex) -> DenoisedImages:
@@ -71,13 +74,35 @@ def test_particles_denoised_before_are_all_counted_in(noisy: NoisySet, monkeypat
         pass
 
     def taken(particles: NoisySet, *_: object) -> None:
-        assert len(particles) == COUNT
+        assert len(particles) == counted
         raise Enough
 
     monkeypatch.setattr("clarice.pipeline.moment_map.moments_of_particles", taken)
     with pytest.raises(Enough):
-        first_map_by_moments(noisy, SETTINGS, denoised=before)
-    assert asked == list(range(COUNT))
+        first_map_by_moments(noisy, replace(SETTINGS, images=images), denoised=before)
+    assert asked == sorted(set(asked))
+    assert len(asked) == counted
+
+
+@pytest.mark.parametrize(("counted", "judges"), [(480, 120), (COUNT, COUNT)])
+def test_what_moments_were_taken_of_is_not_held_out(
+    noisy: NoisySet, simulated: SimulatedSet, monkeypatch: pytest.MonkeyPatch, counted: int, judges: int
+) -> None:
+    """Though the map itself is made of fewer."""
+    fit = MomentFit(torch.zeros(1), torch.zeros(1), torch.zeros(1), 1.0, [1.0])
+    made = MomentMap(torch.from_numpy(simulated.volume), np.arange(100), np.arange(counted), 5.0, 10, fit)
+    asked: list[int] = []
+
+    def gain(particles: NoisySet, *_: object) -> float:
+        asked.append(len(particles))
+        return 9.0
+
+    monkeypatch.setattr(first_map, "first_map_by_moments", lambda *_: made)
+    monkeypatch.setattr(first_map, "gain_by_start", gain)
+    record = find_first_map(noisy, SETTINGS).as_record()
+    assert asked == [judges]
+    assert record["judged_by"] == ("particles held out" if judges < COUNT else "its own particles")
+    assert (record["particles_in_moments"], record["particles_in_map"]) == (counted, 100)
 
 
 def test_what_moments_know_nothing_of_is_refused(noisy: NoisySet) -> None:
@@ -87,6 +112,8 @@ def test_what_moments_know_nothing_of_is_refused(noisy: NoisySet) -> None:
         replace(SETTINGS, classes=2).insist_on_sense()
     with pytest.raises(InputError, match="199 particles are too few"):
         find_first_map(noisy.subset(np.arange(FEWEST_PARTICLES - 1)), SETTINGS)
+    with pytest.raises(UsageError, match="--images 49 leaves 196 particles to take moments of: pass 50 or more"):
+        find_first_map(noisy, replace(SETTINGS, images=49))
     lines, moments = (
         replace(SETTINGS, method=way).estimate(2000, 64, 64) for way in (Method.COMMON_LINES, SETTINGS.method)
     )

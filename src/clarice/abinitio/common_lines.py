@@ -33,18 +33,17 @@ class CommonLines:
 
     `angle_rad[i, j]`: direction in image i, from +x towards +y, of the ray that it shares with image j, whose own is
     `angle_rad[j, i]`. `shift_px[i, j]`: by how much the content of i lies further along it than that of j.
-    `confidence`: how probable the line is beside all others, were the model of the rays right. `score`: λ.
+    `confidence`: how probable the line is beside all others, were the model of the rays right.
     """
 
     angle_rad: Tensor
     shift_px: Tensor
     confidence: Tensor
-    score: Tensor
 
     @classmethod
     def none(cls, count: int) -> CommonLines:
         """Lines yet to be found."""
-        return cls(*(torch.zeros((count, count)) for _ in range(4)))
+        return cls(*(torch.zeros((count, count)) for _ in range(3)))
 
     def __len__(self) -> int:
         return len(self.angle_rad)
@@ -176,7 +175,6 @@ class _FineSearch:
         """Writes the best lines near `cells` into `lines`."""
         found = self.around(cells)
         at, back = (cells.first, cells.second), (cells.second, cells.first)
-        lines.score[at] = lines.score[back] = found.score
         lines.confidence[at] = lines.confidence[back] = cells.confidence
         step = math.pi / self.rays.half
         lines.angle_rad[at], lines.angle_rad[back] = found.first * step, found.second * step

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from clarice.abinitio.grey_scale import compared_radius
 from clarice.abinitio.pose_assignment import lay_on
-from clarice.abinitio.refinement import Refined, Settings, agreed_radius, shared_radius
+from clarice.abinitio.reconstruct import agreed_radius
+from clarice.abinitio.refinement import Refined, Settings, shared_radius
 from clarice.physics.noisy_set import NoisySet
 
 # Halves that start from one map agree a little beyond what it held, whatever they are made of: this much, and a shell.
@@ -71,7 +72,9 @@ def _doubtful_agreement(refined: Refined, settings: Settings, pixel_size_angstro
     """What the half maps' agreement leaves open."""
     box = refined.volume.shape[-1]
     field_angstrom, least = box * pixel_size_angstrom, least_agreement_px(box, settings)
-    whole, turned = (max(1, agreed_radius(fsc, box, settings)) for fsc in (refined.fsc, refined.orientation_fsc))
+    whole, turned = (
+        max(1, agreed_radius(fsc, box, settings.diameter_px)) for fsc in (refined.fsc, refined.orientation_fsc)
+    )
     start = f"the {field_angstrom / shared_radius(box, settings):.1f} Å of the map that both started from"
     looked = max(row.radius_px for row in refined.history)
     if looked < least:

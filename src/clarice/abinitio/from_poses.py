@@ -25,8 +25,6 @@ from clarice.geometry.polar import FourierRings
 from clarice.geometry.slices import slice_frequencies
 from clarice.geometry.so3 import symmetry_rotations
 
-SAMPLES_AT_ONCE = 2**22
-
 
 @dataclass(frozen=True)
 class Reconstruction:
@@ -35,6 +33,14 @@ class Reconstruction:
     volume: Tensor
     halves: Tensor
     fsc: Tensor
+
+
+def samples_at_once(box: int) -> int:
+    """Samples that are inserted together into a map of edge `box`.
+
+    Every insertion transforms the doubled grid anew, so they grow with it.
+    """
+    return max(2**22, 2 * box**3)
 
 
 def reconstruct_from_poses(
@@ -85,7 +91,7 @@ def slice_sums(
     group = symmetry_rotations(symmetry)
     box = particles.box
     total = SliceSums(torch.zeros((box,) * 3), torch.zeros((2 * box,) * 3))
-    step = max(1, SAMPLES_AT_ONCE // (len(points) * len(group)))
+    step = max(1, samples_at_once(box) // (len(points) * len(group)))
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
         stack = particles.rings(rings, part)

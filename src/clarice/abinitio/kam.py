@@ -4,8 +4,9 @@ With views uniform over SO(3), a_m sees degree l of the structure with weight c_
 
     E a_m(k) ā_m(k') = Σ_{l ≥ m, l ≡ m (2)} c_lm C_l(k, k'),   c_lm = |Y_lm(π/2, 0)|² / (2l + 1),   C_l = A_l A_lᵀ
 
-(Kam, J. Theor. Biol. 82, 15, 1980), A as in `geometry.harmonics`. It is linear and triangular in C_l, so C_l follows by
-least squares. It leaves an orthogonal matrix of each degree unknown, and the hand.
+(Kam, J. Theor. Biol. 82, 15, 1980), A as in `geometry.harmonics`. It is linear and triangular in C_l, so C_l follows
+from the highest order down, exactly and whatever the errors. It leaves an orthogonal matrix of each degree unknown, and
+the hand. No command takes this way: `moment_fit` needs no views from everywhere.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Autocorrelations:
 
 
 def autocorrelations(moments: Moments, diameter_px: float) -> Autocorrelations:
-    """C_l from the second moment of particles within `diameter_px`, by weighted least squares for each (k, k').
+    """C_l from the second moment of particles within `diameter_px`, as many orders as degrees for each (k, k').
 
     A ring of radius k sees degrees up to about π k D / L (the Bessel functions' cut-off), and as many again as its
     square root: for a pair of rings, those that both see.
@@ -65,13 +66,13 @@ def autocorrelations(moments: Moments, diameter_px: float) -> Autocorrelations:
     degree, rings = int(seen.max()), len(radii)
     matrix = coupling(degree, moments.rings.orders)
     values, errors = torch.zeros(2, degree + 1, rings, rings, dtype=torch.float64)
-    for a in range(rings):
-        for b in range(rings):
-            known = int(min(seen[a], seen[b])) + 1
-            weight = 1 / error[:known, a, b].clamp_min(torch.finfo(torch.float64).tiny)
-            inverse = torch.linalg.pinv(matrix[:known, :known] * weight[:, None]) * weight
-            values[:known, a, b] = inverse @ second[:known, a, b]
-            errors[:known, a, b] = (inverse.square() @ error[:known, a, b].square()).sqrt()
+    known_of_pair = torch.minimum(seen[:, None], seen) + 1
+    for known in sorted(set(known_of_pair.flatten().tolist())):
+        pairs = (known_of_pair == known).nonzero(as_tuple=True)
+        identity = torch.eye(known, dtype=torch.float64)
+        inverse = torch.linalg.solve_triangular(matrix[:known, :known], identity, upper=True)
+        values[:known, *pairs] = inverse @ second[:known, *pairs]
+        errors[:known, *pairs] = (inverse.square() @ error[:known, *pairs].square()).sqrt()
     return Autocorrelations((values + values.transpose(1, 2)) / 2, errors)
 
 

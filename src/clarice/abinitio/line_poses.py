@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clarice.abinitio.common_lines import CommonLines, lines_near
@@ -18,6 +19,8 @@ from clarice.core.progress import Progress, silent
 
 # How far off their centres of mass leave denoised images, at most.
 CENTRED_WITHIN_PX = 1.0
+# Images with less than this share of the lines that support one in the median fit nowhere.
+LEAST_SUPPORT = 0.3
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class LinePoses:
     lines: CommonLines
     found: Synchronized
     gain: float
+
+    def outliers(self) -> NDArray[np.bool_]:
+        """Images that hardly any line supports where they were laid, beside the others: (n,)."""
+        support = self.found.support()
+        return np.asarray(support < LEAST_SUPPORT * support.median())
 
 
 def poses_from_lines(

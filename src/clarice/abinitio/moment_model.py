@@ -38,7 +38,8 @@ class MomentSet:
 class MomentTargets:
     """Moments to be met, and the weight of each element's squared difference: the inverse of its variance.
 
-    Weights of `second`, (orders + 1, K, K, 2), are of real and imaginary parts. What stands twice counts by half.
+    Weights of `second`, (orders + 1, K, K, 2), are of real and imaginary parts; those of the third, of both together.
+    What stands in several places counts for its share in each.
     """
 
     rings: MomentRings
@@ -76,19 +77,20 @@ class MomentTargets:
         power = power + power.mean(dim=0)
         first_variance = first_error**2 + floor**2 * power[0]
         bound = floor**2 * power[:, :, None] * power[:, None, :]
-        second_weight = _shared(rings) / (second_error**2 + bound[..., None]).clamp_min(1e-30)
+        second_weight = second_shares(rings) / (second_error**2 + bound[..., None]).clamp_min(1e-30)
         third_weight = None
         if moments.third is not None:
             low = power[:, : rings.third_rings]
             triples = [torch.einsum("a,b,c->abc", low[m], low[n], low[m + n]) for m, n in rings.pairs]
-            third_weight = 1 / (third_error**2 + floor**2 * torch.stack(triples)).clamp_min(1e-30)
+            third_variance = third_error**2 + floor**2 * torch.stack(triples)
+            third_weight = third_shares(rings) / third_variance.clamp_min(1e-30)
         return cls(rings, moments, 1 / first_variance, second_weight, third_weight)
 
     @property
     def elements(self) -> int:
         """How many numbers are met: each of the moments once, real and imaginary parts of the second apart."""
-        count = self.moments.first.numel() + int((self.second_weight > 0).sum()) // 2
-        return count + (0 if self.moments.third is None else self.moments.third.numel())
+        count = self.moments.first.numel() + float(second_shares(self.rings).sum())
+        return round(count if self.moments.third is None else count + float(third_shares(self.rings).sum()))
 
     def misfit(self, found: MomentSet, third_share: float = 1.0) -> Tensor:
         """Σ of squared differences times weights, those of the third moment times `third_share`. Differentiable."""
@@ -101,12 +103,35 @@ class MomentTargets:
         return total
 
 
-def _shared(rings: MomentRings) -> Tensor:
-    """How much each part of M2 counts: off its diagonal by half, on it in its real part alone. (1, K, K, 2)."""
+def second_shares(rings: MomentRings) -> Tensor:
+    """How much of a number each part of M2 is: (orders + 1, K, K, 2).
+
+    M2 is Hermitian, so that numbers off its diagonal stand twice, and those on it are real; order 0 is real throughout.
+    """
     count = len(rings.radii)
-    share = torch.full((1, count, count, 2), 0.5, dtype=torch.float64)
+    share = torch.full((rings.orders + 1, count, count, 2), 0.5, dtype=torch.float64)
     diagonal = torch.arange(count)
     share[:, diagonal, diagonal] = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    share[0, ..., 1] = 0
+    return share
+
+
+def third_shares(rings: MomentRings) -> Tensor:
+    """How much of a number each element of M3 is: (pairs, K3, K3, K3).
+
+    Of E a_m(k) a_n(k') ā_{m+n}(k''), factors of equal order may change places; with n = 0 the first and the last may,
+    which gives the conjugate.
+    """
+    first, second, third = torch.meshgrid(*[torch.arange(rings.third_rings)] * 3, indexing="ij")
+    share = torch.ones((len(rings.pairs), *first.shape), dtype=torch.float64)
+    equal = (first == second).long() + (second == third).long() + (first == third).long()
+    for index, (m, n) in enumerate(rings.pairs):
+        if m == 0:  # all three: in six ways, in three where two rings are the same, in one where all are
+            share[index] = 1 / torch.tensor([6.0, 3.0, 1.0, 1.0], dtype=torch.float64)[equal]
+        elif n == 0:
+            share[index] = torch.where(first == third, 1.0, 0.5)
+        elif m == n:
+            share[index] = torch.where(first == second, 1.0, 0.5)
     return share
 
 

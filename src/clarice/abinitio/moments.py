@@ -13,6 +13,9 @@ sums of products are divided by those of H² (k), H²(k) H²(k') and so on: the 
 What the noise adds to the second and third is known and is subtracted (e has covariance G_m(k, k') = Σ_x B_m(k, x)
 B̄_m(k', x), B the analysis above). Sums of parts of a stack add up to those of the whole.
 
+An estimate M = Σ p / Σ w, of products p that are w M but for chance, errs by √(Σ |p − w M|²) / Σ w: that images differ
+in their H is no error.
+
 An astigmatic CTF would mix angular orders; its mean over the ring is taken instead, which errs in second order of the
 astigmatism's phase.
 """
@@ -92,23 +95,29 @@ def _analysis(box: int, radii: tuple[float, ...], orders: int) -> Tensor:
 class Moments:
     """Sums over particles, each of its series times its H; the module says what they estimate.
 
-    `first` (K,) of a_0; `second` (orders + 1, K, K) of p = a_m ā_m, `second_power` of |p|² and `second_square` of p²;
-    `third` of p = a_m a_n ā_{m+n} and `third_power` of |p|², (pairs, K3, K3, K3). The weights are sums of H², of H² H²
-    and of H² H² H². `noise` (K, K) is that of H H, by which G enters the second moment, and `mean_noise` (K3, K3, K3)
-    that of H(k) H(k') H(k'') a_0(k''). Double precision.
+    `first` (K,) of a_0; `second` (orders + 1, K, K) of a_m ā_m; `third` (pairs, K3, K3, K3) of p = a_m a_n ā_{m+n}, and
+    `third_power` of |p|². `noise` (K, K) is that of H H, by which G enters the second moment, and `mean_noise` (K3, K3,
+    K3) that of H(k) H(k') H(k'') a_0(k''). Of z = a_m ā_m − H H G there are `second_power` of |z|² and `second_square`
+    of z². The weights are sums of w = H², of H² H² and of H² H² H²; `..._weight_square` those of w², and
+    `first_weighted` of w a_0, `second_weighted` of w z, `third_weighted` of w p. Double precision.
     """
 
     rings: MomentRings
     count: int
     first: Tensor
+    first_weighted: Tensor
     second: Tensor
     second_power: Tensor
     second_square: Tensor
+    second_weighted: Tensor
     third: Tensor
     third_power: Tensor
+    third_weighted: Tensor
     first_weight: Tensor
     second_weight: Tensor
+    second_weight_square: Tensor
     third_weight: Tensor
+    third_weight_square: Tensor
     noise: Tensor
     mean_noise: Tensor
 
@@ -121,21 +130,28 @@ class Moments:
         transfer = transfer.double()
         series = rings.series(images).to(torch.complex128) * transfer[:, None]
         by_order, weight = series.transpose(0, 1), transfer.square()
-        power = by_order.abs().square()
+        power, covariance = by_order.abs().square(), noise_variance * rings.noise()
+        second_weight, of_noise = weight.T @ weight, _products(by_order * transfer)
+        noise_square = covariance.square() * second_weight
         low, low_power = by_order[..., : rings.third_rings], power[..., : rings.third_rings]
         low_transfer, low_weight = transfer[:, : rings.third_rings], weight[:, : rings.third_rings]
         return cls(
             rings=rings,
             count=len(images),
             first=by_order[0].real.sum(dim=0),
-            second=by_order.transpose(1, 2) @ by_order.conj(),
-            second_power=power.transpose(1, 2) @ power,
-            second_square=by_order.square().transpose(1, 2) @ by_order.conj().square(),
-            third=torch.stack([_triple(low[m], low[n], low[m + n].conj()) for m, n in rings.pairs]),
+            first_weighted=(by_order[0].real * weight).sum(dim=0),
+            second=_products(by_order),
+            second_power=power.transpose(1, 2) @ power - 2 * covariance * of_noise.real + noise_square,
+            second_square=_products(by_order.square()) - 2 * covariance * of_noise + noise_square,
+            second_weighted=_products(by_order * weight) - covariance * ((transfer**3).T @ transfer**3),
+            third=_triples(low, rings),
             third_power=torch.stack([_triple(low_power[m], low_power[n], low_power[m + n]) for m, n in rings.pairs]),
+            third_weighted=_triples(low * low_weight, rings),
             first_weight=weight.sum(dim=0),
-            second_weight=weight.T @ weight,
+            second_weight=second_weight,
+            second_weight_square=weight.square().T @ weight.square(),
             third_weight=_triple(low_weight, low_weight, low_weight),
+            third_weight_square=_triple(low_weight.square(), low_weight.square(), low_weight.square()),
             noise=noise_variance * transfer.T @ transfer,
             mean_noise=noise_variance * _triple(low_transfer, low_transfer, low[0].real),
         )
@@ -153,8 +169,8 @@ class Moments:
 
     def first_error(self) -> Tensor:
         """Standard deviation of M1's elements, (K,)."""
-        variance = self.second[0].real.diagonal() - self.first.square() / self.count
-        return variance.clamp_min(0).sqrt() / self.first_weight
+        mean, products, squares = self.first_moment(), self.second[0].real.diagonal(), self.second_weight.diagonal()
+        return _spread(products, self.first_weighted, squares, mean) / self.first_weight
 
     def second_moment(self) -> Tensor:
         """M2 (orders + 1, K, K), Hermitian in k and k'."""
@@ -163,12 +179,13 @@ class Moments:
     def second_error(self) -> Tensor:
         """Standard deviations of the real and of the imaginary parts of M2, as such: (orders + 1, K, K) complex.
 
-        From the spread of the products over particles: Σ Re² p = (Σ |p|² + Re Σ p²) / 2.
+        From the spread of the products over particles: Σ Re² z = (Σ |z|² + Re Σ z²) / 2.
         """
-        real = (self.second_power + self.second_square.real) / 2 - self.second.real.square() / self.count
-        imaginary = (self.second_power - self.second_square.real) / 2 - self.second.imag.square() / self.count
-        error = torch.complex(real.clamp_min(0).sqrt(), imaginary.clamp_min(0).sqrt())
-        return error / self.second_weight
+        mean, weighted, squares = self.second_moment(), self.second_weighted, self.second_weight_square
+        of_real, of_imaginary = ((self.second_power + sign * self.second_square.real) / 2 for sign in (1, -1))
+        real = _spread(of_real, weighted.real, squares, mean.real)
+        imaginary = _spread(of_imaginary, weighted.imag, squares, mean.imag)
+        return torch.complex(real, imaginary) / self.second_weight
 
     def third_moment(self) -> Tensor:
         """M3 (pairs, K3, K3, K3), in the order of `rings.pairs`."""
@@ -183,12 +200,30 @@ class Moments:
         return signal / self.third_weight
 
     def third_error(self) -> Tensor:
-        """Root mean square of the error of M3's elements, real and imaginary parts together: (pairs, K3, K3, K3)."""
-        variance = self.third_power - self.third.abs().square() / self.count
-        return variance.clamp_min(0).sqrt() / self.third_weight
+        """Root mean square of the error of M3's elements, real and imaginary parts together: (pairs, K3, K3, K3).
+
+        What noise adds to them on average is taken for a part of M3 here: beside its spread it is small.
+        """
+        mean = self.third / self.third_weight
+        return _spread(self.third_power, self.third_weighted, self.third_weight_square, mean) / self.third_weight
 
 
 _SUMS = [field.name for field in fields(Moments) if field.name != "rings"]
+
+
+def _spread(power: Tensor, weighted: Tensor, squares: Tensor, mean: Tensor) -> Tensor:
+    """√ Σ |p − w M|², from Σ |p|², Σ w p and Σ w²."""
+    return (power - 2 * (mean.conj() * weighted).real + mean.abs().square() * squares).clamp_min(0).sqrt()
+
+
+def _products(by_order: Tensor) -> Tensor:
+    """Σ_i a_i(k) ā_i(k') of each order, a (orders + 1, n, K): (orders + 1, K, K)."""
+    return by_order.transpose(1, 2) @ by_order.conj()
+
+
+def _triples(by_order: Tensor, rings: MomentRings) -> Tensor:
+    """Σ_i a_m,i(k) a_n,i(k') ā_m+n,i(k'') of each pair, a (orders + 1, n, K3): (pairs, K3, K3, K3)."""
+    return torch.stack([_triple(by_order[m], by_order[n], by_order[m + n].conj()) for m, n in rings.pairs])
 
 
 def _triple(a: Tensor, b: Tensor, c: Tensor) -> Tensor:

@@ -127,12 +127,6 @@ def search_orientations(
     return max(reached, key=lambda each: each.gain)
 
 
-def gain_of(table: LineTable, rotations: Tensor, symmetry: str = "C1") -> float:
-    """The sum over all pairs for rotations (n, 3, 3)."""
-    generator = torch.Generator()
-    return _Laying(table, rotations.float(), symmetry, generator).gain(torch.arange(len(table)))
-
-
 class _Laying:
     """Rotations (n, 3, 3) on their way: images are laid anew, each beside others that stay."""
 

@@ -21,6 +21,7 @@ from clarice.core.parallel import ordered_map
 from clarice.geometry.fourier import centred_fft3, centred_ifft3, radius_grid, resize_centred, shell_index, shell_mean
 from clarice.geometry.nufft import spread_from
 from clarice.metrics.half_maps import half_map_fsc
+from clarice.metrics.shells import HALF_MAP_THRESHOLD
 
 # The signal-to-noise every shell is granted while the halves' own FSC is not yet known.
 WEAK_SNR = 9.0
@@ -28,6 +29,9 @@ WEAK_SNR = 9.0
 PROFILE_ITERATIONS = 4
 # Solvent support: this much wider than the particle, with a soft edge of these voxels.
 SUPPORT_MARGIN, SUPPORT_EDGE_VOXELS = 1.12, 2.0
+# Coarser shells, cycles per particle diameter, tell too little of orientations (of symmetric particles, nothing) for a
+# dip there to say that the halves disagree.
+FIRST_CYCLES = 2.0
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,16 @@ def orientation_agreement(halves: Tensor, support: Tensor, seed: int, last_shell
     """
     rest = torch.stack([half - spherical_mean(half) for half in halves])
     return halves_agreement(rest, support, seed, last_shell)
+
+
+def agreed_radius(fsc: Tensor, box: int, diameter_px: float, threshold: float = HALF_MAP_THRESHOLD) -> int:
+    """Last shell before an FSC (L // 2 + 1,) of the halves first falls below `threshold`, from FIRST_CYCLES on.
+
+    At least the finer half of the shells is looked at, however small the particle is said to be.
+    """
+    first = min(max(1, round(FIRST_CYCLES * box / diameter_px)), len(fsc) // 2)
+    below = (fsc[first:] < threshold).nonzero()
+    return first - 1 + int(below[0, 0]) if len(below) else len(fsc) - 1
 
 
 def spherical_mean(volume: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from clarice.abinitio.half_sets import HalfSets
 from clarice.abinitio.pose_search import PoseSearch
 from clarice.abinitio.reconstruct import (
     SliceSums,
+    agreed_radius,
     fsc_prior,
     halves_agreement,
     open_halves,
@@ -36,7 +37,6 @@ from clarice.core.progress import Progress, silent
 from clarice.geometry import so3
 from clarice.geometry.fourier import up_to_radius
 from clarice.geometry.polar import FourierRings
-from clarice.metrics.shells import HALF_MAP_THRESHOLD
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +50,6 @@ GLOBAL_SPACING_DEG, FINEST_SPACING_DEG = 7.5, 3.0
 # Both halves start from one map at no finer than this, cycles per particle diameter: up to there their agreement is no
 # evidence, since even pure noise takes on what it is aligned to.
 SHARED_CYCLES = 4.0
-# Coarser shells, cycles per particle diameter, tell too little of orientations (of symmetric particles, nothing) for a
-# dip there to say that the halves disagree.
-FIRST_CYCLES = 2.0
 
 
 @dataclass(frozen=True)
@@ -60,8 +57,8 @@ class Settings:
     """What the user decides: particle diameter, point group, largest shift, iterations, seed, and the start.
 
     Up to `further_iterations` follow while the halves agree to the last ring looked at and finer ones are left. The
-    first iteration looks at rings up to `start_radius_px`; both halves see the starting map up to
-    `shared_radius_px`, by default SHARED_CYCLES per diameter.
+    first iteration looks at rings up to `start_radius_px`, but hardly beyond `shared_radius_px`, to which both halves
+    see the starting map, by default SHARED_CYCLES per diameter.
     """
 
     diameter_px: float
@@ -189,7 +186,7 @@ def refine(
     support = spherical_support(box, settings.diameter_px)
     sums = state.sums[0] + state.sums[1]
     prior = fsc_prior(state.fsc, state.sums)
-    prior[agreed_radius(state.fsc, box, settings) + LOOK_AHEAD :] = 0
+    prior[agreed_radius(state.fsc, box, settings.diameter_px) + LOOK_AHEAD :] = 0
     volume = solve_map(sums, prior, support, state.volumes.mean(dim=0), iterations=20)
     poses = Poses(state.rotations, state.shifts_px)
     return Refined(volume, state.halves, state.fsc, state.orientation_fsc, poses, state.confidence, state.history)
@@ -198,7 +195,7 @@ def refine(
 def _goes_on(state: State, box: int) -> bool:
     """Whether the halves agree to the last ring that was looked at, and finer ones are left."""
     last = state.history[-1]
-    return last.agreement_px >= math.floor(last.radius_px) and last.radius_px < box / 2 - 1
+    return last.agreement_px >= math.floor(last.radius_px) and last.radius_px < math.floor(box / 2 - 1)
 
 
 def shared_radius(box: int, settings: Settings) -> float:
@@ -210,9 +207,10 @@ def shared_radius(box: int, settings: Settings) -> float:
 def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: Settings, index: int) -> State:
     """One expectation and maximisation step of both halves."""
     box = particles.box
-    radius = settings.start_radius_px
+    # Rings far beyond what the halves share of the starting map cost time, but have no reference yet to be found by.
+    radius = min(settings.start_radius_px, shared_radius(box, settings) + LOOK_AHEAD)
     if index:
-        agreed = agreed_radius(state.orientation_fsc, box, settings)
+        agreed = agreed_radius(state.orientation_fsc, box, settings.diameter_px)
         radius = max(agreed + max(LOOK_AHEAD, LOOK_AHEAD_SHARE * agreed), shared_radius(box, settings))
     rings = FourierRings.matching(box, min(radius, box / 2 - 1), settings.diameter_px)
     told_apart_deg = np.rad2deg(box / settings.diameter_px / rings.radii[-1])
@@ -249,7 +247,7 @@ def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: 
         rings.radii[-1],
         spacing,
         search.is_local,
-        float(agreed_radius(orientation_fsc, box, settings)),
+        float(agreed_radius(orientation_fsc, box, settings.diameter_px)),
         float(torch.cat(evidence).mean()),
         float(confidence.mean()),
         change,
@@ -257,13 +255,6 @@ def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: 
     logger.info("refinement %d: %s", index + 1, row)
     history = (*state.history, row)
     return State(volumes, halves, rotations, shifts, confidence, fsc, orientation_fsc, history, tuple(sums))
-
-
-def agreed_radius(fsc: Tensor, box: int, settings: Settings) -> int:
-    """Last shell before an FSC (L // 2 + 1,) of the halves first falls below 0.143, from FIRST_CYCLES on."""
-    first = max(1, round(FIRST_CYCLES * box / settings.diameter_px))
-    below = (fsc[first:] < HALF_MAP_THRESHOLD).nonzero()
-    return first - 1 + int(below[0, 0]) if len(below) else len(fsc) - 1
 
 
 def _angle_change_deg(before: FloatArray, after: FloatArray, symmetry: FloatArray) -> float:

@@ -59,7 +59,7 @@ class Synchronized:
     share: float
 
     def support(self) -> Tensor:
-        """Share of each image's lines that are right, (n,): an image far below the others is an outlier."""
+        """Share of each image's lines that are right, (n,): an image far below the others fits nowhere."""
         return self.right.sum(dim=1) / (len(self.right) - 1)
 
 

@@ -24,9 +24,16 @@ from clarice.geometry.slices import slice_frequencies
 # A view seen from behind is its mirror image, y → −y, which is a half turn about x in the view's frame.
 BEHIND = np.diag([1.0, -1.0, -1.0])
 ONE_COPY = np.eye(3)[None]
-SAMPLES_AT_ONCE = 2**20
 # No symmetry axis: of a view's copies, the one nearest to it stands for all.
 REPRESENTATIVE_AXIS = np.array([0.2236, 0.3708, 0.9014])
+
+
+def samples_at_once(box: int) -> int:
+    """Samples of views that are taken from a map of edge `box`, or inserted into one, together.
+
+    Each time its grid is transformed anew, so they grow with it.
+    """
+    return max(2**20, box**3)
 
 
 def in_asymmetric_unit(
@@ -89,7 +96,7 @@ class ViewGrid:
 
     def blocks(self) -> Iterator[tuple[slice, ViewGrid]]:
         """The grid a few views at a time, so that the sample points of fine grids are never all in memory."""
-        step = max(1, SAMPLES_AT_ONCE // (self.rings.count * self.rings.n_angles // 2))
+        step = max(1, samples_at_once(self.volume_box) // (self.rings.count * self.rings.n_angles // 2))
         for start in range(0, len(self), step):
             part = slice(start, start + step)
             yield part, replace(self, rotations=self.rotations[part])

@@ -1,4 +1,7 @@
-"""The protocol `abinitio`: maps of simulated stacks from nothing, each denoiser before common lines, peers beside."""
+"""The protocol `abinitio`: maps of simulated stacks from nothing, each denoiser before common lines, peers beside.
+
+A row tells of the first map that a method gives, and of what `clarice refine` makes of it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from itertools import product
 from pathlib import Path
 
 from clarice.benchmark.abinitio_methods import MapMethod
+from clarice.benchmark.abinitio_pictures import draw_cell, stack_name
 from clarice.benchmark.protocol import (
     FAILED,
     FINEST_PIXEL_ANGSTROM,
@@ -25,20 +29,24 @@ from clarice.core.errors import ClariceError
 from clarice.core.progress import Progress, silent
 
 NAME = "abinitio"
-VERSION = 2
+VERSION = 3
 COLUMNS = (
     Column("entry", "entry"),
     Column("seed", "seed"),
     Column("CTF and shifts", "ctf"),
     Column("SNR", "snr", "{:g}"),
     Column("method", "method"),
-    *MAP_COLUMNS,
+    Column("first map", "first_verdict"),
+    Column("first map, FSC 0.5, px", "first_05_px", "{:.2f}"),
+    Column("first map, orientation error, median °", "first_orientation_median_deg", "{:.1f}"),
+    Column("first map, s", "first_seconds", "{:.0f}"),
+    Column("first map, MB", "first_memory_mb", "{:.0f}"),
+    Column("refined", "verdict"),
+    *MAP_COLUMNS[1:],
     Column("correlation", "correlation", "{:.3f}"),
     Column("orientation error, median °", "orientation_median_deg", "{:.1f}"),
     Column("modulo", "symmetry"),
     Column("lines within 10°", "common_lines", "{:.2f}"),
-    Column("first map, FSC 0.5, px", "first_05_px", "{:.2f}"),
-    Column("first map, s", "first_seconds", "{:.0f}"),
     Column("time, s", "seconds", "{:.0f}"),
     Column("peak memory, MB", "peak_memory_mb", "{:.0f}"),
     Column("load before", "load_before", "{:.1f}"),
@@ -49,6 +57,7 @@ CTFS = ("on", "off")
 SNRS = (0.02, 0.05, 0.1)
 # Structures of a published table.
 STRUCTURES = 20
+NO_MAP: Row = {**FAILED, "first_verdict": "failed", "first_right": False}
 
 
 @dataclass(frozen=True)
@@ -87,26 +96,34 @@ class AbinitioRequest:
 
 
 def abinitio_contest(request: AbinitioRequest, *, shown: Callable[[Row], None], progress: Progress = silent) -> Results:
-    """Runs the protocol, `shown` and saved row by row; finished rows of a resumed call are kept, and shown as well."""
+    """Runs the protocol, `shown` and saved row by row; finished rows of a resumed call are kept, and shown as well.
+
+    Pictures of the maps follow at the end, a set for each cell, of its first seed.
+    """
 
     def tasks() -> Iterator[Task]:
         for ctf, snr, seed, subject in product(request.ctfs, request.snrs, request.seeds, request.subjects):
-            stack = cache(partial(_stack, request, subject, seed, ctf, snr, progress))
+            cell = stack_name(subject.entry, seed, ctf, snr)
+            stack = cache(partial(_stack, request, cell, subject, seed, ctf, snr, progress))
             for method in request.methods:
                 key: Row = {"entry": subject.entry, "seed": seed, "ctf": ctf, "snr": snr, "method": method.name}
                 yield Task((key,), partial(_rows, stack, method, ctf))
 
-    return measure_rows(
-        request.results(), tasks(), request.out, summarise=summarise, shown=shown, failure=FAILED, show_kept=True
+    results = measure_rows(
+        request.results(), tasks(), request.out, summarise=summarise, shown=shown, failure=NO_MAP, show_kept=True
     )
+    entries, methods = [subject.entry for subject in request.subjects], [method.name for method in request.methods]
+    for ctf, snr in product(request.ctfs, request.snrs):
+        draw_cell(request.work, request.out, ctf, snr, entries, request.seeds[0], methods)
+    return results
 
 
 def _stack(
-    request: AbinitioRequest, subject: Subject, seed: int, ctf: str, snr: float, progress: Progress
+    request: AbinitioRequest, cell: str, subject: Subject, seed: int, ctf: str, snr: float, progress: Progress
 ) -> SimulatedStack:
     folder = request.work / NAME / "stack"
     shutil.rmtree(folder, ignore_errors=True)  # one at a time: hundreds of them would fill a disk
-    return make_stack(subject, seed, request.stack_settings(ctf, snr), folder, request.data, progress)
+    return make_stack(subject, seed, request.stack_settings(ctf, snr), folder / cell, request.data, progress)
 
 
 def _rows(make: Callable[[], SimulatedStack], method: MapMethod, ctf: str) -> list[Row]:
@@ -121,22 +138,21 @@ def _rows(make: Callable[[], SimulatedStack], method: MapMethod, ctf: str) -> li
     try:
         found = method.measure(stack)
     except ClariceError as error:
-        return [{**row, **FAILED, "note": str(error)}]
+        return [{**row, **NO_MAP, "note": str(error)}]
     notes = [str(found["note"])] if found.get("note") else []
     if row["apart"]:
         notes.append(f"pixel below {FINEST_PIXEL_ANGSTROM} Å: apart, not in the summary")
-    verdict = "right" if found.get("right") else "not found"
-    return [{**row, **found, "verdict": verdict, "note": "; ".join(notes) or None}]
+    return [{**row, **found, "note": "; ".join(notes) or None}]
 
 
 def summarise(results: Results) -> None:
-    """For each cell and method the share of right maps and the resolution, with 95 % intervals over structures."""
+    """For each cell and method shares of right maps and resolutions, with 95 % intervals over structures."""
     results.summary = {}
     apart = sorted({row["entry"] for row in results.rows if row.get("apart")})
     if apart:
         results.summary["apart, their pixel being finer than the CTF allows in so small a box"] = ", ".join(apart)
     counted = [
-        {**row, "found": float(bool(row.get("right")))}
+        {**row, "first_found": float(bool(row.get("first_right"))), "found": float(bool(row.get("right")))}
         for row in results.rows
         if not row.get("apart") and "not installed" not in str(row.get("note"))
     ]
@@ -148,16 +164,25 @@ def summarise(results: Results) -> None:
 
 
 def _summary(rows: Sequence[Row]) -> str:
-    found = grouped(rows, "found")
+    """Of first maps and of refined ones. Rows that time ran out for show no method at its end: they are left out."""
+    ended = [row for row in rows if not row.get("lower_bound")]
+    parts = [_share(ended, "first_found", "first map"), _share(ended, "found", "refined")] if ended else []
+    for name, key, form, unit in (
+        ("first map's FSC 0.5", "first_05_px", "{:.2f}", " px"),
+        ("refined", "fsc_05_px", "{:.2f}", " px"),
+        ("time of the first map", "first_seconds", "{:.0f}", " s"),
+        ("with refinement", "seconds", "{:.0f}", " s"),
+    ):
+        value = with_interval([row for row in ended if not row.get("failed")], key, form, unit)
+        parts += [] if value is None else [f"{name} {value}"]
+    if len(ended) < len(rows):
+        parts.append(f"{len(rows) - len(ended)} left out, their time having run out")
+    return "; ".join(parts)
+
+
+def _share(rows: Sequence[Row], key: str, name: str) -> str:
+    found = grouped(rows, key)
     share = sum(map(sum, found.values())) / sum(map(len, found.values()))
     interval = bootstrap_interval(found, lambda drawn: float(drawn.mean()))
-    text = f"right {sum(row['found'] for row in rows):.0f} of {len(rows)} ({share:.2f}"
-    text += ")" if interval is None else f", 95 %: {interval[0]:.2f} to {interval[1]:.2f})"
-    for name, key, form, unit in (
-        ("FSC 0.5", "fsc_05_px", "{:.2f}", " px"),
-        ("time", "seconds", "{:.0f}", " s"),
-    ):
-        value = with_interval([row for row in rows if not row.get("failed")], key, form, unit)
-        bound = "at least " if key == "seconds" and any(row.get("lower_bound") for row in rows) else ""
-        text += "" if value is None else f"; {name} {bound}{value}"
-    return text
+    within = "" if interval is None else f", 95 %: {interval[0]:.2f} to {interval[1]:.2f}"
+    return f"{name} right {sum(row[key] for row in rows):.0f} of {len(rows)} ({share:.2f}{within})"

@@ -1,4 +1,7 @@
-"""What the protocol `abinitio` compares: `clarice abinitio` and `refine`, RELION's initial model, ASPIRE's route."""
+"""What the protocol `abinitio` compares: first maps by `clarice abinitio`, RELION's initial model, ASPIRE's route.
+
+Each is refined by `clarice refine`, so that like is compared with like before as well as after.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from clarice.benchmark import peer_relion as relion
-from clarice.benchmark.contest import used
-from clarice.benchmark.measured import CLARICE, Usage, run_measured
+from clarice.benchmark.abinitio_pictures import FIRST, REFINED, keep_map
+from clarice.benchmark.measured import CLARICE, UNKNOWN, Usage, run_measured
 from clarice.benchmark.peer_aspire import installed_aspire, optics_arrays
 from clarice.benchmark.peer_relion_model import initial_model
-from clarice.benchmark.protocol import SimulatedStack, judge_map, judge_poses, read_rows
+from clarice.benchmark.protocol import FAILED, LaidMap, SimulatedStack, judge_poses, lay_map, read_rows
 from clarice.benchmark.records import Row
 from clarice.core.errors import ResourceError, UsageError
 from clarice.denoise.registry import denoiser_names
@@ -34,7 +37,7 @@ _VOLTAGE_KV = 300.0
 
 @dataclass(frozen=True)
 class MapMethod:
-    """A way from a stack to a first map, by name: `measure` gives what its map and poses are worth, time and memory."""
+    """A way from a stack to a first map, by name: `measure` gives what it is worth, refined too, time and memory."""
 
     name: str
     measure: Callable[[SimulatedStack], Row]
@@ -42,13 +45,17 @@ class MapMethod:
 
 @dataclass(frozen=True)
 class Limits:
-    """Where and how programs are run; `max_shift_px` is how far off-centre particles are looked for, None as usual."""
+    """Where and how programs are run; `max_shift_px` is how far off-centre particles are looked for, None as usual.
+
+    With `resume` what RELION began in an earlier call is gone on with.
+    """
 
     work: Path
     threads: int = 2
     timeout_seconds: float = 7200.0
     program: Sequence[str] = CLARICE
     max_shift_px: float | None = None
+    resume: bool = False
 
 
 def our_names() -> tuple[str, ...]:
@@ -71,10 +78,27 @@ def map_methods(names: Sequence[str], limits: Limits) -> list[MapMethod]:
     unknown = [name for name in names if name not in known_names()]
     if unknown or not names:
         raise UsageError(f"--methods {','.join(names)!r} is not known: use some of {NAMES_IN_WORDS}")
-    return [MapMethod(name, partial(_measure(name), limits)) for name in names]
+    return [MapMethod(name, partial(_measure, name, _finder(name), limits)) for name in names]
 
 
-def _measure(name: str) -> Callable[[Limits, SimulatedStack], Row]:
+@dataclass(frozen=True)
+class FirstMap:
+    """A first map, and the table of poses that came with it, if one did.
+
+    `row` tells first_seconds, first_memory_mb, and what else is to be said; `group` is what refinement may know of the
+    structure's symmetry.
+    """
+
+    volume: Path
+    table: Path | None
+    row: Row
+    group: str = "C1"
+
+
+Finder = Callable[[Limits, SimulatedStack], FirstMap]
+
+
+def _finder(name: str) -> Finder:
     if name == RELION:
         return _relion
     if name == ASPIRE:
@@ -86,6 +110,46 @@ def _measure(name: str) -> Callable[[Limits, SimulatedStack], Row]:
     return partial(_ours, options, name != plain)
 
 
+def _measure(name: str, find: Finder, limits: Limits, stack: SimulatedStack) -> Row:
+    """A first map, judged as it is, and refined on the raw particles by `clarice refine`, whoever made it.
+
+    Where the refinement fails, what was found of the first map stays.
+    """
+    first = find(limits, stack)
+    laid = lay_map(first.volume, stack)
+    keep_map(limits.work, stack, name, FIRST, laid)
+    begun = judged(stack, laid, first.table)
+    row: Row = {
+        **first.row,
+        "first_right": begun["right"],
+        "first_verdict": verdict(begun["right"]),
+        "first_05_px": begun["fsc_05_px"],
+        "first_orientation_median_deg": begun.get("orientation_median_deg"),
+    }
+    place = _place(limits, "refined")
+    settings: list[str | Path] = ["--map", first.volume, "-o", place / "refined", "--symmetry", first.group]
+    try:
+        refined = _clarice(limits, stack, ["refine", stack.star, *settings], place)
+    except ResourceError as error:
+        notes = (first.row.get("note"), f"the first map was not refined: {error}")
+        return {**row, **FAILED, "note": "; ".join(filter(None, notes))}
+    laid = lay_map(place / "refined" / "map.mrc", stack)
+    keep_map(limits.work, stack, name, REFINED, laid)
+    scores = judged(stack, laid, place / "refined" / "particles.star")
+    return {
+        **row,
+        **scores,
+        "verdict": verdict(scores["right"]),
+        "seconds": round(first.row["first_seconds"] + refined.seconds, 1),
+        "peak_memory_mb": round(max(first.row.get("first_memory_mb") or 0, refined.peak_memory_mb)),
+    }
+
+
+def verdict(right: bool) -> str:
+    """Whether a map shows the structure, in words."""
+    return "right" if right else "not found"
+
+
 def _place(limits: Limits, name: str) -> Path:
     folder = limits.work / "abinitio" / name
     shutil.rmtree(folder, ignore_errors=True)
@@ -93,9 +157,9 @@ def _place(limits: Limits, name: str) -> Path:
     return folder
 
 
-def judged(stack: SimulatedStack, volume: Path, table: Path | None) -> Row:
+def judged(stack: SimulatedStack, laid: LaidMap, table: Path | None) -> Row:
     """A map against the truth; poses as well, if there is a table and symmetry is known to judge them modulo."""
-    row: Row = dict(vars(judge_map(volume, stack)))
+    row: Row = dict(vars(laid.scores))
     if table is None or not stack.subject.point_group.known:
         return row
     row |= judge_poses(table, stack)
@@ -106,34 +170,32 @@ def judged(stack: SimulatedStack, volume: Path, table: Path | None) -> Row:
     return row
 
 
-def _ours(options: Sequence[str], with_symmetry: bool, limits: Limits, stack: SimulatedStack) -> Row:
-    """A first map, refined on the raw particles as a user would: the refined one is judged."""
+def _ours(options: Sequence[str], with_symmetry: bool, limits: Limits, stack: SimulatedStack) -> FirstMap:
     if with_symmetry and not stack.subject.point_group.known:
         raise ResourceError(f"the point group of {stack.subject.entry} was not looked into: it cannot be told")
     place = _place(limits, "ours")
     group = stack.subject.point_group.name if with_symmetry else "C1"
-    first = _clarice(limits, stack, ["abinitio", stack.star, "-o", place / "first", "--symmetry", group, *options])
-    start = place / "first" / "abinitio.mrc"
-    settings: list[str | Path] = ["--map", start, "-o", place / "refined", "--symmetry", group]
-    refined = _clarice(limits, stack, ["refine", stack.star, *settings])
-    begun = judge_map(start, stack)
-    return {
-        **judged(stack, place / "refined" / "map.mrc", place / "refined" / "particles.star"),
-        "first_05_px": begun.fsc_05_px,
-        "first_seconds": round(first.seconds, 1),
-        "seconds": round(first.seconds + refined.seconds, 1),
-        "peak_memory_mb": round(max(first.peak_memory_mb, refined.peak_memory_mb)),
-    }
+    made = place / "first"
+    usage = _clarice(limits, stack, ["abinitio", stack.star, "-o", made, "--symmetry", group, *options], place)
+    return FirstMap(made / "abinitio.mrc", made / "particles.star", _used(usage), group)
 
 
-def _clarice(limits: Limits, stack: SimulatedStack, arguments: Sequence[str | Path]) -> Usage:
+def _used(usage: Usage, seconds: float | None = None) -> Row:
+    """What a first map took; `seconds` where the program timed itself."""
+    row: Row = {"first_seconds": round(usage.seconds if seconds is None else seconds, 1)}
+    if usage.peak_memory_mb != UNKNOWN:
+        row["first_memory_mb"] = round(usage.peak_memory_mb)
+    return row
+
+
+def _clarice(limits: Limits, stack: SimulatedStack, arguments: Sequence[str | Path], place: Path) -> Usage:
     """Our command, with the stack's seed. Raises ResourceError with its message when it fails."""
     reach = limits.max_shift_px
     wide = [] if reach is None else ["--max-shift", f"{reach * stack.pixel_size_angstrom:.3f}"]
     usage = run_measured(
         [*limits.program, *arguments, *wide, "--seed", str(stack.seed)],
         folder=stack.folder,
-        log=limits.work / "abinitio" / "ours" / f"{arguments[0]}.log",
+        log=place / f"{arguments[0]}.log",
         threads=limits.threads,
         timeout_seconds=limits.timeout_seconds,
     )
@@ -142,26 +204,31 @@ def _clarice(limits: Limits, stack: SimulatedStack, arguments: Sequence[str | Pa
     return usage
 
 
-def _relion(limits: Limits, stack: SimulatedStack) -> Row:
+def _relion(limits: Limits, stack: SimulatedStack) -> FirstMap:
+    """RELION's initial model, in a folder of each stack's own: it may take several calls."""
     absent = relion.missing()
     if absent is not None:
         raise ResourceError(absent)
-    reach = relion.MODEL_OFFSET_RANGE_PX if limits.max_shift_px is None else limits.max_shift_px
-    settings = relion.RelionSettings(limits.threads, limits.timeout_seconds, seed=stack.seed, offset_range_px=reach)
-    job = initial_model(stack, _place(limits, "relion"), settings)
+    settings = relion.RelionSettings(
+        limits.threads,
+        limits.timeout_seconds,
+        seed=stack.seed,
+        offset_range_px=limits.max_shift_px,
+        resume=limits.resume,
+    )
+    job = initial_model(stack, limits.work / "abinitio" / "relion" / stack.folder.name, settings)
     if job.usage.failed and job.iteration is None:
         raise ResourceError(job.usage.message)
     iterations = sum(settings.model_iterations)
-    return {
-        **used(job.usage),
-        **judged(stack, job.volume, job.table),
-        "failed": False,  # time may have run out: then the map so far is judged
-        "lower_bound": job.iteration is not None,
+    row: Row = {
+        **_used(job.usage),
+        "lower_bound": job.iteration is not None,  # time ran out: the map so far is judged
         "note": "; ".join(filter(None, (f"{relion.version()}, {iterations} iterations", job.ending()))),
     }
+    return FirstMap(job.volume, job.table, row)
 
 
-def _aspire(limits: Limits, stack: SimulatedStack) -> Row:
+def _aspire(limits: Limits, stack: SimulatedStack) -> FirstMap:
     python = installed_aspire()
     place = _place(limits, "aspire")
     source, result, volume = place / "stack.npz", place / "result.npz", place / "map.mrc"
@@ -181,9 +248,4 @@ def _aspire(limits: Limits, stack: SimulatedStack) -> Row:
     with np.load(result) as archive:
         write_mrc(volume, archive["volume"], stack.pixel_size_angstrom, is_volume=True)
         seconds, version = float(archive["seconds"]), str(archive["version"])
-    return {
-        **judged(stack, volume, None),
-        "seconds": round(seconds, 1),
-        "peak_memory_mb": round(usage.peak_memory_mb),
-        "note": f"ASPIRE {version}",
-    }
+    return FirstMap(volume, None, {**_used(usage, seconds), "note": f"ASPIRE {version}"})

@@ -28,7 +28,7 @@ from clarice.physics.noise import white_noise
 from clarice.physics.simulate import FILL, SimulationSettings, simulate
 
 NAME = "common-lines"
-VERSION = 1
+VERSION = 2
 COLUMNS = (
     Column("entry", "entry"),
     Column("seed", "seed"),
@@ -38,6 +38,7 @@ COLUMNS = (
     Column("method", "method"),
     Column("lines within 5°", "within_5_deg", "{:.3f}"),
     Column("lines within 10°", "within_10_deg", "{:.3f}"),
+    Column("confidence, mean", "confidence", "{:.3f}"),
     Column("orientation error, mean °", "orientation_mean_deg", "{:.2f}"),
     Column("median °", "orientation_median_deg", "{:.2f}"),
     Column("lines, s", "lines_seconds", "{:.2f}"),
@@ -53,7 +54,8 @@ CLEAN = "clean"
 DRIVER, ASPIRE_DRIVER = "clarice.benchmark.lines_driver", Path(__file__).with_name("peer_aspire_lines_driver.py")
 # Angles of a circle on which lines are told apart, of both programs.
 N_ANGLES = 360
-# Moves along lines are looked for up to so many times the standard deviation of the shifts, in the plane.
+# Images are taken to be moved by up to so many times the standard deviation of the shifts, and two of them against each
+# other along a line, by both programs, by up to twice as much.
 SHIFT_REACH = 2.5
 
 
@@ -138,10 +140,12 @@ def judged(result: Path, made: LineImages, usage: Usage, program: str) -> Row:
         angle, rotations = archive["angle_rad"].astype(np.float64), archive["rotations"].astype(np.float64)
         lines_seconds, seconds = float(archive["lines_seconds"]), float(archive["seconds"])
         version = str(archive["version"])
+        confidence = round(float(archive["confidence"]), 4) if "confidence" in archive else None
     errors = orientation_errors(rotations, made.rotations).angle_deg
     return {
         "within_5_deg": round(found_line_share(angle, made.rotations, within_deg=5), 4),
         "within_10_deg": round(found_line_share(angle, made.rotations, within_deg=10), 4),
+        "confidence": confidence,
         "orientation_mean_deg": round(float(errors.mean()), 3),
         "orientation_median_deg": round(float(np.median(errors)), 3),
         "lines_seconds": round(lines_seconds, 3),

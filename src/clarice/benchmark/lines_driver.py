@@ -2,7 +2,8 @@
 
     python -m clarice.benchmark.lines_driver INPUT.npz OUTPUT.npz
 
-INPUT and OUTPUT are those of `peer_aspire_lines_driver`; INPUT holds diameter_px and noise_variance of a pixel as well.
+INPUT and OUTPUT are those of `peer_aspire_lines_driver`; INPUT holds diameter_px and noise_variance of a pixel as well,
+OUTPUT the mean confidence of the lines.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ def signal_to_noise(images: Tensor, window: Tensor, noise_variance: float, setti
 
 
 def main(source_path: str, result_path: str) -> None:
-    """Finds the lines, timed by themselves, and then the rotations from the likelihood of all rays.
+    """Finds the best line of each pair, timed by itself, and then the rotations from the likelihood of all rays.
 
-    Noisy images have no mass to be centred on: moves along lines are looked for as far as the images are moved.
+    The search for rotations has no use for those lines. Noisy images have no mass to be centred on: moves along lines
+    are looked for as far as the images are moved.
     """
     run_operations_alone()
     with np.load(source_path) as archive:
@@ -53,6 +55,7 @@ def main(source_path: str, result_path: str) -> None:
     np.savez(
         result_path,
         angle_rad=lines.angle_rad.numpy(),
+        confidence=float(lines.confidence.sum()) / (len(lines) * (len(lines) - 1)),
         rotations=found.rotations.numpy(),
         lines_seconds=lines_seconds,
         seconds=time.perf_counter() - started,

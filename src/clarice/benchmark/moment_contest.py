@@ -16,7 +16,7 @@ from clarice.abinitio.moment_fit import BEYOND_RINGS, FitSettings, fit_moments, 
 from clarice.abinitio.moment_model import MomentModel, MomentSet, MomentTargets, ViewNodes
 from clarice.abinitio.moments import Moments, moments_of_particles
 from clarice.benchmark.main_job import Request
-from clarice.benchmark.protocol import MAP_COLUMNS, MapScores, score_maps
+from clarice.benchmark.protocol import MAP_COLUMNS, MapScores, laid_on
 from clarice.benchmark.records import Column, Results, Row, with_interval
 from clarice.benchmark.row_by_row import Task, measure_rows
 from clarice.benchmark.structures import Subject, defocus_table, load_subject, structures_folder
@@ -32,7 +32,7 @@ from clarice.physics.simulate import FILL, SimulatedSet, SimulationSettings, def
 from clarice.physics.view_mixture import ViewMixture
 
 NAME = "moments"
-VERSION = 1
+VERSION = 2
 COLUMNS = (
     Column("entry", "entry"),
     Column("seed", "seed"),
@@ -99,7 +99,7 @@ def measure_row(request: MomentRequest, entry: str, seed: int, name: str, progre
         targets = MomentTargets.of(measured_moments(request, subject, views, seed, case, model, progress))
     taken = time.perf_counter()
     fit = fit_moments(targets, model, FitSettings(starts=request.starts, seed=seed), progress)
-    scores = _judged(request, f"{entry}_seed{seed}", fit.volume, truth, pixel)
+    scores = _judged(request, f"{entry}_seed{seed}_{name.replace(',', '')}", fit.volume, truth, pixel)
     return {
         "particles": case.particles,
         "snr": None if case.snr is None else f"{case.snr:g}",
@@ -121,7 +121,7 @@ def _judged(request: MomentRequest, name: str, volume: Tensor, truth: Tensor, pi
     for what, values in (("fitted", volume), ("truth", truth)):
         write_mrc(folder / f"{what}.mrc", values.numpy(), pixel, is_volume=True)
         cubes.append(read_cube(folder / f"{what}.mrc"))
-    return score_maps(cubes[0], cubes[1])
+    return laid_on(cubes[0], cubes[1]).scores
 
 
 def exact_moments(volume: Tensor, model: MomentModel, views: ViewMixture) -> MomentSet:

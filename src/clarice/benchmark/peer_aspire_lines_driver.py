@@ -2,14 +2,15 @@
 
     python peer_aspire_lines_driver.py INPUT.npz OUTPUT.npz
 
-INPUT holds images (n, L, L), n_angles of a circle and max_shift_px. OUTPUT gets angle_rad (n, n), the direction from +x
-towards +y in image i of the line it shares with image j; rotations (n, 3, 3) from the molecule to the view, of either
-hand; lines_seconds and seconds, of the lines and of all; and the version.
+INPUT holds images (n, L, L), n_angles of a circle and max_shift_px, by which each image is moved at most. OUTPUT gets
+angle_rad (n, n), the direction from +x towards +y in image i of the line it shares with image j; rotations (n, 3, 3)
+from the molecule to the view, of either hand; lines_seconds and seconds, of the lines and of all; and the version.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 
@@ -23,9 +24,11 @@ def main(source_path: str, result_path: str) -> None:
     """Lines with ASPIRE's default weights and steps, then its default synchronisation."""
     logging.disable(logging.WARNING)
     with np.load(source_path) as archive:
-        images = archive["images"].astype(np.float64)
+        images = archive["images"]
         n_angles, max_shift_px = int(archive["n_angles"]), float(archive["max_shift_px"])
-    share = max_shift_px / images.shape[-1]
+    # ASPIRE's is the most that two rays are moved against each other, the share of the box rounded up to whole pixels.
+    difference_px = math.ceil(2 * max_shift_px)
+    share = max(0.0, difference_px - 0.5) / images.shape[-1]
     source = ArrayImageSource(images, pixel_size=1.0)
     method = CLSyncVoting(source, n_theta=n_angles, max_shift=share, shift_step=1)
     started = time.perf_counter()

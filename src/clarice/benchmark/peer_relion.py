@@ -26,8 +26,6 @@ CLASS_ITERATIONS, QUICK_CLASS_ITERATIONS = 10, 2
 # Iterations of the initial model: at low resolution, in between, at the final one.
 MODEL_ITERATIONS, QUICK_MODEL_ITERATIONS = (50, 150, 50), (5, 15, 5)
 START_ITERATIONS = 1
-# How far the initial model's search for shifts goes, pixels: as far as ours by default in a box of 64.
-MODEL_OFFSET_RANGE_PX = 4.0
 # Images handed to the threads at once: few leave a thread waiting for the other.
 POOL = 8
 # What RELION says of every data set whose micrographs hold few particles; it concerns noise spectra only.
@@ -38,15 +36,15 @@ _EXPECTED_WARNINGS = ("particles in group", "consider joining some micrographs")
 class RelionSettings:
     """How RELION is run: threads, the longest time a command may take, its seed, and whether iterations are cut.
 
-    `offset_range_px` is how far its initial model looks for shifts; with `resume` an initial model that was broken
-    off is gone on with.
+    `offset_range_px` is how far its initial model looks for shifts, None as far as ours by default; with `resume` an
+    initial model that was broken off is gone on with.
     """
 
     threads: int = 2
     timeout_seconds: float = 7200.0
     seed: int = 1
     quick: bool = False
-    offset_range_px: float = MODEL_OFFSET_RANGE_PX
+    offset_range_px: float | None = None
     resume: bool = False
 
     @property

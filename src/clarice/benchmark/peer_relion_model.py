@@ -20,6 +20,7 @@ from clarice.benchmark.measured import UNKNOWN, Usage
 from clarice.benchmark.peer_relion import RelionJob, RelionSettings, refine_command, run_job
 from clarice.benchmark.protocol import SimulatedStack
 from clarice.pipeline.durable import write_json
+from clarice.pipeline.frame import DEFAULT_SHIFT_SHARE
 
 # The initial model's search for shifts, pixels.
 OFFSET_STEP_PX = 2
@@ -38,7 +39,7 @@ def initial_model(stack: SimulatedStack, folder: Path, settings: RelionSettings)
     With `settings.resume` a model begun in `folder` by the same command on the same images is gone on with, and a
     finished one is taken as it is; its time is that of all its goes.
     """
-    command = refine_command(stack, stack.star, folder, settings, _options(settings))
+    command = refine_command(stack, stack.star, folder, settings, _options(stack, settings))
     goes = Goes.begin(folder, command, _digest(stack), resume=settings.resume)
     last = folder / f"run_it{sum(settings.model_iterations):03d}{_VOLUME}"
     earlier, state = goes.seconds_kept, goes.latest(_STATE)
@@ -62,10 +63,12 @@ def initial_model(stack: SimulatedStack, folder: Path, settings: RelionSettings)
     return job
 
 
-def _options(settings: RelionSettings) -> list[object]:
+def _options(stack: SimulatedStack, settings: RelionSettings) -> list[object]:
     first, between, last = settings.model_iterations
+    usual_px = DEFAULT_SHIFT_SHARE * stack.box
+    offset_range_px = usual_px if settings.offset_range_px is None else settings.offset_range_px
     options: list[object] = ["--sgd", "--denovo_3dref", "--K", 1, "--sym", "C1", "--healpix_order", 1]
-    options += ["--offset_range", settings.offset_range_px, "--offset_step", OFFSET_STEP_PX]
+    options += ["--offset_range", offset_range_px, "--offset_step", OFFSET_STEP_PX]
     options += ["--sgd_ini_iter", first, "--sgd_inbetween_iter", between, "--sgd_fin_iter", last]
     return [*options, "--sgd_write_iter", WRITTEN_EVERY]
 

@@ -142,19 +142,33 @@ class MapScores:
     right: bool
 
 
+@dataclass(frozen=True)
+class LaidMap:
+    """A map (L, L, L) where it lies on the truth, its FSC with it (L // 2 + 1,), and its scores."""
+
+    scores: MapScores
+    volume: NDArray[np.float32]
+    curve: NDArray[np.float64]
+
+
 def judge_map(path: Path, stack: SimulatedStack) -> MapScores:
     """Scores of the map at `path`, on the grid of the stack."""
+    return lay_map(path, stack).scores
+
+
+def lay_map(path: Path, stack: SimulatedStack) -> LaidMap:
+    """The map at `path`, on the grid of the stack and registered to its truth."""
     truth = read_cube(stack.true_map)
-    return score_maps(on_grid_of(read_cube(path), truth), truth)
+    return laid_on(on_grid_of(read_cube(path), truth), truth)
 
 
-def score_maps(found: Cube, truth: Cube) -> MapScores:
-    """Scores of `found` against `truth`, cubes on one grid."""
+def laid_on(found: Cube, truth: Cube) -> LaidMap:
+    """`found` registered to `truth`, cubes on one grid."""
     registered = register(found.values, truth.values)
     curve = fsc(registered.volume, truth.values)
     size = truth.pixel_size_angstrom
     half, low = (resolution_at(curve, threshold, size, truth.box) for threshold in (0.5, 0.143))
-    return MapScores(
+    scores = MapScores(
         fsc_05_angstrom=round(half, 3),
         fsc_05_px=round(half / size, 3),
         fsc_0143_angstrom=round(low, 3),
@@ -164,6 +178,7 @@ def score_maps(found: Cube, truth: Cube) -> MapScores:
         hand="mirrored" if registered.mirrored else "as it is",
         right=half <= RIGHT_WITHIN_PX * size,
     )
+    return LaidMap(scores, np.asarray(registered.volume, dtype=np.float32), np.asarray(curve, dtype=np.float64))
 
 
 @dataclass(frozen=True)

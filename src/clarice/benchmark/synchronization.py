@@ -69,7 +69,7 @@ def outlying_lines(count: int, share: float, seed: int) -> tuple[FloatArray, Com
     anywhere = 2 * torch.pi * torch.rand((count, count), generator=generator)
     angle = torch.where(right, implied_angles(torch.from_numpy(rotations)).float(), anywhere)
     zero = torch.zeros((count, count))
-    return rotations, CommonLines(angle, zero, zero, zero)
+    return rotations, CommonLines(angle, zero, zero)
 
 
 def measure_row(images: int, share: float, seed: int, method: str) -> Row:

@@ -63,7 +63,7 @@ def benchmark_abinitio(
     work: WorkOption = Path("scratch/benchmark"),
     resume: ResumeOption = False,
     threads: ThreadsOption = 2,
-    timeout: TimeoutOption = 60.0,
+    timeout: TimeoutOption = 180.0,
 ) -> None:
     """Find first maps of simulated stacks, by common lines after each denoiser, by other ways and by peers."""
     insist_on_limits(threads, timeout)
@@ -77,7 +77,8 @@ def benchmark_abinitio(
     for ratio in snrs:
         replace(settings, snr=ratio).simulation(1, None)
     reach = shift_px if shift_px > DEFAULT_SHIFT_SHARE * box else None
-    chosen = map_methods(tuple(words(methods)), Limits(work.resolve(), threads, 60 * timeout, max_shift_px=reach))
+    limits = Limits(work.resolve(), threads, 60 * timeout, max_shift_px=reach, resume=resume)
+    chosen = map_methods(tuple(words(methods)), limits)
     collection, subjects = choose_subjects(None if entries is None else words(entries), data, validation=validation)
     make_folders(out, work)
     if collection == PROCEDURAL:
@@ -103,6 +104,10 @@ def benchmark_abinitio(
 
 def tell_row(row: Row) -> None:
     """One line on a row as soon as it is there."""
-    said = row["note"] if row.get("failed") else f"{row['verdict']}, {row['fsc_05_px']:.2f} px, {row['seconds']:.0f} s"
+    first = None if row.get("first_05_px") is None else f"first map {row['first_verdict']}, {row['first_05_px']:.2f} px"
+    refined = (
+        f"refined {row['verdict']}, {row['fsc_05_px']:.2f} px, {row['seconds']:.0f} s" if "seconds" in row else None
+    )
+    said = ", ".join(filter(None, (first, refined, row["note"] if row.get("failed") else None)))
     where = f"{row['entry']}, seed {row['seed']}, CTF {row['ctf']}, SNR {row['snr']:g}, {row['method']}"
     console.print(f"{where}: {said}", markup=False)

@@ -30,6 +30,7 @@ from clarice.cli.benchmark_options import (
 )
 from clarice.cli.benchmark_results import tell
 from clarice.cli.console import console, showing_progress
+from clarice.cli.seed_option import seed_option
 from clarice.core.errors import UsageError
 
 Number = TypeVar("Number", int, float)
@@ -59,7 +60,7 @@ MethodsOption = Annotated[
     str, _O("--methods", help="Methods by name; `ours` stands for all of ours, `peers` for all peers.")
 ]
 SetsOption = Annotated[int, _O("--sets", help="Sets a structure in each cell.")]
-SeedOption = Annotated[int, _O("--seed", help="Seed of views, angles and noise.")]
+SeedOption = Annotated[int, seed_option("Seed of views, angles and noise.")]
 
 
 def register(protocols: typer.Typer) -> None:

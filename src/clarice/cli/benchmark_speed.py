@@ -28,6 +28,7 @@ from clarice.cli.benchmark_options import (
 )
 from clarice.cli.benchmark_results import tell
 from clarice.cli.console import console, showing_progress
+from clarice.cli.seed_option import seed_option
 
 _O = typer.Option
 ParticlesOption = Annotated[str, _O("--particles", help="Particles a stack, a list.")]
@@ -36,7 +37,7 @@ EntryOption = Annotated[
     str | None, _O("--entry", help="Structure, as in 1qvr or molecule-101; the first acceptance structure if absent.")
 ]
 SnrOption = Annotated[float, _O("--snr", help="Signal-to-noise ratio.")]
-SeedOption = Annotated[int, _O("--seed", help="Seed of the stacks.")]
+SeedOption = Annotated[int, seed_option("Seed of the stacks.")]
 
 
 def register(protocols: typer.Typer) -> None:

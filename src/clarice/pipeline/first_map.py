@@ -11,15 +11,14 @@ from torch import Tensor
 
 from clarice.abinitio import projection_matching
 from clarice.abinitio.evidence import LEAST_OWN_GAIN, gain_by_start
+from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.denoised_files import DenoisedBefore
-from clarice.pipeline.first_map_settings import FirstMapSettings, Method
+from clarice.pipeline.first_map_settings import FEWEST_HELD_OUT, FirstMapSettings, Method
 from clarice.pipeline.line_map import FEWEST_PARTICLES, LineMap, first_map_by_lines
 from clarice.pipeline.moment_map import MomentMap, first_map_by_moments
 
-# A map is judged by particles that it was not made of, if there are so many.
-FEWEST_HELD_OUT = 50
 OWN_PARTICLES_NO_LIKELIER = (
     "the particles that the map was made of are hardly likelier under it than under pure noise: "
     "the map is not to be trusted"
@@ -92,23 +91,24 @@ def _by_common_lines(
         "denoiser": settings.denoiser,
         "laid_by_lines": found.laid_by_lines.tolist(),
         "agreeing_lines": lines.found.share,
+        "outliers": found.laid_by_lines[lines.outliers()].tolist(),
         "gain_a_pair": lines.gain / (count * (count - 1) / 2),
     }
-    return _judged(particles, settings, Method.COMMON_LINES, found, record, said)
+    return _judged(particles, settings, Method.COMMON_LINES, found, found.rows, record, said)
 
 
 def _by_moments(
     particles: NoisySet, settings: FirstMapSettings, progress: Progress, denoised: DenoisedBefore | None
 ) -> FirstMap:
     found = first_map_by_moments(particles, settings, progress, denoised)
-    said = f"moments of {found.particles} particles, met within {found.misfit:.2f} of what they err by"
+    said = f"moments of {len(found.counted)} particles, met within {found.misfit:.2f} of what they err by"
     record = {
         "denoiser": settings.denoiser,
-        "particles_in_moments": found.particles,
+        "particles_in_moments": len(found.counted),
         "misfit": found.misfit,
         "misfit_by_start": [each / found.elements for each in found.fit.by_start],
     }
-    return _judged(particles, settings, Method.MOMENTS, found, record, said)
+    return _judged(particles, settings, Method.MOMENTS, found, found.counted, record, said)
 
 
 def _judged(
@@ -116,11 +116,12 @@ def _judged(
     settings: FirstMapSettings,
     method: Method,
     found: LineMap | MomentMap,
+    had_a_part: RowIndex,
     record: dict[str, Any],
     said: str,
 ) -> FirstMap:
-    """A map of some of the particles, with how likely the others are under it, if there are enough of them."""
-    others = np.setdiff1d(np.arange(len(particles)), found.rows)
+    """A map that some of the particles had a part in, with how likely the others are under it, if they are enough."""
+    others = np.setdiff1d(np.arange(len(particles)), had_a_part)
     held_out = len(others) >= FEWEST_HELD_OUT
     judges = particles.subset(others) if held_out else particles
     gain = gain_by_start(judges, found.volume, settings.laying(particles.box, found.radius_px))

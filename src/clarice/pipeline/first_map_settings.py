@@ -16,6 +16,8 @@ from clarice.pipeline.stages import Estimate
 
 # Particles denoised for each that is laid by its lines: a joint denoiser is better with more of them.
 DENOISED_FOR_EACH = 4
+# A map is judged by particles that it was not made of, if there are so many.
+FEWEST_HELD_OUT = 50
 
 
 class Method(StrEnum):
@@ -31,9 +33,9 @@ class Method(StrEnum):
 class FirstMapSettings:
     """Particle diameter, method, random starts, point group, largest shift and seed.
 
-    Common lines lay at most `images` particles, denoised by `denoiser` as four times as many are; moments are of these.
-    With several `classes`, or a `junk_share` of
-    particles expected to show none of them, projection matching finds as many maps together.
+    Common lines lay at most `images` particles, denoised by `denoiser` as four times as many are; moments are of these,
+    or of nearly all where all are denoised already. With several `classes`, or a `junk_share` of particles expected to
+    show none of them, projection matching finds as many maps together.
     """
 
     diameter_px: float

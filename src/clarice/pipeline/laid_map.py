@@ -7,13 +7,14 @@ from torch import Tensor
 from clarice.abinitio.from_poses import Reconstruction, reconstruct_from_poses
 from clarice.abinitio.half_sets import assign_half_sets
 from clarice.abinitio.pose_assignment import lay_on
+from clarice.abinitio.reconstruct import agreed_radius
 from clarice.core.particles import Poses
 from clarice.core.progress import Progress
 from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.first_map_settings import FirstMapSettings
 
-# The half maps' FSC down to which their map is looked at.
-_LEAST_AGREEMENT = 0.5
+# The half maps' FSC down to which their map is looked at, and the least radius to look at.
+_LEAST_AGREEMENT, _LEAST_RADIUS = 0.5, 2
 
 
 def map_at(particles: NoisySet, poses: Poses, settings: FirstMapSettings, progress: Progress) -> Reconstruction:
@@ -31,7 +32,7 @@ def map_laid_on(
     return map_at(particles, laid.poses, settings, progress)
 
 
-def agreed_radius(found: Reconstruction) -> float:
-    """The last Fourier radius before the half maps first disagree, two at least."""
-    disagree = (found.fsc[1:] < _LEAST_AGREEMENT).nonzero()
-    return float(max(2, int(disagree[0]) if len(disagree) else len(found.fsc) - 1))
+def finest_ring(found: Reconstruction, settings: FirstMapSettings) -> float:
+    """The last Fourier radius to which the half maps agree well."""
+    agreed = agreed_radius(found.fsc, found.volume.shape[-1], settings.diameter_px, _LEAST_AGREEMENT)
+    return float(max(_LEAST_RADIUS, agreed))

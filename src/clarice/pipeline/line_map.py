@@ -18,7 +18,7 @@ from clarice.geometry.fourier import centred_fft2, shell_mean
 from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.denoised_files import DenoisedBefore, DenoisedImages, denoise_some
 from clarice.pipeline.first_map_settings import DENOISED_FOR_EACH, FirstMapSettings
-from clarice.pipeline.laid_map import agreed_radius, map_at, map_laid_on
+from clarice.pipeline.laid_map import finest_ring, map_at, map_laid_on
 
 FEWEST_PARTICLES = 20
 # Errors of images that were denoised together are alike: so much less than it seems is known of a ray.
@@ -75,8 +75,8 @@ def first_map_by_lines(
         progress=progress,
     )
     first = map_at(particles.subset(laid), lines.poses, settings, progress)
-    made = map_laid_on(whole, first.volume, agreed_radius(first), settings, progress)
-    return LineMap(made.volume, rows, laid, lines, agreed_radius(made))
+    made = map_laid_on(whole, first.volume, finest_ring(first, settings), settings, progress)
+    return LineMap(made.volume, rows, laid, lines, finest_ring(made, settings))
 
 
 def signal_to_error(particles: NoisySet, found: DenoisedImages, progress: Progress = silent) -> Tensor:

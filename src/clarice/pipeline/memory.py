@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 
-from clarice.abinitio.from_poses import SAMPLES_AT_ONCE
+from clarice.abinitio.from_poses import samples_at_once
 from clarice.abinitio.pose_search import PARTICLES_AT_ONCE
 from clarice.abinitio.refinement import FINEST_SPACING_DEG
-from clarice.abinitio.views import SAMPLES_AT_ONCE as VIEW_SAMPLES_AT_ONCE
+from clarice.abinitio.views import samples_at_once as view_samples_at_once
 from clarice.core.parallel import worker_count
 from clarice.geometry.polar import FourierRings
 from clarice.geometry.so3 import sphere_grid_spaced
@@ -98,7 +98,7 @@ def refinement_mb(count: int, input_box: int, box: int, group_order: int) -> flo
     """The process while it refines `count` particles in the working box `box`, at the finest grid of views."""
     rings = all_rings(box)
     stack = 8 * min(count, PARTICLES_AT_ONCE) * rings.count * rings.n_angles // 2 / MEGABYTE
-    a_worker = WORKSPACE_MB + BYTES_PER_SAMPLE * VIEW_SAMPLES_AT_ONCE / MEGABYTE
+    a_worker = WORKSPACE_MB + BYTES_PER_SAMPLE * view_samples_at_once(box) / MEGABYTE
     grids = VIEW_GRIDS * view_grid_mb(box, FINEST_SPACING_DEG, group_order)
     return (
         on_images_mb(count, input_box)
@@ -178,8 +178,8 @@ def reconstruction(count: int, input_box: int, box: int, group_order: int) -> Es
     """What a map of `count` particles of known poses takes in the working box `box`."""
     rings = all_rings(box)
     samples = count * rings.count * rings.n_angles // 2 * group_order
-    at_once = min(samples / 2, SAMPLES_AT_ONCE)  # the half sets come one after the other
-    insertions = 2 * math.ceil(samples / 2 / SAMPLES_AT_ONCE)
+    at_once = min(samples / 2, samples_at_once(box))  # the half sets come one after the other
+    insertions = 2 * math.ceil(samples / 2 / samples_at_once(box))
     held = images_mb(count, box)
     inserting = _maps_mb(box, RECONSTRUCTION_FLOATS) + BYTES_PER_SAMPLE * at_once / MEGABYTE
     return Estimate(

@@ -16,17 +16,19 @@ from clarice.abinitio.line_shifts import mass_centres
 from clarice.abinitio.moment_fit import FitSettings, MomentFit, fit_moments, model_for
 from clarice.abinitio.moment_model import MomentTargets
 from clarice.abinitio.moments import moments_of_particles
-from clarice.core.errors import InputError
+from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.denoise.registry import get_denoiser
 from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.denoised_files import DenoisedBefore, denoise_some
-from clarice.pipeline.first_map_settings import DENOISED_FOR_EACH, FirstMapSettings
-from clarice.pipeline.laid_map import agreed_radius, map_laid_on
+from clarice.pipeline.first_map_settings import DENOISED_FOR_EACH, FEWEST_HELD_OUT, FirstMapSettings
+from clarice.pipeline.laid_map import finest_ring, map_laid_on
 
 # Third moments of fewer tell one structure from another no more.
 FEWEST_PARTICLES = 200
+# Particles kept out of moments and map to judge it by, at most: so many, and this share of all.
+MOST_HELD_OUT, HELD_OUT_SHARE = 400, 0.2
 # Waves across the particle in the finest ring: finer ones have too many coefficients for a fit of minutes.
 FINEST_WAVES = 5.85
 # What an element's error is never taken for less than, as a share of what it may be: centres and CTFs err, too.
@@ -37,13 +39,13 @@ _FLOOR = 0.02
 class MomentMap:
     """The map (L, L, L) of the particles `rows`, and the finest ring it holds.
 
-    Moments were taken of `particles` particles; `elements` numbers of them were fitted.
+    Moments were taken of the particles `counted`, `rows` among them; `elements` numbers were fitted.
     """
 
     volume: Tensor
     rows: RowIndex
+    counted: RowIndex
     radius_px: float
-    particles: int
     elements: int
     fit: MomentFit
 
@@ -59,22 +61,20 @@ def first_map_by_moments(
     progress: Progress = silent,
     denoised: DenoisedBefore | None = None,
 ) -> MomentMap:
-    """A map of particles drawn with the seed, laid on a structure that has the moments of these, or of all of them.
+    """A map of particles drawn with the seed, laid on a structure that has the moments of these, or of more of them.
 
     `denoised` gives images of rows of `particles` that were denoised before, by `settings.denoiser`: then all are
-    centred, and counted in. Raises InputError for fewer than FEWEST_PARTICLES, UsageError for a denoiser that does not
-    exist and for a point group, of which the fit knows nothing.
+    centred, and counted in, but for those that the map is to be judged by. Raises InputError for fewer than
+    FEWEST_PARTICLES, UsageError where `settings.images` leaves fewer, for a denoiser that does not exist and for a
+    point group, of which the fit knows nothing.
     """
     settings.insist_on_sense()
     get_denoiser(settings.denoiser)
-    if len(particles) < FEWEST_PARTICLES:
-        raise InputError(
-            f"{len(particles)} particles are too few for a map by moments: {FEWEST_PARTICLES} are the least; "
-            "find the first map another way"
-        )
-    drawn = np.random.default_rng(settings.seed).permutation(len(particles))[: DENOISED_FOR_EACH * settings.images]
+    drawn = np.random.default_rng(settings.seed).permutation(len(particles))
+    drawn, others = np.split(drawn, [min(len(drawn), DENOISED_FOR_EACH * settings.images)])
     rows = np.sort(drawn)
-    counted = rows if denoised is None else np.arange(len(particles))
+    counted = rows if denoised is None else np.sort(np.concatenate([rows, others[_held_out(len(rows), len(others)) :]]))
+    _insist_on_many(len(counted), len(particles), settings)
     whole = particles.subset(counted)
     centres = _centres(whole, counted, settings, denoised, progress)
     box = particles.box
@@ -83,7 +83,27 @@ def first_map_by_moments(
     targets = MomentTargets.of(moments_of_particles(whole, model.rings, progress, centres), _FLOOR)
     fit = fit_moments(targets, model, FitSettings(starts=settings.starts, seed=settings.seed), progress)
     made = map_laid_on(particles.subset(rows), fit.volume.float(), float(finest), settings, progress)
-    return MomentMap(made.volume, rows, agreed_radius(made), len(counted), targets.elements, fit)
+    return MomentMap(made.volume, rows, counted, finest_ring(made, settings), targets.elements, fit)
+
+
+def _held_out(laid: int, others: int) -> int:
+    """How many of the particles that are not `laid` are kept out of the moments as well."""
+    most = min(others, MOST_HELD_OUT, int(HELD_OUT_SHARE * (laid + others)))
+    return most if most >= FEWEST_HELD_OUT else 0
+
+
+def _insist_on_many(counted: int, particles: int, settings: FirstMapSettings) -> None:
+    """Raises InputError for too few particles, UsageError where `settings.images` leaves too few of them."""
+    if particles < FEWEST_PARTICLES:
+        raise InputError(
+            f"{particles} particles are too few for a map by moments: {FEWEST_PARTICLES} are the least; "
+            "find the first map another way"
+        )
+    if counted < FEWEST_PARTICLES:
+        raise UsageError(
+            f"--images {settings.images} leaves {counted} particles to take moments of: "
+            f"pass {-(-FEWEST_PARTICLES // DENOISED_FOR_EACH)} or more"
+        )
 
 
 def _centres(
