@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import shutil
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -18,6 +19,7 @@ from clarice.core import errors
 from clarice.physics.molecules import make_molecule
 from clarice.physics.simulate import SimulationSettings, simulate
 from clarice.physics.simulation_files import write_simulation
+from clarice.pipeline.first_map_settings import Method
 from clarice.pipeline.job_settings import UNTIL_NAMES, JobSettings
 
 
@@ -70,6 +72,22 @@ def test_bad_values_are_refused_in_a_sentence(stack: Path, tmp_path: Path, wrong
         clarice.run(stack, tmp_path / "run", **wrong)
     assert str(next(iter(wrong.values()))) in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_an_option_mends_is_an_error_of_usage_and_of_input(stack: Path, tmp_path: Path) -> None:
+    shutil.copy(stack.with_suffix(".mrcs"), tmp_path)
+    sizeless = tmp_path / "particles.star"
+    sizeless.write_text(stack.read_text().replace("_rlnImagePixelSize", "_rlnOther"))
+    for kind in (clarice.UsageError, clarice.InputError):
+        with pytest.raises(kind, match="pass --pixel-size") as caught:
+            clarice.run(sizeless, tmp_path / "run")
+        assert caught.value.exit_code == clarice.UsageError.exit_code
+
+
+def test_every_way_to_a_first_map_is_offered() -> None:
+    assert set(get_args(get_type_hints(api.run)["first_map"])) == set(Method)
+    described = (api.run.__doc__ or "").partition("first_map: ")[2].partition("starts: ")[0]
+    assert all(method.value in described for method in Method)
 
 
 def test_progress_is_shown_told_to_a_function_or_to_nobody(

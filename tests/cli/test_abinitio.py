@@ -12,7 +12,7 @@ from tests.cli.map_commands import BOX, COUNT, SmallStack, make_stack, refusal, 
 
 from clarice.abinitio import pose_assignment, refinement
 from clarice.abinitio.projection_matching import NO_LIKELIER_THAN_NOISE
-from clarice.cli.refine import FOREIGN_MAP
+from clarice.cli.refine import FOREIGN_MAP, WRITES
 from clarice.core.errors import InputError, OutputError, ResourceError, UsageError
 from clarice.geometry.so3 import angle_between_deg, euler_to_matrix
 from clarice.io.mrc import read_mrc, write_mrc
@@ -171,11 +171,7 @@ def test_refine_writes_maps_half_maps_and_their_fsc(refined: tuple[Path, str], s
     folder, said = refined
     maps = {"map", "map_mirror", "half1", "half2", "mask"}
     assert {path.stem for path in folder.glob("*.mrc")} == maps
-    assert {path.name for path in folder.iterdir()} - {f"{name}.mrc" for name in maps} == {
-        "particles.star",
-        "fsc.star",
-        "fsc.json",
-    }
+    assert {path.name for path in folder.iterdir()} == set(WRITES)
     pixel = stack.pixel_size_angstrom
     for name in maps:
         values, stated = read_mrc(folder / f"{name}.mrc")
@@ -257,8 +253,12 @@ def test_refusals_are_one_sentence_and_leave_nothing(
     assert "none.mrc" in refusal(InputError, out, "refine", stack.table, "--map", tmp_path / "none.mrc")
     slab = tmp_path / "slab.mrc"
     write_mrc(slab, np.ones((4, 8, 8), dtype=np.float32), 2.0, is_volume=True)
-    sentence = refusal(InputError, out, "refine", stack.table, "--map", slab)
-    assert "slab.mrc is not a cubic map" in sentence
+    assert "slab.mrc has the shape (4, 8, 8)" in refusal(InputError, out, "refine", stack.table, "--map", slab)
+    spoilt, pixel = read_mrc(start)
+    spoilt[3, 4, 5] = np.nan
+    write_mrc(tmp_path / "spoilt.mrc", spoilt, pixel, is_volume=True)
+    sentence = refusal(InputError, out, "refine", stack.table, "--map", tmp_path / "spoilt.mrc")
+    assert "spoilt.mrc holds values that are not numbers" in sentence
     wide = ("refine", stack.table, "--map", start, "--start-resolution")
     assert "--start-resolution" in refusal(UsageError, out, *wide, "100000")
     assert "--start-resolution" in refusal(UsageError, out, *wide, "-3")

@@ -36,9 +36,10 @@ def mixed(stack: SmallStack, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_junk_gets_a_class_of_its_own(mixed: Path, stack: SmallStack, tmp_path: Path) -> None:
     options = ("--junk", "0.2", "--starts", "2", "--max-shift", "15", "--contrast", "dark")
+    (tmp_path / "abinitio_2.mrc").write_bytes(b"of no earlier call, which would have left its record")
     said = run("abinitio", mixed, "-o", tmp_path, *options)
     names = {"abinitio_1.mrc", "abinitio_1_mirror.mrc", "particles.star", "abinitio.json"}
-    assert {path.name for path in tmp_path.iterdir()} == names
+    assert {path.name for path in tmp_path.iterdir()} == names | {"abinitio_2.mrc"}
     record = json.loads((tmp_path / "abinitio.json").read_text())
     kept, junk = record["particles"]
     assert record["has_junk"]
@@ -54,10 +55,14 @@ def test_junk_gets_a_class_of_its_own(mixed: Path, stack: SmallStack, tmp_path: 
 
 
 def test_several_maps_come_in_both_hands_the_largest_first(stack: SmallStack, tmp_path: Path) -> None:
-    (tmp_path / "abinitio_3.mrc").write_bytes(b"of an earlier call")
+    for name in ("abinitio.json", "abinitio.mrc", "abinitio_3.mrc", "abinitio_3_mirror.mrc"):
+        (tmp_path / name).write_bytes(b"of an earlier call")
+    others = {"abinitio_from_relion.mrc", "abinitio_3_masked.mrc"}
+    for name in others:
+        (tmp_path / name).write_bytes(b"the user's own")
     said = run("abinitio", stack.table, "-o", tmp_path, "--classes", "2", "--starts", "1", "--contrast", "dark")
     maps = {f"abinitio_{number}{hand}.mrc" for number in (1, 2) for hand in ("", "_mirror")}
-    assert {path.name for path in tmp_path.iterdir()} == maps | {"particles.star", "abinitio.json"}
+    assert {path.name for path in tmp_path.iterdir()} == maps | others | {"particles.star", "abinitio.json"}
     first, second = json.loads((tmp_path / "abinitio.json").read_text())["particles"]
     assert first >= second
     assert first + second == COUNT

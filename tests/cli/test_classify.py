@@ -95,6 +95,22 @@ def test_automatic_selection_replayed_on_another_table(folder: Path, tmp_path: P
     assert len(open_particles(tmp_path / "good.cs")) > 0.9 * COUNT
 
 
+def test_a_table_of_the_same_images_in_another_order_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Its rows would be taken for those of other particles; images by other names cannot be compared."""
+    raw, members = open_particles(folder / "raw.star"), folder / "out" / "class_members.star"
+    words = ("select", members, "--classes", "1", "-o", tmp_path / "good.star", "--stack", tmp_path / "other.star")
+    write_particles(raw.subset(np.arange(COUNT)[::-1]), tmp_path / "other.star")
+    result = run(*words)
+    assert isinstance(result.exception, InputError)
+    assert f"row 1 is {COUNT}@raw.mrcs, but 1@raw.mrcs in {members}" in str(result.exception)
+    write_particles(raw.subset(np.arange(COUNT - 1)), tmp_path / "other.star")
+    assert "has 239 particles, but" in str(run(*words).exception)
+    assert not (tmp_path / "good.star").exists()
+    write_mrc(tmp_path / "small.mrcs", raw.read()[::-1, ::2, ::2], 2 * PIXEL_ANGSTROM, is_volume=False)
+    write_particles(open_particles(tmp_path / "small.mrcs"), tmp_path / "other.star")
+    assert run(*words).exit_code == 0
+
+
 @pytest.mark.parametrize("option", ["-o", "--json"])
 def test_selection_makes_no_folder_for_a_file(folder: Path, tmp_path: Path, option: str) -> None:
     places = {"-o": tmp_path / "good.star", "--json": tmp_path / "s.json"} | {option: tmp_path / "typo" / "x.star"}
@@ -111,7 +127,7 @@ def test_selection_does_not_overwrite_what_it_reads(folder: Path) -> None:
     for output, more in ((members, ()), (raw, ("--stack", raw))):
         result = run("select", members, "--classes", "1", "-o", output, *more)
         assert isinstance(result.exception, UsageError)
-        assert "is the table that is read" in str(result.exception)
+        assert "is a file that is read" in str(result.exception)
     assert (members.read_bytes(), raw.read_bytes()) == before
 
 

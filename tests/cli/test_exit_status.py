@@ -129,6 +129,37 @@ def test_a_map_that_is_no_cube_is_refused_alike(
     assert status(monkeypatch, capsys, *command)[0] == 3
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("run", "x.star", "--no-such"), "no such option: --no-such.*; see `clarice run --help`"),
+        (("run", "x.star", "-o"), "option '-o' requires an argument; see `clarice --help`"),
+        (("abinitio", "x.star"), "missing option '-o' / '--output'; see `clarice abinitio --help`"),
+        (("refine", "--map", "x.mrc", "-o", "out"), "missing argument '(?i:stack)'; see `clarice refine --help`"),
+        (
+            ("check", "x.star", "--pixel-size", "two"),
+            "invalid value for '--pixel-size': .*; see `clarice check --help`",
+        ),
+        (
+            ("abinitio", "x.star", "-o", "out", "--method", "luck"),
+            "invalid value for '--method': .*'luck' is not one of .*",
+        ),
+        (("denoise", "x.star", "y.star", "-o", "out"), "got unexpected extra argument.*; see `clarice denoise --help`"),
+        (("chek", "x.star"), "no such command 'chek', did you mean 'check'; see `clarice --help`"),
+        (("evaluate", "mop"), "no such command 'mop'.*; see `clarice evaluate --help`"),
+    ],
+    ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",
+)
+def test_words_that_are_not_understood_are_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["clarice", *words])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert re.fullmatch(f"clarice: {sentence}\n", capsys.readouterr().err)
+
+
 def test_the_page_lists_every_status_with_its_error() -> None:
     listed = re.findall(r"^\| (\d+) \| `(\w+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     kinds = (errors.UsageError, errors.InputError, errors.OutputError, errors.ResourceError)

@@ -11,7 +11,7 @@ import typer
 from tests.metrics.filters import cut_to, noise
 from typer.testing import CliRunner
 
-from clarice.cli.postprocess import register
+from clarice.cli.postprocess import WRITES, register
 from clarice.core.errors import ClariceError, InputError, UsageError
 from clarice.io.mrc import read_mrc, write_mrc
 from clarice.metrics.masks import soft_sphere
@@ -44,8 +44,7 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_the_mean_is_sharpened_as_far_as_the_halves_vouch_for_it(halves: tuple[Path, Path], tmp_path: Path) -> None:
     said = run(*halves, "-o", tmp_path, "--diameter", "40", "--b-factor", "25")
-    names = {"map_sharpened.mrc", "local_resolution.mrc", "mask.mrc", "fsc.star", "fsc.json", "postprocess.json"}
-    assert {path.name for path in tmp_path.iterdir()} == names
+    assert {path.name for path in tmp_path.iterdir()} == set(WRITES)
     told, record = (json.loads((tmp_path / name).read_text()) for name in ("fsc.json", "postprocess.json"))
     mean = sum(read_mrc(half)[0] for half in halves) / 2
     values, pixel = read_mrc(tmp_path / "map_sharpened.mrc")
@@ -69,6 +68,13 @@ def test_what_is_no_pair_of_half_maps_is_refused(halves: tuple[Path, Path], tmp_
     with pytest.raises(UsageError, match="--b-factor 2000 must lie between -1920 and 1920"):
         run(*halves, "-o", out, "--b-factor", "2000")
     assert not out.exists()
+
+
+def test_halves_that_cancel_are_told_what_to_mend(halves: tuple[Path, Path], tmp_path: Path) -> None:
+    """No threshold can be given to the command, so none is asked for."""
+    write_mrc(tmp_path / "other.mrc", -read_mrc(halves[0])[0], PIXEL, is_volume=True)
+    with pytest.raises(InputError, match=r"flat or not finite map, .* mend what it was made of"):
+        run(halves[0], tmp_path / "other.mrc", "-o", tmp_path / "out")
 
 
 def test_the_files_of_a_run_are_not_overwritten(halves: tuple[Path, Path], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from clarice.io.mrc import read_mrc, write_mrc
 from clarice.io.star import floats, read_star
 from clarice.physics.molecules import make_molecule
 from clarice.physics.simulate import SimulationSettings, simulate
+from clarice.physics.simulation_files import FILES
 
 OPTIONS = ["--molecule", "3", "--mass-kda", "60", "--particles", "12", "--box", "32", "--seed", "4"]
 
@@ -85,6 +86,25 @@ def test_the_same_command_writes_the_same_bytes(tmp_path: Path) -> None:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
+def test_a_set_is_made_anew_over_an_earlier_one(tmp_path: Path) -> None:
+    """Over one that was interrupted as well: what it had written of the truth tells it from data."""
+    run("-o", str(tmp_path), *OPTIONS)
+    before = (tmp_path / "particles.mrcs").read_bytes()
+    for lost in ("simulation.json", "particles.mrcs", "particles.star"):
+        (tmp_path / lost).unlink()
+    for _ in range(2):
+        run("-o", str(tmp_path), *OPTIONS)
+    assert (tmp_path / "particles.mrcs").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", FILES[-2:])
+def test_particles_that_no_simulation_made_are_kept(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"of a microscope")
+    with pytest.raises(OutputError, match=rf"holds {name} that no simulation made .*: name another folder"):
+        run("-o", str(tmp_path), *OPTIONS)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {name: b"of a microscope"}
+
+
 def test_large_sets_go_through_files_and_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("-o", str(tmp_path / "a"), *OPTIONS)
     monkeypatch.setattr(command, "_IN_MEMORY_BYTES", 0)
@@ -133,6 +153,9 @@ def test_maps_that_are_not_cubes_and_folders_that_are_files_are_refused(tmp_path
     write_mrc(tmp_path / "flat.mrc", np.zeros((4, 16, 16), dtype=np.float32), 2.0)
     with pytest.raises(InputError, match="cube"):
         run("-o", str(tmp_path / "out"), "--map", str(tmp_path / "flat.mrc"))
+    write_mrc(tmp_path / "spoilt.mrc", np.full((16, 16, 16), np.nan, dtype=np.float32), 2.0, is_volume=True)
+    with pytest.raises(InputError, match="not numbers"):
+        run("-o", str(tmp_path / "out"), "--map", str(tmp_path / "spoilt.mrc"))
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"):
         run("-o", str(tmp_path / "file"), *OPTIONS)

@@ -1,4 +1,4 @@
-"""The Python of the tutorial runs as printed."""
+"""The Python of the pages runs as printed."""
 
 from __future__ import annotations
 
@@ -45,3 +45,17 @@ def test_the_first_example_of_the_readme_runs(
     monkeypatch.chdir(tmp_path)
     for block in python_blocks(ROOT / "README.md"):
         exec(compile(block, "README.md", "exec"), {})
+
+
+def test_the_example_of_the_interface_catches_what_is_missing(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = (small_data / "particles.star").read_text(encoding="utf-8")
+    (tmp_path / "particles.star").write_text(table.replace("_rlnImagePixelSize", "_rlnOther"), encoding="utf-8")
+    shutil.copy(small_data / "particles.mrcs", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    blocks = python_blocks(ROOT / "docs" / "api.md")
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "api.md", "exec"), {})
+    assert "has no pixel size" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from torch import Tensor
 from clarice.abinitio import pose_assignment
 from clarice.cli.console import console, showing_progress, told
 from clarice.cli.map_files import write_maps
-from clarice.cli.output_folder import insist_on_place, make_folder
+from clarice.cli.output_folder import files_read, insist_on_place, keep_apart, make_folder
 from clarice.cli.ready_stack import ReadyStack
 from clarice.cli.stack_options import (
     ContrastOption,
@@ -46,6 +47,10 @@ from clarice.pipeline.frame import Frame
 from clarice.pipeline.line_map import FEWEST_PARTICLES
 from clarice.pipeline.map_stages import mirrored
 from clarice.pipeline.sorted_maps import insist_on_classes, sort_by_map
+
+TABLE, RECORD = "particles.star", "abinitio.json"
+# The first map, or one of several, in either hand.
+MAP_NAME = re.compile(r"abinitio(_\d+)?(_mirror)?\.mrc")
 
 _O = typer.Option
 ImagesOption = Annotated[
@@ -114,6 +119,7 @@ def abinitio(
         junk or 0.0,
     )
     settings.insist_on_sense()
+    keep_apart(output, (TABLE, RECORD), files_read(particles, stack, passthrough))
     insist_on_place(output)
     foretell("the first map", settings.estimate(len(particles), particles.box, frame.working_box), output, told)
     make_folder(output)
@@ -139,11 +145,13 @@ class _Made:
 
 def _write(output: Path, ready: ReadyStack, made: _Made) -> None:
     """The maps, the table and the record, and what is to be said; maps of an earlier call with more classes go."""
-    for stale in set(output.glob("abinitio*.mrc")) - {output / f"{name}.mrc" for name in made.maps}:
-        stale.unlink()
+    if (output / RECORD).exists():
+        earlier = {path for path in output.iterdir() if MAP_NAME.fullmatch(path.name)}
+        for stale in earlier - {output / f"{name}.mrc" for name in made.maps}:
+            stale.unlink()
     write_maps(output, ready.pixel_size_angstrom, made.maps)
-    ready.write_poses(output / "particles.star", made.poses, made.confidence, class_number=made.class_number)
-    write_json(output / "abinitio.json", made.record)
+    ready.write_poses(output / TABLE, made.poses, made.confidence, class_number=made.class_number)
+    write_json(output / RECORD, made.record)
     if made.warning is not None:
         console.print(f"warning: {made.warning}", markup=False)
     console.print(f"{made.said}: {output / next(iter(made.maps))}.mrc", markup=False)

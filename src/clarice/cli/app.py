@@ -6,13 +6,15 @@ import importlib
 import logging
 import os
 import sys
+from typing import Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from clarice import __version__
 from clarice.cli.groups import insist_on_command
-from clarice.core.errors import ClariceError
+from clarice.core.errors import ClariceError, UsageError
 from clarice.core.parallel import run_operations_alone
 
 # One module a command (or family of commands); each offers `register(app)`.
@@ -34,8 +36,33 @@ COMMAND_MODULES = (
     "benchmark",
 )
 
+# Commands that take their work up where they left it.
+GOING_ON = ("run", "train")
+NOBODY_READS = 141
+# What Typer raises for words that it does not understand; only its name differs from version to version.
+_NotUnderstood: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+class InterruptionError(ClariceError):
+    """The user asked the work to stop."""
+
+    exit_code = 130
+
+
+class _Commands(TyperGroup):
+    """The commands, whose interruption is told before Typer makes a bare status of it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            remedy = "; start the same command again to go on from what it kept"
+            raise InterruptionError(f"interrupted{remedy if ctx.invoked_subcommand in GOING_ON else ''}") from error
+
+
 app = typer.Typer(
     name="clarice",
+    cls=_Commands,
     help="Joint denoising and ab initio reconstruction for single-particle cryo-EM.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
@@ -68,15 +95,33 @@ def main() -> None:
     """Entry point of the `clarice` command."""
     logging.captureWarnings(True)
     run_operations_alone()
-    errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     try:
-        app(prog_name="clarice")
+        status = _status()
+    except SystemExit as end:
+        # So rich and Typer end by themselves where nobody reads what they print.
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        status = NOBODY_READS
+    sys.exit(status)
+
+
+def _status() -> int:
+    """Does what the command line says; tells what stood in the way, and returns the exit status."""
+    errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    try:
+        return app(prog_name="clarice", standalone_mode=False) or 0
     except ClariceError as error:
         errors.print(f"clarice: {error}")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        errors.print("clarice: interrupted; start the same command again to go on from the last finished step")
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        return error.exit_code
+    except _NotUnderstood as error:
+        errors.print(f"clarice: {_in_one_sentence(error)}")
+        return UsageError.exit_code
+
+
+def _in_one_sentence(error: Any) -> str:
+    """What Typer has against the command line, and where to read what it takes."""
+    said = " ".join(error.format_message().replace(". Did you", ", did you").split()).rstrip(".?")
+    asked = error.ctx.command_path if error.ctx is not None else "clarice"
+    return f"{said[:1].lower()}{said[1:]}; see `{asked} --help`"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from clarice.cli.console import console, showing_progress
-from clarice.cli.output_folder import JsonOption, said_written
+from clarice.cli.output_folder import JsonOption, keep_files_apart, said_written
 from clarice.cli.stack_options import (
     ContrastOption,
     CtfStateOption,
@@ -40,6 +41,7 @@ def check_stack(
 
     Exit status 0: it can. 2: it can, once an option is passed or mended. 3: it cannot.
     """
+    keep_files_apart({"--json": json_path}, (stack, *(passthrough or ())))
     with showing_progress() as progress:
         verdict = check_file(stack, root, passthrough, pixel_size, optics_group, contrast, ctf_state, progress)
     show(verdict)
@@ -56,7 +58,7 @@ def show(verdict: Verdict) -> None:
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         for name, value in _rows(verdict):
-            table.add_row(name, value)
+            table.add_row(name, escape(value))
         console.print(table)
     for open_point in verdict.besides_the_summary:
         console.print(f"also: {open_point}", markup=False)

@@ -8,13 +8,23 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.table import Table
 
 from clarice.classify.classes import Classes2D, classify
-from clarice.classify.files import MEMBERS, RECORD, quality_of, read_quality, write_classes
+from clarice.classify.files import IMAGES, MEMBERS, RECORD, TABLE, quality_of, read_quality, write_classes
 from clarice.classify.select import IMPROBABLE, KEPT, Selection, judge_classes, select_automatically, select_classes
 from clarice.cli.console import console, showing_progress
-from clarice.cli.output_folder import JsonOption, make_folder, said_written, writable_table
+from clarice.cli.matched_tables import ANY_PIXEL_SIZE_ANGSTROM, class_columns, insist_on_same_rows
+from clarice.cli.output_folder import (
+    JsonOption,
+    files_read,
+    keep_apart,
+    keep_files_apart,
+    make_folder,
+    said_written,
+    writable_table,
+)
 from clarice.cli.stack_options import (
     ContrastOption,
     CtfStateOption,
@@ -74,6 +84,7 @@ def classify_stack(
     started = time.monotonic()
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     frame = Frame.of(particles, working_box, diameter)
+    keep_apart(output, (IMAGES, TABLE, MEMBERS, RECORD), files_read(particles, stack, passthrough))
     make_folder(output)
     count = default_class_count(len(particles)) if n_classes is None else n_classes
     with showing_progress() as progress:
@@ -128,38 +139,30 @@ def select(
     ] = None,
     root: RootOption = None,
     passthrough: PassthroughOption = None,
+    pixel_size: PixelSizeOption = None,
+    optics_group: OpticsGroupOption = None,
     json_path: JsonOption = None,
 ) -> None:
     """Write the particles of chosen classes as a table of the raw stack, every column kept."""
     if (classes is None) == (not auto):
         raise UsageError("pass either --classes with numbers or --auto")
-    if passthrough and stack is None:
-        raise UsageError("--passthrough belongs to the .cs file given with --stack")
-    for given in (members, stack, *(passthrough or ())):
-        if given is not None and output.exists() and given.exists() and output.samefile(given):
-            raise UsageError(
-                f"--output {output} is the table that is read: give another name, or its rows would be lost"
-            )
-    particles = open_particles(members, root)
-    number = particles.class_number
-    if number is None:
-        raise InputError(
-            f"{members} has no column _rlnClassNumber: run `clarice classify` and give its class_members.star"
-        )
-    if int(number.min()) < 1:
-        raise InputError(f"{members}: row {int(number.argmin()) + 1} has the class {int(number.min())}, below 1")
+    keep_files_apart({"--output": output, "--json": json_path}, (members, stack, *(passthrough or ())))
+    if stack is None:
+        particles = source = open_particles(members, root, passthrough, pixel_size, optics_group)
+    else:
+        particles = open_particles(members, root, None, ANY_PIXEL_SIZE_ANGSTROM, optics_group)
+        source = open_particles(stack, root, passthrough, pixel_size, optics_group)
+        insist_on_same_rows(members, particles, stack, source)
+    number = _class_numbers(members, particles)
     probability = _probability(particles)
     if auto:
         quality = read_quality(members.parent / RECORD)
         if int(number.max()) > len(quality):
             raise InputError(f"{members} has a class {int(number.max())}, which {RECORD} beside it does not list")
-        chosen = select_automatically(quality, number.astype(np.int64), probability, min_probability)
+        chosen = select_automatically(quality, number, probability, min_probability)
     else:
         wanted = parse_class_numbers(classes or "")
-        chosen = select_classes(wanted, int(number.max()), number.astype(np.int64), probability, min_probability)
-    source = particles if stack is None else open_particles(stack, root, passthrough)
-    if len(source) != len(particles):
-        raise InputError(f"{stack} has {counted(len(source), 'particle')}, but {members} has {len(particles)}")
+        chosen = select_classes(wanted, int(number.max()), number, probability, min_probability)
     write_particles(source.subset(chosen.rows), output)
     if json_path is not None:
         write_json(json_path, chosen.as_record())
@@ -167,6 +170,18 @@ def select(
     console.print(f"{len(chosen.rows)} of {counted(chosen.total, 'particle')} kept: {output}", markup=False)
     if json_path is not None:
         said_written("selection", json_path)
+
+
+def _class_numbers(members: Path, particles: ParticleSet) -> NDArray[np.int64]:
+    """Each particle's class, counted from 1. Raises InputError where there is none."""
+    number = particles.class_number
+    if number is None:
+        raise InputError(
+            f"{members} has no classes ({class_columns(members)}): run `clarice classify` and give its {MEMBERS}"
+        )
+    if int(number.min()) < 1:
+        raise InputError(f"{members}: row {int(number.argmin()) + 1} has the class {int(number.min())}, below 1")
+    return number.astype(np.int64)
 
 
 def _probability(particles: ParticleSet) -> FloatArray | None:

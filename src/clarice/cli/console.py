@@ -12,7 +12,7 @@ from rich.progress import Progress as Bar
 
 from clarice.core.progress import Progress
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, emoji=False, soft_wrap=True)
 
 
 def told(message: str) -> None:
@@ -32,7 +32,7 @@ def showing_progress() -> Iterator[Progress]:
 
 @contextmanager
 def _bars() -> Iterator[Progress]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bar(*columns, TextColumn("ETA"), TimeRemainingColumn(), console=console) as bar:
         tasks: dict[str, TaskID] = {}
 
@@ -60,6 +60,6 @@ def _lines() -> Progress:
         last_shown = now
         elapsed = now - started[label]
         remaining = f", ETA {elapsed / done * (total - done):.0f} s" if done else ""
-        console.print(f"{label}: {done}/{total}, {elapsed:.0f} s{remaining}")
+        told(f"{label}: {done}/{total}, {elapsed:.0f} s{remaining}")
 
     return progress

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from clarice.cli.console import console, showing_progress
-from clarice.cli.output_folder import make_folder
+from clarice.cli.output_folder import files_read, keep_apart, make_folder
 from clarice.cli.stack_options import (
     ContrastOption,
     CtfStateOption,
@@ -23,7 +23,8 @@ from clarice.cli.stack_options import (
 from clarice.core.counting import counted
 from clarice.denoise.registry import DEFAULT_METHOD, denoiser_names, get_denoiser
 from clarice.io.stack import open_particles
-from clarice.pipeline.denoised_files import write_denoised
+from clarice.pipeline.denoised_files import IMAGES, RECORD, TABLE, write_denoised
+from clarice.pipeline.denoised_notes import NOTES
 
 # Boxes above this are reduced to it while denoising: a single particle shows nothing finer.
 LARGEST_DEFAULT_BOX = 128
@@ -80,6 +81,7 @@ def denoise(
     chosen = get_denoiser(method)
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     box = min(particles.box, LARGEST_DEFAULT_BOX) if working_box is None else working_box
+    keep_apart(output, (IMAGES, TABLE, RECORD, NOTES), files_read(particles, stack, passthrough))
     make_folder(output)
     with showing_progress() as progress, tempfile.TemporaryDirectory(prefix=".prepared.", dir=output) as folder:
         large = len(particles) * box**2 * 4 > _IN_MEMORY_BYTES

@@ -10,7 +10,7 @@ import torch
 import typer
 
 from clarice.cli.evaluation import DiameterOption, MaskOption, SeedOption, TruthOption, listed, tell
-from clarice.cli.output_folder import JsonOption, said_written, writable_file
+from clarice.cli.output_folder import JsonOption, keep_files_apart, said_written, writable_file
 from clarice.io.mrc import write_mrc
 from clarice.metrics.half_maps import half_map_fsc, noise_null
 from clarice.metrics.map_files import Cube, on_grid_of, read_cube, read_half_maps, soft_mask
@@ -65,6 +65,7 @@ def evaluate_map(
     json_path: JsonOption = None,
 ) -> None:
     """FSC of a map against the truth, after the best rotation, shift and hand."""
+    keep_files_apart({"--registered": registered, "--json": json_path}, (map_path, truth, mask))
     moving = read_cube(map_path)
     reference = on_grid_of(read_cube(truth), moving)
     weights = soft_mask(mask, diameter, moving)
@@ -119,6 +120,7 @@ def evaluate_halves(
     json_path: JsonOption = None,
 ) -> None:
     """FSC of two independent half maps; with a mask also freed from the correlation the mask makes."""
+    keep_files_apart({"--json": json_path}, (half1, half2, mask))
     first, second = read_half_maps(half1, half2)
     generator = torch.Generator().manual_seed(seed)
     weights = soft_mask(mask, diameter, first)

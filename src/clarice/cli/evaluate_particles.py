@@ -20,7 +20,8 @@ from clarice.cli.evaluation import (
     tell,
 )
 from clarice.cli.matched_tables import matching_rows, read_pose_table
-from clarice.cli.output_folder import JsonOption
+from clarice.cli.output_folder import JsonOption, keep_files_apart
+from clarice.cli.stack_options import OpticsGroupOption
 from clarice.core.counting import counted
 from clarice.core.errors import InputError, UsageError
 from clarice.io.stack import open_particles
@@ -40,14 +41,16 @@ def evaluate_images(
     fit: Annotated[str, _O("--fit", help="Adjust each image first: none, scale or scale_offset.")] = "none",
     root: RootOption = None,
     pixel_size: PixelSizeOption = None,
+    optics_group: OpticsGroupOption = None,
     json_path: JsonOption = None,
 ) -> None:
     """Relative MSE, PSNR, SSIM, correlation and FRC of images against clean ones, row by row."""
     fits: dict[str, Fit] = {"none": "none", "scale": "scale", "scale_offset": "scale_offset"}
     if fit not in fits:
         raise UsageError(f"--fit {fit} is not known: use none, scale or scale_offset")
-    images = open_particles(stack, root, pixel_size_angstrom=pixel_size)
-    targets = open_particles(truth, root, pixel_size_angstrom=pixel_size)
+    keep_files_apart({"--json": json_path}, (stack, truth))
+    images = open_particles(stack, root, None, pixel_size, optics_group)
+    targets = open_particles(truth, root, None, pixel_size, optics_group)
     if len(images) != len(targets) or images.box != targets.box:
         raise InputError(
             f"{stack} holds {counted(len(images), 'image')} of {images.box} px and {truth} {len(targets)} of "
@@ -110,6 +113,7 @@ def evaluate_poses(
     json_path: JsonOption = None,
 ) -> None:
     """Orientation errors after the best global rotation and hand, modulo symmetry; common lines within 10°."""
+    keep_files_apart({"--json": json_path}, (particles, truth))
     found_table, true_table = read_pose_table(particles), read_pose_table(truth)
     matched, how = matching_rows(found_table, true_table)
     found = found_table.needed_poses().rotations
@@ -154,6 +158,7 @@ def evaluate_classes(
     json_path: JsonOption = None,
 ) -> None:
     """Spread of the true views inside each class; purity and Rand index where the truth has classes too."""
+    keep_files_apart({"--json": json_path}, (members, truth))
     found_table, true_table = read_pose_table(members), read_pose_table(truth)
     matched, how = matching_rows(found_table, true_table)
     labels = found_table.needed_classes()

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from clarice.cli.console import console
 from clarice.cli.output_folder import said_written
+from clarice.cli.seed_option import seed_option
 from clarice.io.atomic import writing
 
 Rows = list[tuple[str, str]]
@@ -23,7 +25,7 @@ DiameterOption = Annotated[float | None, _O("--diameter", help="Diameter in Å o
 PixelSizeOption = Annotated[float | None, _O("--pixel-size", help="Pixel size in Å, in place of the files'.")]
 SymmetryOption = Annotated[str, _O("--symmetry", help="Point group of the structure: Cn, Dn, T, O or I.")]
 RootOption = Annotated[Path | None, _O("--root", help="Folder below which the image files lie.")]
-SeedOption = Annotated[int, _O("--seed", help="Seed of random phases, noise and drawn pairs.")]
+SeedOption = Annotated[int, seed_option("Seed of random phases, noise and drawn pairs.")]
 
 
 def tell(rows: Rows, figures: dict[str, Any], json_path: Path | None) -> None:
@@ -32,7 +34,7 @@ def tell(rows: Rows, figures: dict[str, Any], json_path: Path | None) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     console.print(table)
     if json_path is not None:
         with writing(json_path) as temporary:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from clarice.cli.console import console
+from clarice.cli.console import told
 from clarice.core.errors import OutputError, ResourceError, UsageError
 from clarice.io.atomic import writing
 
@@ -92,8 +92,8 @@ def fetch(
     for address, name in wanted:
         target = output / name
         if target.exists():
-            console.print(f"{target} is already there")
+            told(f"{target} is already there")
             continue
-        console.print(f"fetching {address}")
+        told(f"fetching {address}")
         fetch_file(address, target)
-        console.print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
+        told(f"{target}: {target.stat().st_size / 1e6:.1f} MB")

@@ -11,11 +11,26 @@ from numpy.typing import NDArray
 
 from clarice.core.counting import counted
 from clarice.core.errors import InputError
-from clarice.core.particles import Poses
+from clarice.core.particles import ParticleSet, Poses
 from clarice.io import cryosparc, relion
+from clarice.io.stack import files_behind
 from clarice.io.star import read_star
 
 ImageKey = tuple[int, str]
+# Orientations and classes, of which these tables are read, do not depend on it.
+ANY_PIXEL_SIZE_ANGSTROM = 1.0
+
+
+def pose_columns(path: Path) -> str:
+    """What holds the poses in a table of that name."""
+    if path.suffix.lower() == ".cs":
+        return "alignments3D/pose, alignments3D/shift"
+    return "_rlnAngleRot, _rlnAngleTilt, _rlnAnglePsi"
+
+
+def class_columns(path: Path) -> str:
+    """What holds the classes in a table of that name."""
+    return "alignments2D/class" if path.suffix.lower() == ".cs" else "_rlnClassNumber"
 
 
 @dataclass(frozen=True)
@@ -30,13 +45,13 @@ class PoseTable:
     def needed_poses(self) -> Poses:
         """The poses; raises InputError when the file has none."""
         if self.poses is None:
-            raise InputError(f"{self.path} has no poses: its angles (_rlnAngleRot, Tilt, Psi) are missing")
+            raise InputError(f"{self.path} has no poses ({pose_columns(self.path)}): give a table that has them")
         return self.poses
 
     def needed_classes(self) -> NDArray[np.int32]:
         """The class numbers; raises InputError when the file has none."""
         if self.class_number is None:
-            raise InputError(f"{self.path} has no classes: the column _rlnClassNumber is missing")
+            raise InputError(f"{self.path} has no classes ({class_columns(self.path)}): give a table that has them")
         return self.class_number
 
 
@@ -48,7 +63,7 @@ def read_pose_table(path: Path) -> PoseTable:
         table = cryosparc.read_cs(path)
         if not {"blob/path", "blob/idx"} <= set(table.fields):
             raise InputError(f"{path} has no blob/path and blob/idx, so its rows cannot be told apart")
-        fields = cryosparc.read_fields(table, cryosparc.common_pixel_size(table) or 1.0)
+        fields = cryosparc.read_fields(table, ANY_PIXEL_SIZE_ANGSTROM)
         sections = table.numbers("blob/idx").astype(np.int64) + 1
         keys = [
             (int(number), PurePosixPath(name).name)
@@ -58,8 +73,7 @@ def read_pose_table(path: Path) -> PoseTable:
     star = relion.relion_table(path, read_star(path))
     if star is None:
         raise InputError(f"{path} is not a particle file: no block has the column _rlnImageName")
-    # Shifts in pixels of one Å where the file states no pixel size: orientations do not need it.
-    fields = relion.read_fields(star, relion.common_pixel_size(star) or 1.0)
+    fields = relion.read_fields(star, ANY_PIXEL_SIZE_ANGSTROM)
     return _pose_table(path, [_star_key(name) for name in star.particles[relion.IMAGE_NAME]], fields)
 
 
@@ -97,3 +111,33 @@ def matching_rows(found: PoseTable, truth: PoseTable) -> tuple[NDArray[np.int64]
             "image names do not match: evaluate against the truth of the same images"
         )
     return np.arange(len(found.keys)), "by order of rows"
+
+
+def insist_on_same_rows(ours: Path, particles: ParticleSet, theirs: Path, source: ParticleSet) -> None:
+    """Raises InputError where two tables differ in length or, if they name the same files, in the image of a row."""
+    if len(source) != len(particles):
+        raise InputError(
+            f"{theirs} has {counted(len(source), 'particle')}, but {ours} has {len(particles)}: give the table of the "
+            "same particles"
+        )
+    found, wanted = _image_keys(source), _image_keys(particles)
+    if {name for _, name in found}.isdisjoint(name for _, name in wanted):
+        return
+    for row, (key, other) in enumerate(zip(found, wanted, strict=True), start=1):
+        if key != other:
+            raise InputError(
+                f"{theirs}: row {row} is {key[0]}@{key[1]}, but {other[0]}@{other[1]} in {ours}: give the table of the "
+                "same particles in the same order"
+            )
+
+
+def _image_keys(particles: ParticleSet) -> list[ImageKey]:
+    """Section and file name of each image."""
+    behind = files_behind(particles.images)
+    assert behind is not None  # the particles were opened from files
+    source, rows = behind
+    names = [PurePosixPath(name).name for name in source.names]
+    return [
+        (int(section) + 1, names[number])
+        for section, number in zip(source.sections[rows], source.file_numbers[rows], strict=True)
+    ]

@@ -11,7 +11,7 @@ import typer
 from clarice.cli.console import console, told
 from clarice.cli.evaluation import DiameterOption, MaskOption
 from clarice.cli.map_files import write_maps
-from clarice.cli.output_folder import insist_on_place, make_folder
+from clarice.cli.output_folder import insist_on_place, keep_apart, make_folder
 from clarice.cli.stack_options import SeedOption
 from clarice.core.errors import UsageError
 from clarice.metrics.half_maps import last_filled_shell
@@ -22,8 +22,9 @@ from clarice.pipeline.foretelling import foretell
 from clarice.pipeline.fsc_files import resolution_text, write_fsc
 from clarice.pipeline.memory import postprocessing
 from clarice.pipeline.postprocess import postprocessed
-from clarice.pipeline.run_record import RECORD_NAME
 
+RECORD = "postprocess.json"
+WRITES = ("map_sharpened.mrc", "local_resolution.mrc", "mask.mrc", "fsc.star", "fsc.json", RECORD)
 _A = typer.Argument
 _O = typer.Option
 # Amplitudes at Nyquist are never raised nor lowered by more than e to this power: nothing would be left but them.
@@ -57,7 +58,8 @@ def postprocess(
     mean = np.asarray((first.values + second.values) / 2, dtype=np.float32)
     weights = soft_mask(mask, diameter, first)
     weights = np.asarray(mask_from_map(mean) if weights is None else weights, dtype=np.float32)
-    _insist_on_folder_of_its_own(output)
+    keep_apart(output, WRITES, (half1, half2, mask))
+    insist_on_place(output)
     foretell("the maps", postprocessing(first.box), output, told)
     make_folder(output)
     halves = first.values, second.values
@@ -66,7 +68,7 @@ def postprocess(
     made = postprocessed(halves, weights, pixel, curves.corrected, last_shell, b_factor)
     maps = {"map_sharpened": made.sharpened, "local_resolution": made.local_resolution_angstrom, "mask": weights}
     write_maps(output, pixel, maps)
-    write_json(output / "postprocess.json", made.record)
+    write_json(output / RECORD, made.record)
     if made.warning is not None:
         console.print(f"warning: {made.warning}", markup=False)
     _tell(made.record, resolution, pixel, output)
@@ -80,15 +82,6 @@ def _insist_on_b_factor(b_factor: float | None, pixel_size_angstrom: float) -> N
             f"--b-factor {b_factor:g} must lie between -{largest:.0f} and {largest:.0f} Å² for pixels of "
             f"{pixel_size_angstrom:.4g} Å"
         )
-
-
-def _insist_on_folder_of_its_own(output: Path) -> None:
-    """Raises UsageError for the folder of a run, whose own files would be overwritten; OutputError as elsewhere."""
-    if (output / RECORD_NAME).exists():
-        raise UsageError(
-            f"--output {output} is the folder of a run, whose files would be overwritten: name another one"
-        )
-    insist_on_place(output)
 
 
 def _tell(record: dict[str, object], resolution: float, pixel: float, output: Path) -> None:

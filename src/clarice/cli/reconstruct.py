@@ -10,7 +10,8 @@ import typer
 from clarice.abinitio.from_poses import reconstruct_from_poses
 from clarice.cli.console import console, showing_progress, told
 from clarice.cli.map_files import half_map_warnings, show_resolution, write_maps
-from clarice.cli.output_folder import insist_on_place, make_folder
+from clarice.cli.matched_tables import pose_columns
+from clarice.cli.output_folder import files_read, insist_on_place, keep_apart, make_folder
 from clarice.cli.stack_options import (
     ContrastOption,
     CtfStateOption,
@@ -34,6 +35,7 @@ from clarice.pipeline.fsc_files import write_fsc
 from clarice.pipeline.map_stages import all_half_sets
 from clarice.pipeline.memory import reconstruction
 
+WRITES = ("map.mrc", "half1.mrc", "half2.mrc", "mask.mrc", "fsc.star", "fsc.json")
 _O = typer.Option
 
 
@@ -63,12 +65,11 @@ def reconstruct(
     group_order = len(symmetry_rotations(symmetry))
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     if particles.poses is None:
-        raise InputError(
-            f"{stack} holds no poses (_rlnAngleRot, _rlnAngleTilt, _rlnAnglePsi): run `clarice abinitio` first"
-        )
+        raise InputError(f"{stack} holds no poses ({pose_columns(stack)}): run `clarice abinitio` first")
     box = particles.box if working_box is None else working_box
     frame = Frame.of(particles, box, diameter)
     expected = reconstruction(len(particles), particles.box, box, group_order)
+    keep_apart(output, WRITES, files_read(particles, stack, passthrough))
     insist_on_place(output)
     foretell("the map", expected, output, told)
     make_folder(output)

@@ -5,17 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
-from numpy.typing import NDArray
 
 from clarice.abinitio import refinement
 from clarice.abinitio.evidence import doubts, gain_by_start
 from clarice.abinitio.grey_scale import compared_radius, matched_scale
 from clarice.cli.console import console, showing_progress, told
 from clarice.cli.map_files import half_map_warnings, show_resolution, write_maps
-from clarice.cli.output_folder import insist_on_place, make_folder
+from clarice.cli.output_folder import files_read, insist_on_place, keep_apart, make_folder
 from clarice.cli.ready_stack import ReadyStack
 from clarice.cli.stack_options import (
     ContrastOption,
@@ -32,11 +30,11 @@ from clarice.cli.stack_options import (
     WorkingBoxOption,
     prepare_stack,
 )
-from clarice.core.errors import InputError, UsageError
+from clarice.core.errors import UsageError
 from clarice.core.particles import ParticleSet
 from clarice.geometry.so3 import symmetry_rotations
-from clarice.io.mrc import read_mrc
 from clarice.io.stack import open_particles
+from clarice.metrics.map_files import Cube, read_cube
 from clarice.metrics.masks import mask_from_map
 from clarice.metrics.registration import resample
 from clarice.pipeline.foretelling import foretell
@@ -45,6 +43,10 @@ from clarice.pipeline.fsc_files import write_fsc
 from clarice.pipeline.map_stages import all_half_sets, mirrored
 from clarice.pipeline.memory import refinement as refined_estimate
 
+WRITES = (
+    *("map.mrc", "map_mirror.mrc", "half1.mrc", "half2.mrc", "mask.mrc"),
+    *("particles.star", "fsc.star", "fsc.json"),
+)
 _O = typer.Option
 FOREIGN_MAP = (
     "the particles are no likelier under the starting map than under pure noise: it may show something else, "
@@ -87,11 +89,12 @@ def refine(
     and fsc.star and fsc.json of the half maps.
     """
     group_order = len(symmetry_rotations(symmetry))
-    start_map = _read_start(start)
+    start_map = read_cube(start)
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     frame = Frame.of(particles, working_box, diameter, max_shift)
     settings = _refine_settings(frame, _shared_radius_px(start_resolution, particles), iterations, symmetry, seed)
     size = (len(particles), particles.box, frame.working_box)
+    keep_apart(output, WRITES, (start, *files_read(particles, stack, passthrough)))
     insist_on_place(output)
     foretell("the refinement", refined_estimate(*size, group_order, settings.most_iterations), output, told)
     make_folder(output)
@@ -112,14 +115,6 @@ def refine(
     for warning in [*half_map_warnings(half1, half2), *foreign, *doubts(refined, settings, pixel)]:
         console.print(f"warning: {warning}", markup=False)
     show_resolution(resolution, pixel, output)
-
-
-def _read_start(path: Path) -> tuple[NDArray[np.float32], float]:
-    """The starting map and its pixel size in Å."""
-    values, pixel_size_angstrom = read_mrc(path)
-    if values.ndim != 3 or len(set(values.shape)) != 1:
-        raise InputError(f"{path} is not a cubic map: its shape is {values.shape}")
-    return values, pixel_size_angstrom
 
 
 def _shared_radius_px(resolution_angstrom: float | None, particles: ParticleSet) -> float | None:
@@ -149,11 +144,8 @@ def _refine_settings(
     )
 
 
-def _scaled_start(
-    ready: ReadyStack, start: tuple[NDArray[np.float32], float], settings: refinement.Settings
-) -> torch.Tensor:
+def _scaled_start(ready: ReadyStack, start: Cube, settings: refinement.Settings) -> torch.Tensor:
     """The starting map in the working box and in the particles' grey scale."""
-    box, pixel = ready.noisy.box, ready.pixel_size_angstrom
-    values, map_pixel = start
-    volume = torch.from_numpy(resample(values, box, pixel / map_pixel))
+    scale = ready.pixel_size_angstrom / start.pixel_size_angstrom
+    volume = torch.from_numpy(resample(start.values, ready.noisy.box, scale))
     return matched_scale(ready.noisy, volume, settings.diameter_px)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from clarice.cli.console import console
+from clarice.cli.console import told
 from clarice.report.page import write_report
 
 
@@ -19,4 +19,4 @@ def report(
     run: Path = typer.Argument(help="Run folder, finished or not, as written by `clarice run -o`."),
 ) -> None:
     """Writes RUN/report.html: one page with everything the run found, from the run folder alone."""
-    console.print(f"{write_report(run)}")
+    told(str(write_report(run)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,17 +13,21 @@ from typing import Annotated
 import torch
 import typer
 
-from clarice.cli.console import console, showing_progress
-from clarice.cli.output_folder import make_folder
+from clarice.cli.console import showing_progress, told
+from clarice.cli.output_folder import keep_apart, make_folder
+from clarice.cli.seed_option import seed_option
+from clarice.cli.structural_option import StructuralOption, structural_noise
 from clarice.core.counting import counted
-from clarice.core.errors import InputError, OutputError, ResourceError, UsageError
+from clarice.core.errors import OutputError, ResourceError, UsageError
 from clarice.geometry.so3 import symmetry_rotations
-from clarice.io.mrc import read_mrc
+from clarice.metrics.map_files import read_cube
 from clarice.physics.atoms import atoms_from_npz, read_structure
 from clarice.physics.molecules import Shape, make_molecule
 from clarice.physics.simulate import MapPotential, NoiseKind, SimulationSettings, Specimen, simulate
-from clarice.physics.simulation_files import Contrast, write_simulation
+from clarice.physics.simulation_files import FILES, Contrast, write_simulation
 
+# A folder with one of these beside its particles holds a simulated set, which may be made anew.
+TRUTH = ("truth.star", "simulation.json")
 # Images beyond this many bytes are kept in files while they are made, not in memory.
 _IN_MEMORY_BYTES = 1 << 30
 
@@ -55,10 +60,8 @@ def _specimen(
     if structure is not None:
         return read_structure(structure), f"structure {structure.name}"
     if map_file is not None:
-        volume, pixel_size = read_mrc(map_file)
-        if len(set(volume.shape)) != 1 or volume.shape[0] < 8:
-            raise InputError(f"{map_file} has the shape {volume.shape}: a map to simulate from must be a cube")
-        return MapPotential(torch.from_numpy(volume), pixel_size), f"map {map_file.name}"
+        volume = read_cube(map_file)
+        return MapPotential(torch.from_numpy(volume.values), volume.pixel_size_angstrom), f"map {map_file.name}"
     if npz is not None and entry is not None:
         return atoms_from_npz(npz, entry), f"entry {entry} of {npz.name}"
     seed = 1 if molecule is None else molecule
@@ -73,7 +76,9 @@ StructureOption = Annotated[Path | None, _O(help="mmCIF or PDB file (.gz too) to
 MapOption = Annotated[Path | None, _O("--map", help="MRC map to simulate from, protein bright.")]
 NpzOption = Annotated[Path | None, _O(help="Packed collection of structures; needs --entry.")]
 EntryOption = Annotated[str | None, _O(help="Entry of the --npz collection.")]
-MoleculeOption = Annotated[int | None, _O(help="Seed of a procedural molecule (the default, seed 1).")]
+MoleculeOption = Annotated[
+    int | None, seed_option("Seed of a procedural molecule (the default, seed 1).", "--molecule")
+]
 MassOption = Annotated[float | None, _O(help="Mass of the molecule, 20–1000 kDa; drawn if absent.")]
 ShapeOption = Annotated[Shape | None, _O(help="How the molecule's domains are arranged; drawn if absent.")]
 SymmetryOption = Annotated[str, _O(help="Point group of the procedural molecule.")]
@@ -95,7 +100,7 @@ AmplitudeOption = Annotated[float, _O(help="Amplitude contrast, 0 to 1.")]
 BfactorOption = Annotated[float, _O(help="B-factor of the CTF's envelope, Å².")]
 NoiseOption = Annotated[NoiseKind, _O(help="Kind of noise; its variance a pixel is 1.")]
 ContrastOption = Annotated[Contrast, _O(help="Whether protein is bright or dark in the files.")]
-SeedOption = Annotated[int, _O(help="Seed of views, shifts, defocus and noise.")]
+SeedOption = Annotated[int, seed_option("Seed of views, shifts, defocus and noise.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -126,6 +131,7 @@ def command(
     amplitude_contrast: AmplitudeOption = 0.1,
     bfactor: BfactorOption = 0.0,
     noise: NoiseOption = "white",
+    structural: StructuralOption = None,
     contrast: ContrastOption = "bright",
     seed: SeedOption = 1,
 ) -> None:
@@ -149,9 +155,22 @@ def command(
         bfactor_angstrom2=bfactor,
         defocus_groups=defocus_groups,
         ctf_table=ctf_table,
+        structural=structural_noise(structural),
     )
     specimen, source = _specimen(structure, map_file, npz, entry, molecule, mass_kda, shape, symmetry)
+    keep_apart(output, FILES, (structure, map_file, npz, ctf_table))
+    _insist_on_own_set(output)
     _simulate_into(output, specimen, source, settings, contrast)
+
+
+def _insist_on_own_set(output: Path) -> None:
+    """Raises OutputError for a folder whose particles or map no simulation has made."""
+    there = [name for name in FILES if os.path.exists(output / name)]
+    if there and not any(name in there for name in TRUTH):
+        raise OutputError(
+            f"{output} holds {there[0]} that no simulation made (there is no {' or '.join(TRUTH)}), and that would be "
+            "overwritten: name another folder"
+        )
 
 
 def _simulate_into(
@@ -164,7 +183,7 @@ def _simulate_into(
         simulated = simulate(specimen, settings, folder=folder, progress=progress)
         write_simulation(simulated, output, specimen=source, contrast=contrast, progress=progress)
     size = simulated.particles.pixel_size_angstrom
-    console.print(
+    told(
         f"{counted(settings.particles, 'particle')} of {source}, {settings.box} px at {size:.3f} Å "
         f"(Nyquist {2 * size:.2f} Å), SNR {settings.snr:g}, noise {settings.noise}: "
         f"{output / 'particles.star'}"

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from clarice.cli.console import console
+from clarice.cli.seed_option import seed_option
 from clarice.core.errors import UsageError
 from clarice.core.particles import ParticleSet
 from clarice.core.progress import Progress
@@ -59,7 +60,7 @@ FirstMapOption = Annotated[
 ]
 SymmetryOption = Annotated[str, _O(help="Point group: C1, Cn, Dn, T, O or I.")]
 MaxShiftOption = Annotated[float | None, _O(help="Largest off-centre shift, Å; 1/16 of the box if absent.")]
-SeedOption = Annotated[int, _O(help="Seed of everything random: the same seed gives the same result.")]
+SeedOption = Annotated[int, seed_option("Seed of everything random: the same seed gives the same result.")]
 
 
 def check_stack(

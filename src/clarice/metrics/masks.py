@@ -56,11 +56,16 @@ def mask_from_map(
     """
     smooth = low_pass(volume, low_pass_px)
     inside = radius_grid(smooth.shape[-1], 3).numpy() < smooth.shape[-1] / 2
+    level = threshold
     if threshold is None and np.ptp(smooth[inside]) > 0:
-        threshold = _otsu(smooth[inside])
-    dense = inside & (smooth > (np.inf if threshold is None else threshold))
+        level = _otsu(smooth[inside])
+    dense = inside & (smooth > (np.inf if level is None else level))
     if not dense.any() or dense[inside].all():
-        raise InputError(f"no mask can be made from the map at threshold {threshold}: give another threshold or a mask")
+        raise InputError(
+            "no mask can be made from a flat or not finite map, at this or another threshold: mend what it was made of"
+            if threshold is None
+            else f"no mask can be made from the map at threshold {threshold:g}: give another threshold or a mask"
+        )
     outside_px = np.asarray(distance_transform_edt(~dense), dtype=np.float64)
     return _falling_cosine(outside_px - dilate_px, edge_px)
 

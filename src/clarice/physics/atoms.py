@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import gemmi
 import numpy as np
@@ -29,6 +31,8 @@ _MEAN_RESIDUE_DALTON = {"CA": 111.0, "P": 321.0}
 # 8π²σ² of a residue's atoms about its Cα (rms radius 2.3 Å) and of a nucleotide's about its P (4 Å).
 _RESIDUE_B_FACTOR = {"CA": 139.0, "P": 421.0}
 _TRACE_ELEMENT = {"CA": 6, "P": 15}
+# What a packed collection of structures holds.
+_ARRAYS = ("id", "offset", "xyz_hundredth_angstrom", "atomic_number", "b_factor", "polymer")
 
 FloatArray = NDArray[np.float64]
 
@@ -175,39 +179,48 @@ def entry_ids(path: Path | str) -> list[str]:
 
     Raises InputError when the file is not one.
     """
-    return [str(name) for name in _open_collection(Path(path))["id"]]
+    return [str(name) for name in read_collection(Path(path))["id"]]
 
 
-def _open_collection(path: Path) -> dict[str, NDArray[Any]]:
-    needed = ("id", "offset", "xyz_hundredth_angstrom", "atomic_number", "b_factor", "polymer")
+def read_collection(path: Path, more: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    """The arrays of a packed collection (`.npz`), with those named `more` beside the ones that each holds.
+
+    Raises InputError when the file is not one.
+    """
+    needed = (*_ARRAYS, *more)
     if not path.is_file():
         raise InputError(f"structure collection {path} does not exist: give the path of an .npz of entries")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [name for name in needed if name not in archive]
             if missing:
                 raise InputError(f"{path} has no array {missing[0]!r}: a collection holds {', '.join(needed)}")
             return {name: archive[name] for name in needed}
-    except (ValueError, OSError, EOFError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, OSError, EOFError, KeyError, AttributeError, BadZipFile, zlib.error) as error:
         message = f"{path} cannot be read as an .npz collection of structures: give an intact file"
         raise InputError(message) from error
 
 
 def atoms_from_npz(path: Path | str, entry_id: str) -> Atoms:
-    """Atoms of one entry of a packed collection (see `entry_ids`).
-
-    Entries with Cα and P atoms only become residue pseudo-atoms.
+    """Atoms of one entry of a packed collection (see `entry_ids` and `packed_atoms`).
 
     Raises InputError when no such entry is there.
     """
     path = Path(path)
-    collection = _open_collection(path)
+    collection = read_collection(path)
     found = np.flatnonzero(np.char.lower(collection["id"].astype(str)) == entry_id.strip().lower())
     if len(found) == 0:
         some = ", ".join(str(name) for name in collection["id"][:8])
         count = len(collection["id"])
         raise InputError(f"{path} holds no entry {entry_id!r}: choose one of its {count} ({some}, …)")
-    rows = slice(int(collection["offset"][found[0]]), int(collection["offset"][found[0] + 1]))
+    return packed_atoms(collection, slice(int(collection["offset"][found[0]]), int(collection["offset"][found[0] + 1])))
+
+
+def packed_atoms(collection: Mapping[str, NDArray[Any]], rows: slice | NDArray[np.int64]) -> Atoms:
+    """The atoms in `rows` of a collection's arrays: an entry's, or those of one of its chains.
+
+    Polymers of Cα and P atoms only become residue pseudo-atoms.
+    """
     number = collection["atomic_number"][rows].astype(np.int64)
     b_factor = collection["b_factor"][rows].astype(np.float64)
     polymer = collection["polymer"][rows]

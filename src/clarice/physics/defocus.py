@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -28,12 +30,12 @@ def read_defocus_table(path: Path) -> FloatArray:
     if not path.is_file():
         raise InputError(f"CTF table {path} does not exist: give an .npz with the arrays ctf and columns")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             names = [str(name) for name in archive["columns"]]
             table = np.asarray(archive["ctf"], dtype=np.float64)
         columns = [names.index(name) for name in ("DefU", "DefV", "DefAng")]
         return np.unique(table[:, columns], axis=0)
-    except (ValueError, OSError, EOFError, KeyError, IndexError, AttributeError) as error:
+    except (ValueError, TypeError, OSError, EOFError, LookupError, AttributeError, BadZipFile, zlib.error) as error:
         raise InputError(
             f"{path} is no CTF table: it needs arrays ctf and columns with DefU, DefV and DefAng"
         ) from error
