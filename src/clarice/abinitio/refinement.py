@@ -56,9 +56,9 @@ SHARED_CYCLES = 4.0
 class Settings:
     """What the user decides: particle diameter, point group, largest shift, iterations, seed, and the start.
 
-    Up to `further_iterations` follow while the halves agree to the last ring looked at and finer ones are left. The
-    first iteration looks at rings up to `start_radius_px`, but hardly beyond `shared_radius_px`, to which both halves
-    see the starting map, by default SHARED_CYCLES per diameter.
+    Up to `further_iterations` follow while the halves agree to the last ring looked at, until that is the finest and
+    was looked at twice. The first iteration looks at rings up to `start_radius_px`, but hardly beyond
+    `shared_radius_px`, to which both halves see the starting map, by default SHARED_CYCLES per diameter.
     """
 
     diameter_px: float
@@ -193,9 +193,14 @@ def refine(
 
 
 def _goes_on(state: State, box: int) -> bool:
-    """Whether the halves agree to the last ring that was looked at, and finer ones are left."""
+    """Whether the halves agree to the last ring that was looked at, and finer ones are left, or it was new itself.
+
+    What an iteration finds out of a ring helps its poses only in the next one.
+    """
     last = state.history[-1]
-    return last.agreement_px >= math.floor(last.radius_px) and last.radius_px < math.floor(box / 2 - 1)
+    before = state.history[-2].radius_px if len(state.history) > 1 else 0.0
+    unfinished = last.radius_px < math.floor(box / 2 - 1) or before < last.radius_px
+    return last.agreement_px >= math.floor(last.radius_px) and unfinished
 
 
 def shared_radius(box: int, settings: Settings) -> float:
