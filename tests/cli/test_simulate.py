@@ -107,7 +107,7 @@ def test_particles_that_no_simulation_made_are_kept(tmp_path: Path, name: str) -
 
 def test_large_sets_go_through_files_and_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("-o", str(tmp_path / "a"), *OPTIONS)
-    monkeypatch.setattr(command, "_IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(command, "IN_MEMORY_BYTES", 0)
     run("-o", str(tmp_path / "b"), *OPTIONS)
     assert (tmp_path / "a" / "particles.mrcs").read_bytes() == (tmp_path / "b" / "particles.mrcs").read_bytes()
     assert len(list((tmp_path / "b").iterdir())) == 6

@@ -14,9 +14,6 @@ import pytest
 from clarice.core.errors import ClariceError, InputError, UsageError
 from clarice.core.particles import ArraySource, ParticleSet
 from clarice.io.stack import write_particles
-from clarice.physics.molecules import make_molecule
-from clarice.physics.simulate import SimulationSettings, simulate
-from clarice.physics.simulation_files import write_simulation
 from clarice.pipeline import job
 from clarice.pipeline.engine import execute
 from clarice.pipeline.frame import Frame
@@ -25,15 +22,6 @@ from clarice.pipeline.job_settings import UNTIL_NAMES
 from clarice.pipeline.memory import INTERPRETER_MB, WORKSPACE_MB
 from clarice.pipeline.stack_input import StackInput
 from clarice.pipeline.stages import Stage, check_order
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> StackInput:
-    """120 particles of 24 px."""
-    folder = tmp_path_factory.mktemp("stack")
-    settings = SimulationSettings(particles=120, box=24, seed=3, snr=1.0, defocus_groups=4)
-    write_simulation(simulate(make_molecule(2, mass_kda=80), settings), folder, contrast="bright", specimen="made")
-    return StackInput.of(folder / "particles.star")
 
 
 def plan(stack: StackInput, **settings: Any) -> list[Stage]:

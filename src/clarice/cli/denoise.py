@@ -21,6 +21,7 @@ from clarice.cli.stack_options import (
     prepare_stack,
 )
 from clarice.core.counting import counted
+from clarice.core.large_array import IN_MEMORY_BYTES
 from clarice.denoise.registry import DEFAULT_METHOD, denoiser_names, get_denoiser
 from clarice.io.stack import open_particles
 from clarice.pipeline.denoised_files import IMAGES, RECORD, TABLE, write_denoised
@@ -28,7 +29,6 @@ from clarice.pipeline.denoised_notes import NOTES
 
 # Boxes above this are reduced to it while denoising: a single particle shows nothing finer.
 LARGEST_DEFAULT_BOX = 128
-_IN_MEMORY_BYTES = 1 << 30
 
 _O = typer.Option
 OutputOption = Annotated[Path, _O("-o", "--output", help="Folder to write denoised.mrcs and .star to.")]
@@ -84,7 +84,7 @@ def denoise(
     keep_apart(output, (IMAGES, TABLE, RECORD, NOTES), files_read(particles, stack, passthrough))
     make_folder(output)
     with showing_progress() as progress, tempfile.TemporaryDirectory(prefix=".prepared.", dir=output) as folder:
-        large = len(particles) * box**2 * 4 > _IN_MEMORY_BYTES
+        large = len(particles) * box**2 * 4 > IN_MEMORY_BYTES
         prepared = prepare_stack(
             particles,
             stack,

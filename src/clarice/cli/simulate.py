@@ -19,6 +19,7 @@ from clarice.cli.seed_option import seed_option
 from clarice.cli.structural_option import StructuralOption, structural_noise
 from clarice.core.counting import counted
 from clarice.core.errors import OutputError, ResourceError, UsageError
+from clarice.core.large_array import IN_MEMORY_BYTES
 from clarice.geometry.so3 import symmetry_rotations
 from clarice.metrics.map_files import read_cube
 from clarice.physics.atoms import atoms_from_npz, read_structure
@@ -28,8 +29,6 @@ from clarice.physics.simulation_files import FILES, Contrast, write_simulation
 
 # A folder with one of these beside its particles holds a simulated set, which may be made anew.
 TRUTH = ("truth.star", "simulation.json")
-# Images beyond this many bytes are kept in files while they are made, not in memory.
-_IN_MEMORY_BYTES = 1 << 30
 
 
 def _specimen(
@@ -179,7 +178,7 @@ def _simulate_into(
     make_folder(output)
     with showing_progress() as progress, ExitStack() as stack:
         image_bytes = 8 * settings.particles * settings.box**2  # noisy and clean, float32
-        folder = stack.enter_context(_scratch(output, image_bytes)) if image_bytes > _IN_MEMORY_BYTES else None
+        folder = stack.enter_context(_scratch(output, image_bytes)) if image_bytes > IN_MEMORY_BYTES else None
         simulated = simulate(specimen, settings, folder=folder, progress=progress)
         write_simulation(simulated, output, specimen=source, contrast=contrast, progress=progress)
     size = simulated.particles.pixel_size_angstrom

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
 from clarice.core.errors import UsageError
 from clarice.geometry.fourier import centred_fft2, radius_grid, resize_centred, shell_mean
 from clarice.physics.ctf import rfft_frequency_grid
+
+Number = TypeVar("Number", float, Tensor)
 
 
 def radial_to_rfft_grid(values: Tensor, box: int) -> Tensor:
@@ -61,11 +65,11 @@ def _mean_over_grid(spectrum: Tensor, box: int) -> Tensor:
     return (grid * weight).sum() / box**2
 
 
-def poisson_scale(square: float, mean: float, snr: float) -> tuple[float, float]:
-    """What to multiply a signal by before its electrons are counted, and the noise's deviation then.
+def poisson_scale(square: Number, mean: Number, snr: Number) -> tuple[Number, Number]:
+    """What to multiply signals by before their electrons are counted, and the noise's deviation then.
 
-    `square` and `mean` are the signal's mean square and mean. Counts of mean 1 + c·signal have that variance, so
-    SNR = c² · square / (1 + c · mean).
+    `square` and `mean` are a signal's mean square and mean, or those of several. Counts of mean 1 + c·signal have that
+    variance, so SNR = c² · square / (1 + c · mean).
     """
     scale = (snr * mean + ((snr * mean) ** 2 + 4 * snr * square) ** 0.5) / (2 * square)
     return scale, (1 + scale * mean) ** 0.5

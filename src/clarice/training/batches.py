@@ -19,6 +19,7 @@ from torch import Tensor
 from clarice.core.errors import UsageError
 from clarice.geometry.interpolated_slices import images_of, shifted, slice_spectra
 from clarice.physics.ctf import ctf_at, rfft_frequency_grid
+from clarice.physics.noise import poisson_image, poisson_scale
 from clarice.training.set_draws import SetDraws, SetSettings, draw_sets, optics_in_pixels
 from clarice.training.specimen_pool import SpecimenPool
 from clarice.training.surroundings import StructuralImages, structural_images
@@ -151,20 +152,19 @@ def _with_noise(
     counted = counted / counted.sum(dim=1, keepdim=True)
     square = (signal.square().mean(dim=(-2, -1)) * counted).sum(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
     poisson = torch.from_numpy(draws.poisson).to(device)
-    # Poisson counts of mean 1 + scale·signal have that variance: scale² · square / (1 + scale · mean) is the SNR.
+    # Other noise does not grow with the signal: as if its mean were 0.
     mean = (signal.mean(dim=(-2, -1)) * present).mean(dim=1) * poisson
     snr = draws.snr.to(device)
-    scale = (snr * mean + ((snr * mean) ** 2 + 4 * snr * square).sqrt()) / (2 * square)
+    scale, deviation = poisson_scale(square, mean, snr)
     signal = signal * (scale[:, None] * present)[..., None, None]
     if beside is not None:
         signal = signal + beside.seen * scale[:, None, None, None]
-    deviation = (1 + scale * mean).sqrt()  # of the noise
     noisy = torch.empty_like(signal)
     generator = torch.Generator(device)
     for row, seed in enumerate(draws.noise_seed):
         generator.manual_seed(int(seed))
         if draws.poisson[row]:
-            noisy[row] = (torch.poisson((1 + signal[row]).clamp(min=0), generator=generator) - 1) / deviation[row]
+            noisy[row] = poisson_image(signal[row], generator) / deviation[row]
         else:
             noisy[row].normal_(generator=generator).add_(signal[row])
     if beside is not None:
