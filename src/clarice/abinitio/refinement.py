@@ -57,8 +57,8 @@ class Settings:
     """What the user decides: particle diameter, point group, largest shift, iterations, seed, and the start.
 
     Up to `further_iterations` follow while the halves agree to the last ring looked at, until that is the finest and
-    was looked at twice. The first iteration looks at rings up to `start_radius_px`, but hardly beyond
-    `shared_radius_px`, to which both halves see the starting map, by default SHARED_CYCLES per diameter.
+    was looked at twice. The first iteration looks at rings up to `start_radius_px`; both halves see the starting map up
+    to `shared_radius_px`, by default SHARED_CYCLES per diameter.
     """
 
     diameter_px: float
@@ -212,8 +212,7 @@ def shared_radius(box: int, settings: Settings) -> float:
 def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: Settings, index: int) -> State:
     """One expectation and maximisation step of both halves."""
     box = particles.box
-    # Rings far beyond what the halves share of the starting map cost time, but have no reference yet to be found by.
-    radius = min(settings.start_radius_px, shared_radius(box, settings) + LOOK_AHEAD)
+    radius = settings.start_radius_px
     if index:
         agreed = agreed_radius(state.orientation_fsc, box, settings.diameter_px)
         radius = max(agreed + max(LOOK_AHEAD, LOOK_AHEAD_SHARE * agreed), shared_radius(box, settings))
