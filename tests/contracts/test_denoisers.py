@@ -130,7 +130,7 @@ def test_pure_noise_gives_little_power(method: str, simulated: SimulatedSet) -> 
     real = run(method, white_set(simulated.particles))
     nothing = run(method, white_set(noise_like(simulated.particles)))
     # A network that sees one image at a time has little to tell nothing from something by.
-    alone = method in NETWORKS and not NETWORKS[method].joint
+    alone = method in NETWORKS and NETWORKS[method].alone
     assert float(np.mean(nothing**2)) < (0.1 if alone else 0.05) * float(np.mean(real**2))
 
 

@@ -23,8 +23,9 @@ from clarice.training.denoising_loss import (
     shell_error,
     sketch_error,
 )
-from clarice.training.denoising_task import DenoiserSettings, DenoisingTask, JudgedOn, LossSettings, NetworkSettings
+from clarice.training.denoising_task import DenoiserSettings, DenoisingTask, LossSettings
 from clarice.training.set_draws import draw_sets
+from clarice.training.simulated_sets import JudgedOn, NetworkSettings
 from clarice.training.validation import SetKind
 
 SIZE = {

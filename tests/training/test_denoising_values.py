@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from clarice.core.errors import InputError, UsageError
-from clarice.training.denoising_task import DenoiserSettings, DenoisingTask, NetworkSettings
+from clarice.training.denoising_task import DenoiserSettings, DenoisingTask
 from clarice.training.recipe import recipe_of
+from clarice.training.simulated_sets import NetworkSettings
 
 SMALL: dict[str, Any] = {"name": "dncnn", "layers": 2, "channels": 4}
 ONE = {"name": "one", "images": 1, "views": 0, "snr": 0.1}

@@ -39,7 +39,7 @@ class Method:
 
 def single_image_networks() -> list[str]:
     """The networks with weights that see each image alone."""
-    return [name for name in trained_names() if not NETWORKS[name].joint]
+    return [name for name in trained_names() if NETWORKS[name].alone]
 
 
 def our_methods() -> dict[str, Method]:
@@ -71,7 +71,7 @@ def _card(name: str) -> dict[str, Any]:
 
 def _registered(name: str) -> Method:
     method = get_denoiser(name)
-    alone = name in NETWORKS and not NETWORKS[name].joint
+    alone = name in NETWORKS and NETWORKS[name].alone
     warm: list[bool] = []
 
     def measure(sets: Sequence[ImageSet], setting: str) -> list[Answer]:  # noqa: ARG001

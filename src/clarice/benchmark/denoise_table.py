@@ -79,7 +79,7 @@ def paired_ratio(ours: Mapping[str, float], other: Mapping[str, float]) -> tuple
 
 def best_network(rows: Sequence[Row]) -> Row | None:
     """The single-image network of least error in a cell."""
-    networks = [row for row in rows if row["method"] in NETWORKS and not NETWORKS[row["method"]].joint]
+    networks = [row for row in rows if row["method"] in NETWORKS and NETWORKS[row["method"]].alone]
     return min(networks, key=lambda row: float(row["relative_mse"]), default=None)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from clarice.cli.console import console, showing_progress
 from clarice.cli.output_folder import files_read, keep_apart, make_folder
+from clarice.cli.seed_option import seed_option
 from clarice.cli.stack_options import (
     ContrastOption,
     CtfStateOption,
@@ -21,10 +23,12 @@ from clarice.cli.stack_options import (
     prepare_stack,
 )
 from clarice.core.counting import counted
+from clarice.core.errors import UsageError
 from clarice.core.large_array import IN_MEMORY_BYTES
-from clarice.denoise.registry import DEFAULT_METHOD, denoiser_names, get_denoiser
+from clarice.denoise.diffusion import sampling_denoiser
+from clarice.denoise.registry import DEFAULT_METHOD, Denoiser, denoiser_names, get_denoiser
 from clarice.io.stack import open_particles
-from clarice.pipeline.denoised_files import IMAGES, RECORD, TABLE, write_denoised
+from clarice.pipeline.denoised_files import DEVIATIONS, IMAGES, RECORD, TABLE, write_denoised
 from clarice.pipeline.denoised_notes import NOTES
 
 # Boxes above this are reduced to it while denoising: a single particle shows nothing finer.
@@ -37,6 +41,18 @@ WorkingBoxOption = Annotated[int | None, _O(help="Box to work in, pixels; the st
 RadiusOption = Annotated[
     float | None, _O(help="Radius, pixels, beyond which an image is background; 3/8 of the box if absent.")
 ]
+StepsOption = Annotated[
+    int | None, _O(help="Steps from noise to image, of methods that sample; 10, or 2 with a refiner, if absent.")
+]
+SamplesOption = Annotated[
+    int | None,
+    _O(help="Samples of each particle, whose mean is written; 8, or 4 with a refiner, if absent. 1: one possibility."),
+]
+SamplerOption = Annotated[
+    str | None,
+    _O(help="How to sample: ancestral (noise at every step) or ddim (at its start); ancestral if absent."),
+]
+SeedOption = Annotated[int | None, seed_option("Seed of samples; 0 if absent.")]
 HalvesOption = Annotated[bool, _O("--halves-apart", help="Denoise each half set as if it were alone.")]
 
 
@@ -70,6 +86,10 @@ def denoise(
     working_box: WorkingBoxOption = None,
     background_radius_px: RadiusOption = None,
     halves_apart: HalvesOption = False,
+    steps: StepsOption = None,
+    samples: SamplesOption = None,
+    sampler: SamplerOption = None,
+    seed: SeedOption = None,
     list_methods: ListOption = False,  # noqa: ARG001 (its callback answers and exits)
 ) -> None:
     """Denoise every particle of a stack.
@@ -77,11 +97,12 @@ def denoise(
     Writes denoised.mrcs (CTF-free projections in units of the input's noise standard deviation; order, box
     and sign as in the input) and denoised.star, its table without the defocus that no longer applies. A joint
     method also writes denoised_sources.star: which particles each image was made from, and its expected error.
+    A method that samples writes denoised_deviation.mrcs, how far the samples of each pixel lie apart.
     """
-    chosen = get_denoiser(method)
+    chosen = _chosen(method, {"steps": steps, "samples": samples, "sampler": sampler, "seed": seed})
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     box = min(particles.box, LARGEST_DEFAULT_BOX) if working_box is None else working_box
-    keep_apart(output, (IMAGES, TABLE, RECORD, NOTES), files_read(particles, stack, passthrough))
+    keep_apart(output, (IMAGES, TABLE, RECORD, NOTES, DEVIATIONS), files_read(particles, stack, passthrough))
     make_folder(output)
     with showing_progress() as progress, tempfile.TemporaryDirectory(prefix=".prepared.", dir=output) as folder:
         large = len(particles) * box**2 * 4 > IN_MEMORY_BYTES
@@ -100,3 +121,16 @@ def denoise(
         f"{counted(len(particles), 'particle')} denoised by {method} in {seconds:.1f} s: {output / 'denoised.star'}",
         markup=False,
     )
+    if chosen.sampling is not None and chosen.sampling.samples == 1:
+        console.print("each image is one sample: one possibility of what the particle may be, not the likeliest")
+
+
+def _chosen(method: str, given: dict[str, Any]) -> Denoiser:
+    """The method, with the `given` settings of sampling. Raises UsageError where it does not sample."""
+    chosen = get_denoiser(method)
+    changes = {name: value for name, value in given.items() if value is not None}
+    if not changes:
+        return chosen
+    if chosen.sampling is None:
+        raise UsageError(f"--{min(changes)} is for methods that sample, which {method} does not: drop it")
+    return sampling_denoiser(method, replace(chosen.sampling, **changes))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -22,10 +20,10 @@ from clarice.denoise.neighbourhoods import invariants, neighbourhoods
 from clarice.denoise.network_input import error_from_network, from_network, network_input
 from clarice.denoise.networks import NETWORKS
 from clarice.denoise.notes import Notes
+from clarice.denoise.placed_network import PlacedNetwork
 from clarice.denoise.polar_transformer import PolarTransformer
 from clarice.denoise.registry import DenoisedRows, DenoiserFunction, TellingFunction, as_array, denoiser
-from clarice.denoise.trained import TrainedNetwork, best_device, trained_names, trained_network
-from clarice.geometry.angular import fast_dtype
+from clarice.denoise.trained import TrainedNetwork, trained_names, trained_network
 from clarice.physics.noisy_set import NoisySet
 
 # Images that a single-image network takes at once.
@@ -47,13 +45,13 @@ _SUMMARIES = {
 
 def denoise_alone(noisy: NoisySet, trained: TrainedNetwork, progress: Progress = silent) -> DenoisedRows:
     """Each image by itself, streamed in row order."""
-    runner = _Runner(trained)
+    placed = PlacedNetwork(trained)
 
     def work(start: int) -> tuple[RowIndex, NDArray[np.float32]]:
         rows = np.arange(start, min(start + BATCH, len(noisy)))
         images, transfer = network_input(noisy, rows, trained.box)
-        with runner.precision():
-            estimate = runner.network(*runner.sets(images[:, None], None if transfer is None else transfer[:, None]))
+        with placed.precision():
+            estimate = placed.network(*placed.placed(images[:, None], None if transfer is None else transfer[:, None]))
         return rows, as_array(from_network(estimate.images[:, 0].float(), noisy.box))
 
     for rows, images in ordered_map(work, range(0, len(noisy), BATCH)):
@@ -75,7 +73,7 @@ def denoise_jointly(
     features that do not depend on in-plane angles, and then in sets of those that look alike. Time grows linearly
     with the stack. `notes` hears where each image came from and how wrong it is expected to be.
     """
-    runner = _Runner(trained)
+    runner = _Transformer(trained)
     count = len(noisy)
     if count <= size:
         images = runner.joint(noisy, np.arange(count), notes)
@@ -86,7 +84,7 @@ def denoise_jointly(
     yield from _in_row_order(noisy, runner, groups, progress, notes)
 
 
-def _features(noisy: NoisySet, runner: _Runner, size: int, progress: Progress) -> NDArray[np.float32]:
+def _features(noisy: NoisySet, runner: _Transformer, size: int, progress: Progress) -> NDArray[np.float32]:
     parts = np.array_split(np.arange(len(noisy)), -(-len(noisy) // size))
 
     def work(rows: RowIndex) -> tuple[RowIndex, NDArray[np.float32]]:
@@ -100,7 +98,7 @@ def _features(noisy: NoisySet, runner: _Runner, size: int, progress: Progress) -
 
 
 def _in_row_order(
-    noisy: NoisySet, runner: _Runner, groups: Sequence[RowIndex], progress: Progress, notes: Notes | None
+    noisy: NoisySet, runner: _Transformer, groups: Sequence[RowIndex], progress: Progress, notes: Notes | None
 ) -> Iterator[tuple[RowIndex, NDArray[np.float32]]]:
     """Denoises group after group and hands out the images in row order once all are there."""
 
@@ -118,24 +116,8 @@ def _in_row_order(
             yield rows, np.array(waiting[rows])
 
 
-class _Runner:
-    """A network on the best device there is, in the fastest precision that device multiplies natively."""
-
-    def __init__(self, trained: TrainedNetwork) -> None:
-        self.box = trained.box
-        self.device = best_device()
-        self.network = trained.network.to(self.device)
-        self._dtype = fast_dtype(self.device)
-        # Workers share a GPU's memory, which must not grow with their number: one of them is at work on it at a time.
-        self._turn: AbstractContextManager[object] = nullcontext() if self.device.type == "cpu" else threading.RLock()
-
-    @contextmanager
-    def precision(self) -> Iterator[None]:
-        with self._turn, torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
-            yield
-
-    def sets(self, images: Tensor, transfer: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        return images.to(self.device), None if transfer is None else transfer.to(self.device)
+class _Transformer(PlacedNetwork):
+    """A polar transformer at work on sets of a stack."""
 
     @torch.no_grad()
     def features(self, noisy: NoisySet, rows: RowIndex) -> Tensor:
@@ -173,7 +155,7 @@ class _Runner:
 
     def _measured(self, network: PolarTransformer, noisy: NoisySet, rows: RowIndex) -> MeasuredRings:
         images, transfer = network_input(noisy, rows, self.box)
-        return network.measure(*self.sets(images[None], None if transfer is None else transfer[None]))
+        return network.measure(*self.placed(images[None], None if transfer is None else transfer[None]))
 
 
 def _alone(name: str) -> DenoiserFunction:
@@ -197,5 +179,5 @@ for _name in trained_names():
     if NETWORKS[_name].joint:
         _function, _telling = _jointly(_name)
         denoiser(_name, _SUMMARIES[_name], _telling)(_function)
-    else:
+    elif NETWORKS[_name].alone:
         denoiser(_name, _SUMMARIES[_name])(_alone(_name))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from clarice.core.errors import UsageError
+from clarice.denoise.diffusion_network import DiffusionNetwork, DiffusionSize
 from clarice.denoise.dncnn import DnCNN, DnCNNSize
 from clarice.denoise.polar_transformer import PolarTransformer, PolarTransformerSize
+from clarice.denoise.refiner import Refiner, RefinerSize
 from clarice.denoise.unet import UNet, UNetSize
 
 # Edge of the images that networks are trained on unless a recipe says otherwise.
@@ -21,13 +23,27 @@ _MAY_BE_NONE = ("real_rings", "fourier_rings", "blocks_before", "attention_block
 
 @dataclass(frozen=True)
 class NetworkKind:
-    """A network by name: what says how large it is, its usual size, and what makes it; `joint`: it sees whole sets."""
+    """A network by name: what says how large it is, its usual size, and what makes it.
+
+    `use`: it denoises images "alone" or sets of them "jointly", draws samples of what an image may be ("sampling"), or
+    goes over such samples ("refining").
+    """
 
     name: str
     size: type[Any]
     usual: dict[str, Any]
     make: Callable[[Any], nn.Module]
-    joint: bool
+    use: Literal["alone", "jointly", "sampling", "refining"]
+
+    @property
+    def joint(self) -> bool:
+        """Whether it denoises whole sets."""
+        return self.use == "jointly"
+
+    @property
+    def alone(self) -> bool:
+        """Whether it denoises each image by itself."""
+        return self.use == "alone"
 
     def build(self, changes: dict[str, Any]) -> nn.Module:
         """A network of the usual size but for `changes`. Raises UsageError for a size there is no network of.
@@ -61,16 +77,18 @@ def _insist_on_counts(size: Any) -> None:
 NETWORKS = {
     kind.name: kind
     for kind in (
-        NetworkKind("polar-transformer", PolarTransformerSize, {}, PolarTransformer, joint=True),
+        NetworkKind("polar-transformer", PolarTransformerSize, {}, PolarTransformer, "jointly"),
         NetworkKind(
             "polar-cnn",
             PolarTransformerSize,
             {"attention_blocks": 0, "blocks_before": 6, "blocks_after": 4},
             PolarTransformer,
-            joint=False,
+            "alone",
         ),
-        NetworkKind("dncnn", DnCNNSize, {}, DnCNN, joint=False),
-        NetworkKind("unet", UNetSize, {}, UNet, joint=False),
+        NetworkKind("dncnn", DnCNNSize, {}, DnCNN, "alone"),
+        NetworkKind("unet", UNetSize, {}, UNet, "alone"),
+        NetworkKind("diffusion", DiffusionSize, {}, DiffusionNetwork, "sampling"),
+        NetworkKind("refiner", RefinerSize, {}, Refiner, "refining"),
     )
 }
 

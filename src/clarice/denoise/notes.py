@@ -40,12 +40,20 @@ class Notes(Protocol):
         """Expected squared error (k, L // 2 + 1) per coefficient of the orthonormal transform, by Fourier shell."""
         ...
 
+    def deviation(self, rows: RowIndex, images: NDArray[np.float32]) -> None:
+        """Standard deviation (k, L, L) of each pixel over samples of what the images may be."""
+        ...
+
 
 class Notebook:
-    """Keeps what is told of `count` images: up to `sources_wanted` sources each, and the errors if any."""
+    """Keeps what is told of `count` images: up to `sources_wanted` sources each, and the errors if any.
 
-    def __init__(self, count: int, sources_wanted: int = 5) -> None:
+    `deviations` (count, L, L) is filled by methods that sample; without it theirs are not kept.
+    """
+
+    def __init__(self, count: int, sources_wanted: int = 5, deviations: NDArray[np.float32] | None = None) -> None:
         self.sources_wanted = sources_wanted
+        self.deviations = deviations
         shape = (count, sources_wanted)
         self.found = Sources(np.full(shape, -1), np.zeros(shape), np.zeros(shape), np.full(count, np.nan))
         self.error_by_shell: FloatArray | None = None
@@ -61,6 +69,10 @@ class Notebook:
             if self.error_by_shell is None:
                 self.error_by_shell = np.full((self._count, squared.shape[1]), np.nan)
         self.error_by_shell[rows] = squared
+
+    def deviation(self, rows: RowIndex, images: NDArray[np.float32]) -> None:
+        if self.deviations is not None:
+            self.deviations[rows] = images
 
     @property
     def has_sources(self) -> bool:
@@ -81,3 +93,6 @@ class Renumbered:
 
     def expected_error(self, rows: RowIndex, squared: FloatArray) -> None:
         self._notes.expected_error(self._rows[rows], squared)
+
+    def deviation(self, rows: RowIndex, images: NDArray[np.float32]) -> None:
+        self._notes.deviation(self._rows[rows], images)

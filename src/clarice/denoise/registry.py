@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
+from clarice.denoise.diffusion_sampling import SamplingSettings
 from clarice.denoise.networks import NETWORKS
 from clarice.denoise.notes import Notes, Renumbered
-from clarice.denoise.trained import insist_on_weights
+from clarice.denoise.trained import NETWORKS_OF, insist_on_weights
 from clarice.physics.noisy_set import NoisySet
 
 DenoisedRows = Iterator[tuple[RowIndex, NDArray[np.float32]]]
 
 # Each module registers its methods when it is imported.
-METHOD_MODULES = ("wiener", "covariance_wiener", "learned")
+METHOD_MODULES = ("wiener", "covariance_wiener", "learned", "diffusion")
 # What denoises unless another method is asked for.
 DEFAULT_METHOD = "polar-transformer"
 
@@ -46,13 +47,20 @@ class TellingFunction(Protocol):
 class Denoiser:
     """A registered method: its name on the command line, one line about it, and the function.
 
-    `telling` is the same function for methods that know more than their images, None for the others.
+    `telling` is the same function for methods that know more than their images, None for the others. `sampling`: how
+    it draws samples, None for methods that draw none.
     """
 
     name: str
     summary: str
     function: DenoiserFunction
     telling: TellingFunction | None = None
+    sampling: SamplingSettings | None = None
+
+    @property
+    def several_samples(self) -> bool:
+        """Whether it can tell how far samples of one image lie apart."""
+        return self.sampling is not None and self.sampling.samples > 1
 
     def __call__(
         self,
@@ -88,14 +96,14 @@ _registered: dict[str, Denoiser] = {}
 
 
 def denoiser(
-    name: str, summary: str, telling: TellingFunction | None = None
+    name: str, summary: str, telling: TellingFunction | None = None, *, sampling: SamplingSettings | None = None
 ) -> Callable[[DenoiserFunction], DenoiserFunction]:
     """Registers the decorated function as method `name`; `summary` is its line in the command's help."""
 
     def register(function: DenoiserFunction) -> DenoiserFunction:
         if name in _registered and _registered[name].function is not function:
             raise ValueError(f"two denoisers are named {name}")
-        _registered[name] = Denoiser(name, summary, function, telling)
+        _registered[name] = Denoiser(name, summary, function, telling, sampling)
         return function
 
     return register
@@ -118,8 +126,8 @@ def get_denoiser(name: str) -> Denoiser:
     """
     _load()
     if name not in _registered:
-        if name in NETWORKS:
-            insist_on_weights(name)
+        for network in NETWORKS_OF.get(name, (name,) if name in NETWORKS else ()):
+            insist_on_weights(network)
         raise UsageError(f"there is no denoising method {name!r}: choose one of {', '.join(denoiser_names())}")
     return _registered[name]
 

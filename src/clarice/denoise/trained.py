@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,11 @@ from clarice.io.weights import read_weights
 
 # Tensors beside the weights: noisy images (1, n, L, L), and what the network made of them.
 EXAMPLE_NOISY, EXAMPLE_IMAGES = "example.noisy", "example.images"
+# The networks of methods that are not named after the only one they use.
+NETWORKS_OF = {
+    "diffusion": ("polar-transformer", "diffusion"),
+    "diffusion+refiner": ("polar-transformer", "diffusion", "refiner"),
+}
 _SHIPPED = Path(__file__).parents[1] / "weights"
 
 
@@ -44,9 +50,18 @@ def weights_path(name: str) -> Path:
     return Path(os.environ.get("CLARICE_WEIGHTS", "") or _SHIPPED) / f"{name}.safetensors"
 
 
-def weights_of(method: str) -> Path | None:
-    """The weights file that a denoising method reads, None for methods that need none."""
-    return weights_path(method) if method in NETWORKS else None
+def weights_of(method: str) -> tuple[Path, ...]:
+    """The weights files that a denoising method reads; none for methods that are not trained."""
+    names = NETWORKS_OF.get(method, (method,) if method in NETWORKS else ())
+    return tuple(weights_path(name) for name in names)
+
+
+def weights_digest(path: Path) -> str:
+    """The first sixteen digits of the SHA-256 of a weights file. Raises InputError when it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}): check the path") from error
 
 
 def trained_names() -> list[str]:

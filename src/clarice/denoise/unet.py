@@ -36,17 +36,19 @@ class _TwoConvolutions(nn.Sequential):
         super().__init__(*layers)
 
 
-class UNet(nn.Module):
-    """Denoises each image of the sets (B, N, L, L) by itself; L a multiple of 2^(levels − 1)."""
+class UNetBody(nn.Module):
+    """Maps images of `channels_in` channels to one: (n, C, L, L) to (n, L, L) float32; L a multiple of 2^(levels − 1).
 
-    def __init__(self, size: UNetSize) -> None:
+    Until it is trained, its output is zero.
+    """
+
+    def __init__(self, channels_in: int, size: UNetSize) -> None:
         super().__init__()
         if size.channels % _GROUPS:
             raise ValueError(f"channels {size.channels} must be a multiple of {_GROUPS}, the groups of its norm")
-        self.size = size
         widths = [size.channels * 2**level for level in range(size.levels)]
         self.down = nn.ModuleList(
-            _TwoConvolutions(inward, outward) for inward, outward in zip([2, *widths], widths, strict=False)
+            _TwoConvolutions(inward, outward) for inward, outward in zip([channels_in, *widths], widths, strict=False)
         )
         self.enlarge = nn.ModuleList(
             nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in itertools.pairwise(widths)
@@ -56,14 +58,26 @@ class UNet(nn.Module):
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
-    def forward(self, noisy: Tensor, transfer: Tensor | None = None) -> Estimate:
-        """`noisy` (B, N, L, L), `transfer` (B, N, L, L // 2 + 1) or None."""
-        flat = noisy.flatten(0, 1)
-        features = filtered_channels(flat, None if transfer is None else transfer.flatten(0, 1))
+    def forward(self, features: Tensor) -> Tensor:
         kept: list[Tensor] = []
         for level, block in enumerate(self.down):
             features = block(features if level == 0 else nn.functional.avg_pool2d(features, 2))
             kept.append(features)
-        for level in reversed(range(self.size.levels - 1)):
+        for level in reversed(range(len(self.up))):
             features = self.up[level](torch.cat([kept[level], self.enlarge[level](features)], dim=1))
-        return Estimate(self.leave(features).float()[:, 0].view(noisy.shape))
+        image: Tensor = self.leave(features).float()[:, 0]
+        return image
+
+
+class UNet(nn.Module):
+    """Denoises each image of the sets (B, N, L, L) by itself; L a multiple of 2^(levels − 1)."""
+
+    def __init__(self, size: UNetSize) -> None:
+        super().__init__()
+        self.size = size
+        self.body = UNetBody(2, size)
+
+    def forward(self, noisy: Tensor, transfer: Tensor | None = None) -> Estimate:
+        """`noisy` (B, N, L, L), `transfer` (B, N, L, L // 2 + 1) or None."""
+        shown = filtered_channels(noisy.flatten(0, 1), None if transfer is None else transfer.flatten(0, 1))
+        return Estimate(self.body(shown).view(noisy.shape))

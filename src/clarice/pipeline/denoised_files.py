@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from clarice.core.large_array import large_arrays_in
+from clarice.core.large_array import large_array, large_arrays_in
 from clarice.core.particles import ImageSource, ParticleSet, RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.denoise.notes import Notebook
@@ -26,6 +29,8 @@ from clarice.pipeline.preparation import Preparation
 from clarice.pipeline.prepare import Prepared
 
 IMAGES, TABLE, RECORD = "denoised.mrcs", "denoised.star", "denoised.json"
+# Standard deviation of each pixel over samples, by methods that sample.
+DEVIATIONS = "denoised_deviation.mrcs"
 # The denoised images are free of the CTF: a program that corrected them again would spoil them.
 CTF_COLUMNS_TO_DROP = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", *OPTIONAL_CTF_COLUMNS.values())
 _RESTORED_PIXELS = 2**22
@@ -78,16 +83,20 @@ def write_denoised(
     """Denoises the `prepared` form of the raw `particles` and writes the three files; returns the seconds it took.
 
     Images are CTF-free projections in units of the input's noise standard deviation. A method that knows where its
-    images came from gets a fourth file, `denoised_notes.NOTES`. Raises OutputError.
+    images came from gets a fourth file, `denoised_notes.NOTES`, and one that samples `DEVIATIONS`. Raises OutputError.
     """
     started = time.monotonic()
-    notes = Notebook(len(particles)) if method.telling is not None else None
-    writing = MrcStackWriter(folder / IMAGES, particles.box, particles.pixel_size_angstrom)
-    with large_arrays_in(folder), writing as writer:
-        step = max(1, _RESTORED_PIXELS // particles.box**2)
-        for _, images in method(prepared.noisy_set, halves_apart=halves_apart, progress=progress, notes=notes):
-            for start in range(0, len(images), step):
-                writer.append(prepared.preparation.restore(images[start : start + step]))
+    noisy = prepared.noisy_set
+    with large_arrays_in(folder), ExitStack() as held:
+        apart = held.enter_context(large_array((len(noisy), noisy.box, noisy.box))) if method.several_samples else None
+        notes = None if method.telling is None else Notebook(len(noisy), deviations=apart)
+        found = method(noisy, halves_apart=halves_apart, progress=progress, notes=notes)
+        restore = prepared.preparation.restore
+        _write_stack(
+            folder / IMAGES, particles, (restore(part) for _, images in found for part in _parts(images, particles.box))
+        )
+        if apart is not None:
+            _write_stack(folder / DEVIATIONS, particles, (abs(restore(part)) for part in _parts(apart, particles.box)))
     write_particles(particles, folder / TABLE, images_path=folder / IMAGES, drop_columns=CTF_COLUMNS_TO_DROP)
     if notes is not None:
         write_notes(notes, folder / NOTES)
@@ -96,10 +105,24 @@ def write_denoised(
         "method": method.name,
         "halves_apart": halves_apart,
         "expected_error_by_shell": _mean_error_by_shell(notes),
+        "sampling": None if method.sampling is None else asdict(method.sampling),
         "preparation": prepared.preparation.as_record(),
     }
     write_json(folder / RECORD, record)
     return round(time.monotonic() - started, 2)
+
+
+def _parts(images: NDArray[np.float32], box: int) -> Iterator[NDArray[np.float32]]:
+    """Images (n, w, w) in parts that are no large thing once they have an edge of `box`."""
+    step = max(1, _RESTORED_PIXELS // box**2)
+    for start in range(0, len(images), step):
+        yield images[start : start + step]
+
+
+def _write_stack(path: Path, particles: ParticleSet, images: Iterable[NDArray[np.float32]]) -> None:
+    with MrcStackWriter(path, particles.box, particles.pixel_size_angstrom) as writer:
+        for part in images:
+            writer.append(part)
 
 
 @dataclass(frozen=True)

@@ -68,10 +68,10 @@ def _prepared(work: Work) -> Prepared:
 
 
 @stage("denoise", reads=PREPARED, writes=[IMAGES, TABLE, RECORD], optional=[NOTES])
-def denoise(work: Work, stack: StackInput, *, method: str, weights: Path | None) -> None:  # noqa: ARG001
+def denoise(work: Work, stack: StackInput, *, method: str, weights: tuple[Path, ...]) -> None:  # noqa: ARG001
     """CTF-free projections in the input's box, order and sign, in units of the input's noise standard deviation.
 
-    `weights`: the file that a trained method reads, so that other weights make other images.
+    `weights`: the files that a trained method reads, so that other weights make other images.
     """
     folder = work.output(IMAGES).parent
     write_denoised(stack.open(), _prepared(work), get_denoiser(method), folder, progress=work.progress)

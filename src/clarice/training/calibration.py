@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from clarice.training.batches import SetBatch
 from clarice.training.denoising_loss import foretelling_loss, shell_error
 from clarice.training.set_draws import with_defaults
 
+T = TypeVar("T")
 # How often the fit sees each image, images a step, and its highest learning rate.
 _EPOCHS, _IMAGES, _RATE = 100, 512, 4e-3
 # The last of so many equal parts of the images is kept out of the fit, to see how well it holds.
@@ -122,7 +123,7 @@ def _ratio(log_error: Tensor, squared: Tensor) -> float:
     return float((log_error.exp() * members).sum() / (squared * members).sum().clamp_min(_LEAST))
 
 
-def endless(batch: Callable[[int], SetBatch], first: int) -> Iterator[SetBatch]:
+def endless(batch: Callable[[int], T], first: int) -> Iterator[T]:
     """Batches from number `first` on."""
     while True:
         yield batch(first)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -24,12 +24,13 @@ from clarice.physics.atoms import Atoms
 from clarice.physics.ctf import ctf_at, rfft_frequency_grid
 from clarice.physics.molecules import make_molecule
 from clarice.physics.simulate import SimulatedSet, SimulationSettings, default_pixel_size, simulate
+from clarice.physics.structural_noise import StructuralNoise, kinds
 from clarice.physics.turned_views import turned_views
 from clarice.training.batches import SetBatch
 from clarice.training.structures import StructureCollection
 
 # Changes when the sets of the same settings change.
-_FORMAT = 2
+_FORMAT = 3
 _FILE = "validation.npz"
 # 40 kDa at 14.1 Da a non-hydrogen atom.
 _LEAST_ATOMS = 2840
@@ -44,7 +45,8 @@ _FIRST_SEED = 2**31
 class SetKind:
     """`sets` sets a structure of `images` images each, from `views` views (0: every image its own) turned at random.
 
-    With `ctf`, structures whose pixel is small are left out. Of an `empty` set only the noise is there.
+    With `ctf`, structures whose pixel is small are left out. Of an `empty` set only the noise is there. `structural`:
+    strengths of structural noise by kind.
     """
 
     name: str
@@ -55,8 +57,11 @@ class SetKind:
     ctf: bool = False
     max_shift_px: float = 0.0
     empty: bool = False
+    structural: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if unknown := set(self.structural) - set(kinds()):
+            raise UsageError(f"validation set {self.name}: there is no structural noise {min(unknown)!r}")
         if self.images < 1 or self.sets < 1 or self.views < 0:
             raise UsageError(f"validation set {self.name}: images and sets must be at least 1, and views at least 0")
 
@@ -184,7 +189,13 @@ def _stack(subject: _Subject, kind: SetKind, settings: ValidationSettings, numbe
     shown = turned_views(particles, 0 if kind.images == 1 else kind.views, kind.max_shift_px, generator)
     view = shown.view
     simulation = SimulationSettings(
-        particles, settings.box, seed, snr=kind.snr, ctf=kind.ctf, max_shift_px=kind.max_shift_px
+        particles,
+        settings.box,
+        seed,
+        snr=kind.snr,
+        ctf=kind.ctf,
+        max_shift_px=kind.max_shift_px,
+        structural=StructuralNoise(**kind.structural),
     )
     made = simulate(subject.atoms, simulation, poses=shown.poses)
     noisy, clean = torch.from_numpy(made.images)[None], torch.from_numpy(made.clean)[None]

@@ -1,0 +1,35 @@
+"""A trained network on the best device there is, in the fastest precision that device multiplies natively."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor
+
+from clarice.denoise.trained import TrainedNetwork, best_device
+from clarice.geometry.angular import fast_dtype
+
+
+class PlacedNetwork:
+    """`network` of a TrainedNetwork, moved to `device`; `box`: edge of the images it takes."""
+
+    def __init__(self, trained: TrainedNetwork) -> None:
+        self.box = trained.box
+        self.device = best_device()
+        self.network = trained.network.to(self.device)
+        self._dtype = fast_dtype(self.device)
+        # Workers share a GPU's memory, which must not grow with their number: one of them is at work on it at a time.
+        self._turn: AbstractContextManager[object] = nullcontext() if self.device.type == "cpu" else threading.RLock()
+
+    @contextmanager
+    def precision(self) -> Iterator[None]:
+        """Networks run inside it."""
+        with self._turn, torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
+            yield
+
+    def placed(self, images: Tensor, transfer: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Images and their W H, on the network's device."""
+        return images.to(self.device), None if transfer is None else transfer.to(self.device)

@@ -1,0 +1,102 @@
+"""Simulated images with what is known of them before diffusion: by the joint denoiser, or by the power of their set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from clarice.core.errors import InputError
+from clarice.denoise.diffusion import FIRST
+from clarice.denoise.diffusion_network import Condition
+from clarice.denoise.gaussian_estimate import GaussianEstimate
+from clarice.denoise.polar_transformer import PolarTransformer
+from clarice.denoise.trained import load_trained, weights_digest, weights_path
+from clarice.geometry.angular import fast_dtype
+from clarice.training.batches import SetBatch
+from clarice.training.denoising_loss import shell_error
+
+
+@dataclass(frozen=True)
+class EstimatedImages:
+    """n whitened particles, their clean images and W H (None where it is 1), and what was known of them before.
+
+    `mean` (n, L, L) and `squared_error` (n, L // 2 + 1): see `GaussianEstimate`.
+    """
+
+    noisy: Tensor
+    clean: Tensor
+    transfer: Tensor | None
+    mean: Tensor
+    squared_error: Tensor
+
+    @property
+    def estimate(self) -> GaussianEstimate:
+        return GaussianEstimate(self.mean, self.squared_error)
+
+    @property
+    def condition(self) -> Condition:
+        return Condition.of(self.noisy, self.transfer, self.estimate)
+
+    def part(self, rows: slice) -> EstimatedImages:
+        """Some of the images."""
+        return self._each(lambda tensor: tensor[rows])
+
+    def to(self, device: torch.device) -> EstimatedImages:
+        """The same on another device."""
+        return self._each(lambda tensor: tensor.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> EstimatedImages:
+        transfer = None if self.transfer is None else change(self.transfer)
+        return EstimatedImages(
+            change(self.noisy), change(self.clean), transfer, change(self.mean), change(self.squared_error)
+        )
+
+
+def known_by_power(sets: SetBatch) -> EstimatedImages:
+    """All images of the sets, of which nothing is known but the mean power of their set's clean images by shell."""
+    power = shell_error(torch.zeros_like(sets.clean), sets.clean).mean(dim=1, keepdim=True)
+    squared = power.expand(-1, sets.clean.shape[1], -1)
+    return _flat(sets, torch.zeros_like(sets.clean), squared)
+
+
+class FirstNetwork:
+    """The joint denoiser of the weights in `path` (those that `denoise` uses if None), for images of `box` pixels."""
+
+    def __init__(self, path: Path | None, box: int) -> None:
+        self.path = path or weights_path(FIRST)
+        self.box = box
+
+    @cached_property
+    def digest(self) -> str:
+        """The first sixteen digits of the SHA-256 of the weights. Raises InputError when they cannot be read."""
+        return weights_digest(self.path)
+
+    @cached_property
+    def network(self) -> PolarTransformer:
+        """Raises InputError when the weights are those of another network, or for another box."""
+        trained = load_trained(self.path)
+        if not isinstance(trained.network, PolarTransformer) or trained.box != self.box:
+            raise InputError(
+                f"{self.path} holds a {trained.kind.name} for {trained.box} px: give a {FIRST} for {self.box} px as "
+                "first"
+            )
+        return trained.network
+
+    @torch.no_grad()
+    def known(self, sets: SetBatch) -> EstimatedImages:
+        """All images of the sets, each set denoised jointly, with the error that is foretold."""
+        device, dtype = sets.noisy.device, fast_dtype(sets.noisy.device)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            found = self.network.to(device)(sets.noisy, sets.transfer)
+        return _flat(sets, found.images, found.log_error.exp())
+
+
+def _flat(sets: SetBatch, mean: Tensor, squared_error: Tensor) -> EstimatedImages:
+    transfer = None if sets.transfer is None else sets.transfer.flatten(0, 1)
+    flat = (tensor.flatten(0, 1) for tensor in (mean, squared_error))
+    return EstimatedImages(sets.noisy.flatten(0, 1), sets.clean.flatten(0, 1), transfer, *flat)

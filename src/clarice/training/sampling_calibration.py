@@ -1,0 +1,60 @@
+"""Calibration of diffusion: how wrong a trained network is at each level of noise, measured on images it never saw.
+
+An ancestral step draws as much noise as there is left to say (see `DiffusionNetwork.unsaid`): only then do samples by
+few steps lie as far apart as the truth may lie from their mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from clarice.core.progress import Progress, silent
+from clarice.denoise.diffusion_network import DiffusionNetwork
+from clarice.geometry.angular import fast_dtype
+from clarice.geometry.fourier import shells_to_nyquist
+from clarice.training.estimated_images import EstimatedImages
+
+# Errors of a few images are no more trusted than this, and nothing is ever wholly said.
+_LEAST = 1e-4
+
+
+@torch.no_grad()
+def measure_unsaid(
+    network: DiffusionNetwork, batches: Iterator[EstimatedImages], images: int, progress: Progress = silent
+) -> int:
+    """Sets `network.unsaid` by at least `images` images of `batches`; returns how many there were."""
+    levels = network.levels()
+    sums = torch.zeros_like(network.unsaid)
+    done = 0
+    generator = torch.Generator().manual_seed(0)
+    while done < images:
+        batch = next(batches)
+        for row, remaining in enumerate(levels.tolist()):
+            sums[row] += _squared_errors(network, batch, remaining, generator)
+        done += len(batch.noisy)
+        progress("calibrating", min(done, images), images)
+    _, members = shells_to_nyquist(network.size.box)
+    network.unsaid.copy_((sums / members / done).clamp_min(_LEAST))
+    return done
+
+
+def _squared_errors(
+    network: DiffusionNetwork, batch: EstimatedImages, remaining: float, generator: torch.Generator
+) -> Tensor:
+    """Squared errors in terms of v, summed over images and the coefficients of each shell, (L // 2 + 1,)."""
+    device, dtype = batch.noisy.device, fast_dtype(batch.noisy.device)
+    residual = batch.estimate.residual(batch.clean)
+    noise = torch.randn(residual.shape, generator=generator).to(device)
+    share = torch.full((len(residual),), remaining, device=device, dtype=torch.float64)
+    signal, rest = remaining**0.5, (1 - remaining) ** 0.5
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        cleaned, found = network.cleaned(signal * residual + rest * noise, share, batch.condition)
+    # What is said of v, whichever way: (√γ ε − √(1 − γ) r) of what is said of both.
+    wrong = signal * (found - noise) - rest * (cleaned - residual)
+    spectra = torch.fft.fftshift(torch.fft.fft2(wrong, norm="ortho"), dim=(-2, -1)).abs().square().sum(dim=0)
+    shell, members = shells_to_nyquist(residual.shape[-1], device)
+    sums = torch.zeros(len(members), device=device).index_add(0, shell, spectra.flatten())
+    return sums.cpu()
