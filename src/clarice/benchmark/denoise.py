@@ -34,7 +34,7 @@ SETS = 20
 _IMAGES_AT_ONCE = 1024
 _NULL_IMAGES, _NULL_STRUCTURES = 16, 4
 _MEANS = ("relative_mse", "psnr_db", "ssim", "frc_05", "frc_0143")
-_TOLD = ("purity", "ari", "angle_error_deg", "foretold_error")
+_TOLD = ("purity", "ari", "angle_error_deg", "foretold_error", "coverage_90")
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,11 @@ class Cell:
         sheet = self.sheet
         return f"{sheet.setting}-{sheet.size}-{self.noise}-ctf-{sheet.ctf}-snr-{self.snr:g}"
 
+    @property
+    def label(self) -> str:
+        """As pictures are labelled."""
+        return f"SNR {self.snr:g}"
+
 
 @dataclass(frozen=True)
 class Grid:

@@ -1,4 +1,4 @@
-"""Peers as denoisers: ASPIRE's covariance Wiener filter and class averages, RELION's 2D classes, Topaz-Denoise.
+"""Peers as denoisers: ASPIRE's covariance Wiener filter and class averages, RELION's 2D classes, Topaz, BM3D.
 
 Each works in units of its own; its images are multiplied by the one factor a set that brings them nearest to the truth.
 """
@@ -41,6 +41,7 @@ def peer_methods(work: Path, threads: int, timeout_seconds: float) -> dict[str, 
         "aspire-classes": partial(_aspire, CLASS_DRIVER, place, threads, timeout_seconds),
         "relion-classes": partial(_relion, place, threads, timeout_seconds),
         "topaz": _topaz,
+        "bm3d": _bm3d,
     }
     return {name: Method(name, measure, with_null=False) for name, measure in measures.items()}
 
@@ -118,4 +119,18 @@ def _topaz(sets: Sequence[ImageSet], _: str) -> list[Answer]:
         seconds = time.perf_counter() - started
         note = f"its U-Net for micrographs, blind to the CTF, {_FITTED}"
         answers.append(Answer(fitted_to(denoised, images), seconds, note=note))
+    return answers
+
+
+def _bm3d(sets: Sequence[ImageSet], _: str) -> list[Answer]:
+    if importlib.util.find_spec("bm3d") is None:
+        raise ResourceError("not installed: bm3d, from PyPI, is not in this environment")
+    bm3d = importlib.import_module("bm3d")
+    answers = []
+    for images in sets:
+        started = time.perf_counter()
+        denoised = np.stack([bm3d.bm3d(image, sigma_psd=1.0) for image in images.noisy.astype(np.float64)])
+        seconds = time.perf_counter() - started
+        note = f"BM3D, told the noise, blind to the CTF, {_FITTED}"
+        answers.append(Answer(fitted_to(denoised.astype(np.float32), images), seconds, note=note))
     return answers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,21 @@ _TILE_PX, _GAP_PX, _HEAD_PX, _SIDE_PX = 128, 4, 34, 78
 _STRUCTURES, _CUT_PERCENT = 2, 0.5
 
 
-def _sample_path(work: Path, cell: Cell, entry: str, name: str) -> Path:
+class Shown(Protocol):
+    """A cell of a table, as pictures show it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+
+def _sample_path(work: Path, cell: Shown, entry: str, name: str) -> Path:
     return work / "samples" / f"{cell.name}_{entry}_{name}.npy"
 
 
-def keep_sample(work: Path, cell: Cell, method: str, images: Images, truth: ImageSet) -> None:
+def keep_sample(work: Path, cell: Shown, method: str, images: Images, truth: ImageSet) -> None:
     """Keeps the first image of a set as the method made it, beside the raw one and the truth."""
     (work / "samples").mkdir(parents=True, exist_ok=True)
     for name, stack in ((_RAW, truth.noisy), (_TRUTH, truth.clean), (method, images)):
@@ -38,9 +49,9 @@ def draw_sheets(grid: Grid, subjects: Sequence[Subject], methods: Sequence[str],
         cells = list(grid.cells(sheet))
         for noise in grid.noises:
             rows = [
-                (cell, subject.entry)
+                (cell, entry)
                 for cell in sorted((c for c in cells if c.noise == noise), key=lambda c: -c.snr)
-                for subject in _with_samples(cell, subjects, work)[:_STRUCTURES]
+                for entry in samples_of(cell, [subject.entry for subject in subjects], work)[:_STRUCTURES]
             ]
             if rows:
                 path = out / f"denoise-{sheet.setting}-{sheet.size}-{noise}-ctf-{sheet.ctf}.png"
@@ -52,11 +63,12 @@ def draw_sheets(grid: Grid, subjects: Sequence[Subject], methods: Sequence[str],
     return [path for path, _ in largest.values()]
 
 
-def _with_samples(cell: Cell, subjects: Sequence[Subject], work: Path) -> list[Subject]:
-    return [s for s in subjects if _sample_path(work, cell, s.entry, _TRUTH).is_file()]
+def samples_of(cell: Shown, entries: Sequence[str], work: Path) -> list[str]:
+    """The structures of which samples were kept."""
+    return [entry for entry in entries if _sample_path(work, cell, entry, _TRUTH).is_file()]
 
 
-def picture(rows: Sequence[tuple[Cell, str]], columns: Sequence[str], work: Path) -> Image.Image:
+def picture(rows: Sequence[tuple[Shown, str]], columns: Sequence[str], work: Path) -> Image.Image:
     """The samples of `rows` (cell and structure) by `columns`; grey values of a row are those of its truth."""
     step = _TILE_PX + _GAP_PX
     canvas = Image.new("L", (_SIDE_PX + step * len(columns), _HEAD_PX + step * len(rows)), 255)
@@ -66,7 +78,7 @@ def picture(rows: Sequence[tuple[Cell, str]], columns: Sequence[str], work: Path
         draw.multiline_text((_SIDE_PX + number * step + _TILE_PX // 2, _HEAD_PX // 2), lines, 0, font, "mm")
     for row, (cell, entry) in enumerate(rows):
         top = _HEAD_PX + row * step
-        draw.multiline_text((4, top + _TILE_PX // 2), f"SNR {cell.snr:g}\n{entry}", 0, font, "lm")
+        draw.multiline_text((4, top + _TILE_PX // 2), f"{cell.label}\n{entry}", 0, font, "lm")
         truth = np.load(_sample_path(work, cell, entry, _TRUTH))
         for number, name in enumerate(columns):
             path = _sample_path(work, cell, entry, name)

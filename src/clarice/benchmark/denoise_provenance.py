@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.stats import t as student
 
 from clarice.benchmark.denoise_sets import Images, ImageSet
 from clarice.benchmark.denoise_sorting import wrapped
@@ -14,6 +15,7 @@ from clarice.denoise.notes import Notebook, Sources
 from clarice.denoise.registry import Denoiser, denoise_all
 from clarice.geometry.fourier import shell_index
 from clarice.metrics.clusters import adjusted_rand_index
+from clarice.metrics.image import inscribed_disk
 
 # Sources of each image that are looked at.
 _SOURCES = 128
@@ -23,14 +25,27 @@ def told(method: Denoiser, truth: ImageSet) -> dict[str, float]:
     """Figures of what `method` tells of a set; none of a method that tells nothing."""
     if method.telling is None:
         return {}
-    notebook = Notebook(len(truth), min(_SOURCES, max(1, len(truth) - 1)))
+    deviations = np.empty(truth.clean.shape, dtype=np.float32) if method.several_samples else None
+    notebook = Notebook(len(truth), min(_SOURCES, max(1, len(truth) - 1)), deviations)
     images = denoise_all(method(truth.noisy_set(), notes=notebook), len(truth), truth.box)
     figures = {}
     if notebook.has_sources and len(np.unique(truth.shown.view)) < len(truth):
         figures = judge_sources(notebook.found, truth.shown.view, truth.shown.angle_rad)
     if notebook.error_by_shell is not None:
         figures["foretold_error"] = foretold_over_actual(notebook.error_by_shell, images, truth.clean)
+    if deviations is not None and method.sampling is not None:
+        figures["coverage_90"] = coverage(images, deviations, truth.clean, method.sampling.samples)
     return figures
+
+
+def coverage(images: Images, deviations: Images, clean: Images, samples: int, share: float = 0.9) -> float:
+    """Share of pixels inside the disk that lie in the central interval of `share` around a mean of `samples` samples.
+
+    Student's: the deviation is known from the samples alone, and their mean is off as well.
+    """
+    reach = student.ppf((1 + share) / 2, samples - 1) * (1 + 1 / samples) ** 0.5
+    disk = inscribed_disk(images.shape[-1])
+    return float((np.abs(images - clean) <= reach * deviations)[:, disk].mean())
 
 
 def judge_sources(found: Sources, view: NDArray[np.int64], angle_rad: FloatArray) -> dict[str, float]:

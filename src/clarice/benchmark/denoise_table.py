@@ -39,6 +39,7 @@ COLUMNS = (
     Column("ARI", "ari", "{:.2f}"),
     Column("angle, °", "angle_error_deg", "{:.1f}"),
     Column("foretold error over actual", "foretold_error", "{:.2f}"),
+    Column("coverage of 90 %", "coverage_90", "{:.3f}"),
     Column("ms an image", "ms_per_image", "{:.2f}"),
     Column("time over ours", "time_over_ours", "{:.2f}"),
     Column("parameters", "parameters", "{:,}"),

@@ -39,6 +39,7 @@ from clarice.cli.benchmark_options import (
 )
 from clarice.cli.benchmark_results import tell
 from clarice.cli.benchmark_speed import register as register_speed
+from clarice.cli.benchmark_structural import register as register_structural
 from clarice.cli.benchmark_synchronization import register as register_synchronization
 from clarice.cli.console import console, showing_progress
 from clarice.cli.groups import command_group
@@ -89,6 +90,7 @@ def register(app: typer.Typer) -> None:
     register_abinitio(protocols)
     register_ablations(protocols)
     register_speed(protocols)
+    register_structural(protocols)
     register_synchronization(protocols)
     app.add_typer(protocols, name="benchmark")
 

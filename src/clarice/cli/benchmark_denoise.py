@@ -38,7 +38,8 @@ _O = typer.Option
 _ALL, _PEERS = "ours", "peers"
 
 
-def _listed(values: Sequence[object]) -> str:
+def listed(values: Sequence[object]) -> str:
+    """As a list is written on the command line."""
     return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
 
 
@@ -69,9 +70,9 @@ def register(protocols: typer.Typer) -> None:
 
 
 def benchmark_denoise(
-    settings: SettingsOption = _listed(SETTINGS),
-    sizes: SizesOption = _listed(SIZES),
-    snr: SnrOption = _listed(SNRS),
+    settings: SettingsOption = listed(SETTINGS),
+    sizes: SizesOption = listed(SIZES),
+    snr: SnrOption = listed(SNRS),
     noise: NoiseOption = "gaussian",
     ctf: CtfOption = "off",
     entries: EntriesOption = None,
