@@ -7,7 +7,7 @@ from pathlib import Path
 from clarice.denoise.registry import get_denoiser
 from clarice.io.stack import open_particles, write_particles
 from clarice.physics.noisy_set import NoisySet
-from clarice.pipeline.denoised_files import IMAGES, RECORD, TABLE, write_denoised
+from clarice.pipeline.denoised_files import DEVIATIONS, IMAGES, RECORD, TABLE, write_denoised
 from clarice.pipeline.denoised_notes import NOTES
 from clarice.pipeline.preflight import check as check_particles
 from clarice.pipeline.preparation import Preparation
@@ -67,7 +67,7 @@ def _prepared(work: Work) -> Prepared:
     return Prepared(particles, Preparation.from_record(work.read_json("prepared.json")))
 
 
-@stage("denoise", reads=PREPARED, writes=[IMAGES, TABLE, RECORD], optional=[NOTES])
+@stage("denoise", reads=PREPARED, writes=[IMAGES, TABLE, RECORD], optional=[NOTES, DEVIATIONS])
 def denoise(work: Work, stack: StackInput, *, method: str, weights: tuple[Path, ...]) -> None:  # noqa: ARG001
     """CTF-free projections in the input's box, order and sign, in units of the input's noise standard deviation.
 
