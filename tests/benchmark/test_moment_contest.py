@@ -71,12 +71,12 @@ def test_a_small_call_makes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     told = CliRunner().invoke(app, ["benchmark", "moments", *options, "--out", str(out), "--work", str(work)])
     assert told.exit_code == 0, told.output
     table = (out / "moments.md").read_text()
-    assert "| molecule-101 | 1 | exact |" in table
-    assert "| molecule-101 | 1 | 10,000 | 200 | 0.1 | wrong |" in table or "| 200 | 0.1 | right |" in table
+    assert "| molecule-101 | 1 | exact | fit |" in table
+    assert "| molecule-101 | 1 | 10,000 | fit | 200 | 0.1 | wrong |" in table or "| 200 | 0.1 | right |" in table
     assert "left out" in table
     assert "molecule-104" in table
     for case in ("exact", "10000"):
-        assert (work / "moments" / f"molecule-101_seed1_{case}" / "fitted.mrc").is_file()
+        assert (work / "moments" / f"molecule-101_seed1_{case}_fit" / "fitted.mrc").is_file()
 
 
 def test_an_unknown_case_is_refused(tmp_path: Path) -> None:

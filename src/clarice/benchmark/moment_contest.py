@@ -16,7 +16,8 @@ from clarice.abinitio.moment_fit import BEYOND_RINGS, FitSettings, fit_moments, 
 from clarice.abinitio.moment_model import MomentModel, MomentSet, MomentTargets, ViewNodes
 from clarice.abinitio.moments import Moments, moments_of_particles
 from clarice.benchmark.main_job import Request
-from clarice.benchmark.protocol import MAP_COLUMNS, MapScores, laid_on
+from clarice.benchmark.moment_retrieval import DENOISED_TOGETHER, RetrievalInput, retrieved
+from clarice.benchmark.protocol import MAP_COLUMNS, laid_on
 from clarice.benchmark.records import Column, Results, Row, with_interval
 from clarice.benchmark.row_by_row import Task, measure_rows
 from clarice.benchmark.structures import Subject, defocus_table, load_subject, structures_folder
@@ -32,11 +33,12 @@ from clarice.physics.simulate import FILL, SimulatedSet, SimulationSettings, def
 from clarice.physics.view_mixture import ViewMixture
 
 NAME = "moments"
-VERSION = 2
+VERSION = 3
 COLUMNS = (
     Column("entry", "entry"),
     Column("seed", "seed"),
     Column("case", "case"),
+    Column("method", "method"),
     Column("particles", "particles"),
     Column("SNR", "snr"),
     *MAP_COLUMNS,
@@ -47,10 +49,13 @@ COLUMNS = (
     Column("load before", "load_before", "{:.1f}"),
     Column("note", "note"),
 )
-KEYS = ("entry", "seed", "case")
+KEYS = ("entry", "seed", "case", "method")
+FIT, RETRIEVAL = "fit", "retrieval"
 COMPONENTS, CONCENTRATION = 10, 6.0
 # A structure is right when its FSC with the truth holds 0.5 to this many pixels: rings end at 7.1.
 RIGHT_WITHIN_PX = 8.0
+# Random starts of a retrieval, each a second.
+RETRIEVAL_STARTS = 24
 # Particles that are simulated, and forgotten, at a time.
 SHARD = 5000
 # The highest ring, as a share of the box: 7.1 pixels.
@@ -61,17 +66,32 @@ _FINER, _DENSITY_DEGREE = 4, 24
 
 @dataclass(frozen=True)
 class Case:
-    """What moments are taken of: `particles` at an SNR with CTF in so many defocus groups, or the structure itself."""
+    """What moments are taken of: `particles` at an SNR with CTF in so many defocus groups, or the structure itself.
+
+    Views come from `everywhere` alike, or from a few components.
+    """
 
     particles: int | None
     snr: float | None = None
     defocus_groups: int = 50
+    everywhere: bool = False
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Retrieval needs views from everywhere."""
+        return (FIT, RETRIEVAL) if self.everywhere else (FIT,)
+
+    def views(self, seed: int) -> ViewMixture:
+        """The density of views."""
+        return ViewMixture.everywhere() if self.everywhere else ViewMixture.drawn(COMPONENTS, CONCENTRATION, seed)
 
 
 CASES = {
     "exact": Case(None),
     "10,000": Case(10_000, 0.05),
     "100,000": Case(100_000, 1 / 16, 100),
+    "exact everywhere": Case(None, everywhere=True),
+    "10,000 everywhere": Case(10_000, 0.05, everywhere=True),
 }
 
 
@@ -84,44 +104,64 @@ class MomentRequest:
     starts: int
 
 
-def measure_row(request: MomentRequest, entry: str, seed: int, name: str, progress: Progress = silent) -> Row:
-    """One case of one structure: its moments, the fit, and the map against the truth."""
+def measure_rows_of(request: MomentRequest, entry: str, seed: int, name: str, progress: Progress = silent) -> list[Row]:
+    """One case of one structure: its moments, and by each method the map against the truth."""
     box, case = request.common.settings.box, CASES[name]
     subject = load_subject(entry, structures_folder(request.common.data))
-    views = ViewMixture.drawn(COMPONENTS, CONCENTRATION, seed)
+    views = case.views(seed)
     model = model_for(box, FILL * box, round(MAX_RADIUS * box))
     pixel = default_pixel_size(subject.atoms, box)
     truth = atoms_to_volume(subject.atoms.centred(), box, pixel)
     started = time.perf_counter()
+    given: RetrievalInput | None = None
     if case.particles is None:
         targets = MomentTargets.met_within(model.rings, exact_moments(truth, model, views), 0.004)
+        if case.everywhere:
+            given = RetrievalInput.exact(truth, model, seed)
     else:
-        targets = MomentTargets.of(measured_moments(request, subject, views, seed, case, model, progress))
+        measured = measured_moments(request, subject, views, seed, case, model, progress)
+        targets = MomentTargets.of(measured)
+        if case.everywhere:
+            shown = white_set(_shard(request, subject, views, seed, case, 0, DENOISED_TOGETHER).particles)
+            given = RetrievalInput.measured(measured, shown, model)
     taken = time.perf_counter()
     fit = fit_moments(targets, model, FitSettings(starts=request.starts, seed=seed), progress)
-    scores = _judged(request, f"{entry}_seed{seed}_{name.replace(',', '')}", fit.volume, truth, pixel)
-    return {
+    place = f"{entry}_seed{seed}_{name.replace(',', '').replace(' ', '_')}"
+    common: Row = {
         "particles": case.particles,
         "snr": None if case.snr is None else f"{case.snr:g}",
-        **vars(scores),
-        "right": scores.fsc_05_px <= RIGHT_WITHIN_PX,
-        "verdict": "right" if scores.fsc_05_px <= RIGHT_WITHIN_PX else "wrong",
+        "moment_seconds": round(taken - started, 1),
+    }
+    rows = [{
+        **common,
+        **_judged(request, f"{place}_{FIT}", fit.volume, truth, pixel),
         "misfit": round(fit.misfit / targets.elements, 4),
         "misfit_by_start": [round(each / targets.elements, 4) for each in fit.by_start],
-        "moment_seconds": round(taken - started, 1),
         "fit_seconds": round(time.perf_counter() - taken, 1),
-    }
+    }]  # fmt: skip
+    if given is not None:
+        started = time.perf_counter()
+        found = retrieved(given, model, RETRIEVAL_STARTS, seed, progress)
+        rows.append({
+            **common,
+            **_judged(request, f"{place}_{RETRIEVAL}", found.volume, truth, pixel),
+            "fit_seconds": round(time.perf_counter() - started, 1),
+            "residual_by_start": [round(each, 5) for each in found.residual],
+        })  # fmt: skip
+    return rows
 
 
-def _judged(request: MomentRequest, name: str, volume: Tensor, truth: Tensor, pixel: float) -> MapScores:
-    """Both maps are left in the work folder, for whoever wants to look at them."""
+def _judged(request: MomentRequest, name: str, volume: Tensor, truth: Tensor, pixel: float) -> Row:
+    """Scores and verdict. Both maps are left in the work folder, for whoever wants to look at them."""
     folder = request.common.work / NAME / name
     folder.mkdir(parents=True, exist_ok=True)
     cubes = []
     for what, values in (("fitted", volume), ("truth", truth)):
         write_mrc(folder / f"{what}.mrc", values.numpy(), pixel, is_volume=True)
         cubes.append(read_cube(folder / f"{what}.mrc"))
-    return laid_on(cubes[0], cubes[1]).scores
+    scores = laid_on(cubes[0], cubes[1]).scores
+    right = scores.fsc_05_px <= RIGHT_WITHIN_PX
+    return {**vars(scores), "right": right, "verdict": "right" if right else "wrong"}
 
 
 def exact_moments(volume: Tensor, model: MomentModel, views: ViewMixture) -> MomentSet:
@@ -147,30 +187,36 @@ def measured_moments(
     """
     if case.particles is None or case.snr is None:
         raise ValueError("exact moments are not measured")
-    rng = np.random.default_rng([seed, case.particles])
-    shards = -(-case.particles // SHARD)
     total: Moments | None = None
     scale = 0.0
-    for shard in range(shards):
-        count = min(SHARD, case.particles - shard * SHARD)
-        settings = SimulationSettings(
-            count,
-            request.common.settings.box,
-            seed=1000 * seed + shard,
-            snr=case.snr,
-            max_shift_px=0.0,
-            defocus_groups=max(1, case.defocus_groups // shards),
-            astigmatic=False,
-            ctf_table=defocus_table(request.common.data),
-        )
-        poses = Poses(views.rotations(count, rng), np.zeros((count, 2)))
-        made = simulate(subject.atoms, settings, poses=poses)
+    for shard in range(-(-case.particles // SHARD)):
+        made = _shard(request, subject, views, seed, case, shard, min(SHARD, case.particles - shard * SHARD))
         scale = scale or made.scale
         part = _moments_of(made, made.scale / scale, model)
         total = part if total is None else total + part
         progress("simulating and taking moments", total.count, case.particles)
     assert total is not None
     return total
+
+
+def _shard(
+    request: MomentRequest, subject: Subject, views: ViewMixture, seed: int, case: Case, shard: int, count: int
+) -> SimulatedSet:
+    """The first `count` particles of a shard."""
+    assert case.particles is not None
+    assert case.snr is not None
+    settings = SimulationSettings(
+        count,
+        request.common.settings.box,
+        seed=1000 * seed + shard,
+        snr=case.snr,
+        max_shift_px=0.0,
+        defocus_groups=max(1, case.defocus_groups // -(-case.particles // SHARD)),
+        astigmatic=False,
+        ctf_table=defocus_table(request.common.data),
+    )
+    rotations = views.rotations(count, np.random.default_rng([seed, case.particles, shard]))
+    return simulate(subject.atoms, settings, poses=Poses(rotations, np.zeros((count, 2))))
 
 
 def _moments_of(made: SimulatedSet, gain: float, model: MomentModel) -> Moments:
@@ -187,8 +233,10 @@ def moment_contest(request: MomentRequest, *, shown: Callable[[Row], None], prog
     def tasks() -> Iterator[Task]:
         for (entry, seed), name in product(common.stacks(), request.cases):
             if entry not in symmetric:
-                key: Row = {"entry": entry, "seed": seed, "case": name}
-                yield Task((key,), partial(_rows, request, entry, seed, name, progress))
+                keys: list[Row] = [
+                    {"entry": entry, "seed": seed, "case": name, "method": method} for method in CASES[name].methods
+                ]
+                yield Task(tuple(keys), partial(measure_rows_of, request, entry, seed, name, progress))
 
     results = common.results(
         NAME,
@@ -207,17 +255,14 @@ def moment_contest(request: MomentRequest, *, shown: Callable[[Row], None], prog
     return measure_rows(results, tasks(), common.out, summarise=summarise, shown=shown)
 
 
-def _rows(request: MomentRequest, entry: str, seed: int, name: str, progress: Progress) -> list[Row]:
-    return [measure_row(request, entry, seed, name, progress)]
-
-
 def summarise(results: Results) -> None:
-    """For each case the mean resolution, and how many structures reach 8 pixels."""
+    """For each case and method the mean resolution, and how many structures reach 8 pixels."""
     results.summary = {}
-    for case in dict.fromkeys(row["case"] for row in results.rows):
-        rows = [row for row in results.rows if row["case"] == case and not row.get("failed")]
+    for case, method in dict.fromkeys((row["case"], row["method"]) for row in results.rows):
+        rows = [row for row in results.rows if (row["case"], row["method"]) == (case, method)]
+        rows = [row for row in rows if not row.get("failed")]
         mean = with_interval(rows, "fsc_05_px", "{:.2f}")
         if mean is not None:
             right = sum(row["right"] for row in rows)
             within = f"{right} of {len(rows)} within {RIGHT_WITHIN_PX:g} px"
-            results.summary[case] = f"FSC 0.5 at {mean} px; {within}"
+            results.summary[f"{case}, {method}"] = f"FSC 0.5 at {mean} px; {within}"

@@ -63,7 +63,13 @@ LINE_METHODS = ",".join(_LINE_METHODS)
 SnrsOption = Annotated[str, _O("--snr", help="Signal-to-noise ratios, a list; clean: without noise.")]
 ShiftsOption = Annotated[str, _O("--shift-px", help="Standard deviations of the shifts in x and y, pixels, a list.")]
 LineMethodsOption = Annotated[str, _O("--methods", help=f"Programs, of {LINE_METHODS}.")]
-CasesOption = Annotated[str, _O("--cases", help="Moments, of exact, or of particles: 10000, 100000.")]
+CasesOption = Annotated[
+    str,
+    _O(
+        "--cases",
+        help="Moments: exact, or of particles 10000, 100000; exact-everywhere, 10000-everywhere.",
+    ),
+]
 StartsOption = Annotated[int, _O("--starts", min=1, help="Random starts of a fit; the nearest to the moments is kept.")]
 OnlyOption = Annotated[str, _O("--only", help=f"Comparisons to make, of {', '.join(COMPARISONS)}.")]
 QuickOption = Annotated[
@@ -129,7 +135,7 @@ def common_lines(
 
 def fit_moments(cases: CasesOption = "exact,10000", starts: StartsOption = 8) -> Protocol:
     """Fit structures and densities of views to moments, exact or of simulated particles, and compare with the truth."""
-    known = {name.replace(",", ""): name for name in moments.CASES}
+    known = {name.replace(",", "").replace(" ", "-"): name for name in moments.CASES}
     chosen = words(cases)
     if not chosen or any(word not in known for word in chosen):
         raise UsageError(f"--cases {cases!r} is not known: use some of {', '.join(known)}")

@@ -175,6 +175,14 @@ class BallBasis:
         parts = zip(transforms, self.split(coefficients), strict=True)
         return torch.cat([(transform @ part).T for transform, part in parts])
 
+    def functions_at(self, points_px: FloatArray) -> Tensor:
+        """Every function at points (n, 3), (x, y, z) from the centre in pixels: (n, size) float64."""
+        radii = np.linalg.norm(points_px, axis=-1)
+        directions = points_px / np.maximum(radii, 1e-12)[:, None]
+        harmonics = degrees_of(torch.from_numpy(real_harmonics(directions, self.degree)))
+        radial = (torch.from_numpy(self._radial(l, radii)) for l in range(self.degree + 1))  # noqa: E741
+        return torch.cat([(f[:, :, None] * y[:, None]).flatten(1) for f, y in zip(radial, harmonics, strict=True)], 1)
+
     def to_volume(self, coefficients: Tensor) -> Tensor:
         """The density (L, L, L) float32 of coefficients (size,)."""
         volume = torch.zeros((self.box,) * 3)

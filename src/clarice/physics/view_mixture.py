@@ -13,7 +13,10 @@ from clarice.geometry.so3 import FloatArray, view_rotations
 
 @dataclass(frozen=True)
 class ViewMixture:
-    """Components about `means` (c, 3) with `weights` (c,) and one concentration κ; in-plane angles are uniform."""
+    """Components about `means` (c, 3) with `weights` (c,) and one concentration κ; in-plane angles are uniform.
+
+    With κ = 0, views come from everywhere alike.
+    """
 
     means: FloatArray
     weights: FloatArray
@@ -26,9 +29,16 @@ class ViewMixture:
         means = uniform_direction(3).rvs(components, random_state=rng).reshape(components, 3)
         return cls(means, rng.dirichlet(np.ones(components)), concentration)
 
+    @classmethod
+    def everywhere(cls) -> ViewMixture:
+        """Views uniform on the sphere."""
+        return cls(np.array([[0.0, 0.0, 1.0]]), np.ones(1), 0.0)
+
     def density(self, directions: FloatArray) -> FloatArray:
         """Probability a steradian of `directions` (n, 3): (n,)."""
         kappa = self.concentration
+        if kappa == 0:
+            return np.full(len(directions), 1 / (4 * np.pi))
         # κ / (4π sinh κ) e^{κ cos} without overflow.
         scale = kappa / (2 * np.pi * -np.expm1(-2 * kappa))
         each = scale * np.exp(kappa * (directions @ self.means.T - 1))
@@ -36,6 +46,9 @@ class ViewMixture:
 
     def rotations(self, count: int, rng: np.random.Generator) -> FloatArray:
         """`count` rotations (n, 3, 3), independent draws."""
+        if self.concentration == 0:
+            directions = uniform_direction(3).rvs(count, random_state=rng).reshape(count, 3)
+            return view_rotations(directions, rng.uniform(0, 360, count))
         each = rng.multinomial(count, self.weights)
         kappa: Any = self.concentration  # scipy's stubs ask for a whole number
         directions = np.concatenate([

@@ -1,0 +1,63 @@
+"""Orthogonal-matrix retrieval in the protocol `moments`: views from everywhere, a reference image, and further ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clarice.abinitio.kam import Autocorrelations, autocorrelations, autocorrelations_of
+from clarice.abinitio.moment_model import MomentModel
+from clarice.abinitio.moments import Moments
+from clarice.abinitio.orthogonal_retrieval import RetrievalSettings, Retrieved, retrieve
+from clarice.core.progress import Progress, silent
+from clarice.denoise.registry import DEFAULT_METHOD, denoise_all, get_denoiser
+from clarice.geometry.harmonics import BallBasis, slice_series, sphere_coefficients
+from clarice.geometry.so3 import random_rotations
+from clarice.physics.noisy_set import NoisySet
+from clarice.physics.simulate import FILL
+
+# Images beside the reference by which starts are told apart, and particles that are denoised together for them.
+FURTHER_IMAGES, DENOISED_TOGETHER = 20, 256
+
+
+@dataclass(frozen=True)
+class RetrievalInput:
+    """Correlations C_l, the series of the reference (orders + 1, K), and of further images (n, orders + 1, K)."""
+
+    correlations: Autocorrelations
+    reference: Tensor
+    further: Tensor
+
+    @classmethod
+    def exact(cls, volume: Tensor, model: MomentModel, seed: int) -> RetrievalInput:
+        """Of a volume (L, L, L) itself: its own correlations, and slices in random directions."""
+        degree = model.ball.degree
+        spheres = sphere_coefficients(volume, model.rings.radii, degree)
+        values = autocorrelations_of(spheres)
+        rotations = random_rotations(1 + FURTHER_IMAGES, torch.Generator().manual_seed(seed))
+        series = slice_series(rotations, degree, degree) @ spheres.to(torch.complex128)
+        return cls(Autocorrelations(values, torch.zeros_like(values)), series[0], series[1:])
+
+    @classmethod
+    def measured(cls, moments: Moments, particles: NoisySet, model: MomentModel) -> RetrievalInput:
+        """Of measured moments, and of particles that the default method denoises together."""
+        box = particles.box
+        some = particles.subset(np.arange(min(DENOISED_TOGETHER, len(particles))))
+        images = torch.from_numpy(denoise_all(get_denoiser(DEFAULT_METHOD)(some), len(some), box))
+        series = model.rings.series(images[: 1 + FURTHER_IMAGES])
+        return cls(autocorrelations(moments, FILL * box), series[0], series[1:])
+
+
+def retrieved(
+    given: RetrievalInput, model: MomentModel, starts: int, seed: int, progress: Progress = silent
+) -> Retrieved:
+    """The structure that the correlations and images lead to, up to the last ring."""
+    radii = model.rings.radii
+    ball = BallBasis(model.ball.box, model.ball.radius_px, radii[-1])
+    settings = RetrievalSettings(starts=starts, seed=seed)
+    return retrieve(
+        given.correlations, ball, radii, settings, reference=given.reference, further=given.further, progress=progress
+    )
