@@ -32,12 +32,13 @@ COMMAND_MODULES = (
     "evaluate",
     "report",
     "train",
+    "finetune",
     "export_weights",
     "benchmark",
 )
 
 # Commands that take their work up where they left it.
-GOING_ON = ("run", "train")
+GOING_ON = ("run", "train", "finetune")
 NOBODY_READS = 141
 # What Typer raises for words that it does not understand; only its name differs from version to version.
 _NotUnderstood: type[Exception] = typer.BadParameter.__mro__[1]

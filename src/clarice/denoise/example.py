@@ -8,9 +8,29 @@ from torch import Tensor, nn
 from clarice.denoise.diffusion_network import Condition, DiffusionNetwork
 from clarice.denoise.gaussian_estimate import GaussianEstimate
 from clarice.denoise.refiner import Refiner
+from clarice.denoise.trained import EXAMPLE_IMAGES, EXAMPLE_NOISY, TrainedNetwork, network_settings
+from clarice.geometry.fourier import radius_grid
 
+# Images of the example, in one set.
+_IMAGES = 4
 # Share of the variance that is signal where a diffusion network is asked.
 _REMAINING = 0.5
+
+
+def example_images(box: int) -> Tensor:
+    """Images (1, 4, L, L) to try a network on, in numbers that halves of the usual precision hold."""
+    noisy = torch.randn((1, _IMAGES, box, box), generator=torch.Generator().manual_seed(1)).half().float()
+    noisy += (radius_grid(box, 2) <= box / 6).float()  # something to see
+    return noisy.half().float()
+
+
+def with_example(tensors: dict[str, Tensor], trained: TrainedNetwork) -> dict[str, Tensor]:
+    """Weights of a network as they are kept, at half precision, with images and what it makes of them then."""
+    network = trained.kind.build({k: v for k, v in network_settings(trained).items() if k != "name"})
+    kept = {name: t.half().float() if t.is_floating_point() else t for name, t in tensors.items()}
+    network.load_state_dict(kept)
+    noisy = example_images(trained.box)
+    return {**kept, EXAMPLE_NOISY: noisy, EXAMPLE_IMAGES: answer(network.eval(), noisy)}
 
 
 @torch.no_grad()

@@ -84,6 +84,13 @@ def denoise_jointly(
     yield from _in_row_order(noisy, runner, groups, progress, notes)
 
 
+def look_alikes(noisy: NoisySet, trained: TrainedNetwork, size: int, progress: Progress = silent) -> list[RowIndex]:
+    """All rows of a stack in groups of at most `size` that look alike whatever their in-plane angle."""
+    if len(noisy) <= size:
+        return [np.arange(len(noisy))]
+    return neighbourhoods(_features(noisy, _Transformer(trained), LOOKED_THROUGH, progress), size)
+
+
 def _features(noisy: NoisySet, runner: _Transformer, size: int, progress: Progress) -> NDArray[np.float32]:
     parts = np.array_split(np.arange(len(noisy)), -(-len(noisy) // size))
 

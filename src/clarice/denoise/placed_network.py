@@ -18,6 +18,7 @@ class PlacedNetwork:
 
     def __init__(self, trained: TrainedNetwork) -> None:
         self.box = trained.box
+        self.sees_sets = trained.kind.joint
         self.device = best_device()
         self.network = trained.network.to(self.device)
         self._dtype = fast_dtype(self.device)

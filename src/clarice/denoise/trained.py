@@ -102,6 +102,11 @@ def insist_on_weights(name: str) -> None:
         raise InputError(f"there are no weights {path}: train some, or let CLARICE_WEIGHTS name the folder they are in")
 
 
+def network_settings(trained: TrainedNetwork) -> dict[str, Any]:
+    """The network's name and sizes, as a recipe gives them."""
+    return dict(trained.card["recipe"]["network"])
+
+
 def best_device() -> torch.device:
     """A GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

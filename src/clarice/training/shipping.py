@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,9 @@ import torch
 from clarice.core.errors import InputError
 from clarice.core.progress import Progress, silent
 from clarice.denoise.diffusion_network import DiffusionNetwork
-from clarice.denoise.example import answer
-from clarice.denoise.networks import box_of
+from clarice.denoise.example import with_example
 from clarice.denoise.polar_transformer import PolarTransformer
-from clarice.denoise.trained import EXAMPLE_IMAGES, EXAMPLE_NOISY, load_trained
-from clarice.geometry.fourier import radius_grid
+from clarice.denoise.trained import load_trained
 from clarice.io.atomic import writing
 from clarice.io.weights import read_weights, write_weights
 from clarice.training.calibration import calibrate, endless, equal_sizes, foretold_over_actual
@@ -35,8 +33,6 @@ from clarice.training.weights_card import FIGURES, card_page
 CALIBRATION_IMAGES = 20_000
 # Tasks that train on the output of other networks.
 _ON_OTHERS = (DiffusionTask, RefinerTask)
-# Images of the example, in one set.
-_EXAMPLE_IMAGES = 4
 
 
 def ship_weights(
@@ -58,7 +54,8 @@ def ship_weights(
     summary = _summary(run_folder)
     stored = read_weights(run_folder / LAST_WEIGHTS)
     tensors = {name: t.half().float() if t.is_floating_point() else t for name, t in stored.tensors.items()}
-    network = load_trained(run_folder / LAST_WEIGHTS).network
+    trained = load_trained(run_folder / LAST_WEIGHTS)
+    network = trained.network
     calibration: dict[str, Any] | None = None
     if calibration_images > 0 and isinstance(network, (PolarTransformer, DiffusionNetwork)):
         network.load_state_dict(tensors)
@@ -84,13 +81,7 @@ def ship_weights(
         "calibration": calibration,
         "note": note,
     }
-    write_weights(output, tensors, card, torch.float16)
-    box = box_of(card["recipe"]["network"])
-    noisy = torch.randn((1, _EXAMPLE_IMAGES, box, box), generator=torch.Generator().manual_seed(1)).half().float()
-    noisy += (radius_grid(box, 2) <= box / 6).float()  # something to see
-    noisy = noisy.half().float()
-    images = answer(load_trained(output).network, noisy)
-    write_weights(output, {**tensors, EXAMPLE_NOISY: noisy, EXAMPLE_IMAGES: images}, card, torch.float16)
+    write_weights(output, with_example(tensors, replace(trained, card=card)), card, torch.float16)
     with writing(output.with_suffix(".md")) as temporary:
         parameters = sum(parameter.numel() for parameter in network.parameters())
         temporary.write_text(card_page(output.stem, card, parameters), encoding="utf-8")

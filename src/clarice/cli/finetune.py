@@ -1,0 +1,121 @@
+"""`clarice finetune`: a network adapted to a stack by its own particles, without clean targets."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from clarice.cli.console import console, showing_progress
+from clarice.cli.output_folder import make_folder
+from clarice.cli.stack_options import (
+    ContrastOption,
+    CtfStateOption,
+    OpticsGroupOption,
+    PassthroughOption,
+    PixelSizeOption,
+    RootOption,
+    SeedOption,
+    StackArgument,
+    prepare_stack,
+)
+from clarice.core.allocator import freed_memory_kept
+from clarice.core.errors import InputError, UsageError
+from clarice.core.parallel import operations_shared
+from clarice.core.particles import ParticleSet
+from clarice.denoise.registry import DEFAULT_METHOD
+from clarice.denoise.trained import network_settings, trained_network
+from clarice.io.stack import open_particles
+from clarice.pipeline.lock import locked
+
+_O = typer.Option
+OutputOption = Annotated[Path, _O("-o", "--output", "--out", help="Run folder: new, or of a call to go on with.")]
+NetworkOption = Annotated[str, _O("--network", help="Network to fine-tune: one that denoises and has weights.")]
+ImagesOption = Annotated[
+    int | None, _O(min=1, help="Particles to train on, counted each time; ten times the stack if absent.")
+]
+MinutesOption = Annotated[float | None, _O(min=0, help="Stop in time, with a checkpoint, after so many minutes.")]
+HalfOption = Annotated[int | None, _O(min=1, max=2, help="Train on this half set alone; the other stays apart.")]
+ShownOption = Annotated[float, _O(help="Share of each particle's Fourier coefficients that the network is shown.")]
+HeldOutOption = Annotated[float, _O(help="Share of the particles to judge by, never trained on.")]
+WorkingBoxOption = Annotated[int | None, _O(help="Box to work in, pixels; the stack's, at most 64, if absent.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to `app`."""
+    app.command("finetune")(finetune)
+
+
+def finetune(
+    stack: StackArgument,
+    output: OutputOption,
+    network: NetworkOption = DEFAULT_METHOD,
+    images: ImagesOption = None,
+    minutes: MinutesOption = None,
+    half: HalfOption = None,
+    shown: ShownOption = 0.8,
+    held_out: HeldOutOption = 0.15,
+    root: RootOption = None,
+    passthrough: PassthroughOption = None,
+    pixel_size: PixelSizeOption = None,
+    optics_group: OpticsGroupOption = None,
+    contrast: ContrastOption = None,
+    ctf_state: CtfStateOption = None,
+    working_box: WorkingBoxOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Adapt a network to a stack by the stack's own particles, without clean targets.
+
+    A part of each particle's Fourier coefficients is hidden, and the network learns to foretell it from the rest and
+    from the other particles. Some particles are held out: only weights that foretell those better, beyond chance, are
+    kept; else the weights are those from before, and the command says so. OUT/weights holds them, with a card:
+    `CLARICE_WEIGHTS=OUT/weights clarice denoise` uses them. The same command goes on where it stopped.
+    """
+    started = time.monotonic()
+    from clarice.pipeline.finetuning import finetune as run  # seconds to import, for this command alone
+    from clarice.pipeline.finetuning import usual_training
+    from clarice.training.finetuning_task import FinetuningSettings
+
+    for name, share in (("--shown", shown), ("--held-out", held_out)):
+        if not 0 < share < 1:
+            raise UsageError(f"{name} {share:g} must lie between 0 and 1")
+    trained = trained_network(network)
+    settings = FinetuningSettings.model_validate(
+        {"network": network_settings(trained), "shown": shown, "kept_out": held_out}
+    )
+    particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
+    if half is not None:
+        particles = _half_of(particles, half)
+    make_folder(output)
+    with locked(output), showing_progress() as progress, operations_shared(), freed_memory_kept():
+        prepared = prepare_stack(particles, stack, contrast, ctf_state, working_box, progress)
+        outcome, gain = run(
+            prepared.noisy_set,
+            trained,
+            output,
+            settings,
+            usual_training(len(particles), images),
+            seed=seed,
+            minutes=minutes,
+            started=started,
+            tell=lambda message: console.print(message, markup=False),
+            progress=progress,
+        )
+    if gain is None:
+        console.print(f"stopped after {outcome.images:,} images: the same command goes on from there", markup=False)
+    else:
+        console.print(gain.sentence, markup=False)
+        console.print(f"weights: {output / 'weights' / network}.safetensors", markup=False)
+    raise typer.Exit(128 + outcome.signal if outcome.signal in (signal.SIGINT, signal.SIGTERM) else 0)
+
+
+def _half_of(particles: ParticleSet, half: int) -> ParticleSet:
+    if particles.half_set is None or not (particles.half_set == half).any():
+        raise InputError(
+            f"no particle belongs to half set {half}: add the column _rlnRandomSubset, or drop --half to use all"
+        )
+    return particles.subset(np.flatnonzero(particles.half_set == half))

@@ -1,0 +1,195 @@
+"""Fine-tuning a network to a stack: training on its own particles, and a verdict on whether anything was gained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clarice.core.errors import UsageError
+from clarice.core.particles import RowIndex
+from clarice.core.progress import Progress, silent
+from clarice.denoise.example import with_example
+from clarice.denoise.learned import NEIGHBOURHOOD, look_alikes
+from clarice.denoise.placed_network import PlacedNetwork
+from clarice.denoise.trained import TrainedNetwork, load_trained, weights_digest
+from clarice.io.atomic import writing
+from clarice.io.weights import write_weights
+from clarice.physics.noisy_set import NoisySet
+from clarice.pipeline.disjoint_sources import disjoint_frc
+from clarice.pipeline.durable import write_json
+from clarice.training.finetuning_task import FinetuningSettings, FinetuningTask, SplitSet, kept_out_errors
+from clarice.training.loop import nobody, train
+from clarice.training.recipe import Recipe
+from clarice.training.settings import TrainingSettings
+from clarice.training.summary import BEST_WEIGHTS, Outcome
+from clarice.training.task import RegisteredTask
+
+TRAINING, WEIGHTS, RECORD = "training", "weights", "finetuning.json"
+# Gains of less than so many of their standard errors are none.
+SIGNIFICANT = 2.0
+# Other hidden coefficients than those that the best weights were chosen by.
+_VERDICT_STREAM = 4
+# How often each particle is seen, within bounds, and how fast weights move.
+_PASSES, _LEAST_IMAGES, _MOST_IMAGES = 10, 10_000, 400_000
+_LEARNING_RATE = 1e-4
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Error on what was hidden of particles held out, in units of the noise's variance: 1 is noise alone.
+
+    `gain` is the mean of before less after, `error` its standard error. `frc_before` and `frc_after` (box // 2 + 1,):
+    between images from disjoint sources.
+    """
+
+    particles: int
+    before: float
+    after: float
+    gain: float
+    error: float
+    frc_before: list[float]
+    frc_after: list[float]
+
+    @property
+    def better(self) -> bool:
+        """Whether the fine-tuned weights explain unseen data better, beyond chance."""
+        return self.gain > SIGNIFICANT * self.error
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words."""
+        told = f"held-out error {self.before:.5f} before and {self.after:.5f} after"
+        told += f" (gain {self.gain:.2g} ± {self.error:.1g}; 1 is noise)"
+        if self.better:
+            return f"{told}: the fine-tuned weights explain unseen data better, and are kept"
+        return f"{told}: no gain beyond chance, so the weights are those from before"
+
+
+def usual_training(particles: int, images: int | None = None) -> TrainingSettings:
+    """Training of a length that suits a stack, or on so many `images`."""
+    total = min(max(_PASSES * particles, _LEAST_IMAGES), _MOST_IMAGES) if images is None else images
+    return TrainingSettings(
+        images=total,
+        learning_rate=_LEARNING_RATE,
+        precision="auto",
+        warmup_images=total // 20,
+        decay_share=0.5,
+        average_images=total // 10,
+        log_images=max(1, total // 100),
+        validate_images=max(1, total // 20),
+    )
+
+
+def finetune(
+    noisy: NoisySet,
+    trained: TrainedNetwork,
+    folder: Path,
+    settings: FinetuningSettings,
+    training: TrainingSettings,
+    *,
+    seed: int = 0,
+    minutes: float | None = None,
+    started: float | None = None,
+    tell: Callable[[str], None] = nobody,
+    progress: Progress = silent,
+) -> tuple[Outcome, Gain | None]:
+    """Fine-tunes `trained` on the particles; the weights, with a card, go to `folder/weights`.
+
+    Called again, it goes on where it stopped; there is a verdict once training has ended. Weights that explain unseen
+    data no better than those before are not kept: then the file holds those before, and its card says so.
+
+    Raises UsageError for a network that does not denoise, or too few particles.
+    """
+    task = FinetuningTask(noisy, _groups(noisy, trained, progress), trained, settings, seed)
+    recipe = _recipe(folder, task, settings, training, seed)
+    outcome = train(recipe, folder / TRAINING, minutes=minutes, started=started, tell=tell, progress=progress)
+    if outcome.end != "images":
+        return outcome, None
+    tuned = replace(trained, network=load_trained(folder / TRAINING / BEST_WEIGHTS).network)
+    gain = _gain(task, trained, tuned)
+    _write(folder, trained, tuned, gain, outcome, recipe.content)
+    return outcome, gain
+
+
+def _groups(noisy: NoisySet, trained: TrainedNetwork, progress: Progress) -> list[RowIndex]:
+    if trained.kind.joint:
+        return look_alikes(noisy, trained, NEIGHBOURHOOD, progress)
+    if not trained.kind.alone:
+        raise UsageError(f"{trained.kind.name} cannot be fine-tuned: choose a network that denoises")
+    return list(np.array_split(np.arange(len(noisy)), -(-len(noisy) // NEIGHBOURHOOD)))
+
+
+def _recipe(
+    folder: Path, task: FinetuningTask, settings: FinetuningSettings, training: TrainingSettings, seed: int
+) -> Recipe:
+    """What the loop is given: its task is at hand, and no file names it."""
+    registered = RegisteredTask("finetune", FinetuningSettings, lambda _settings, _seed: task)
+    content: dict[str, Any] = {
+        "task": registered.name,
+        "seed": seed,
+        "training": training.model_dump(mode="json"),
+        **settings.model_dump(mode="json"),
+        "particles": len(task.noisy),
+    }
+    return Recipe(folder, seed, training, registered, settings, content)
+
+
+def _gain(task: FinetuningTask, before: TrainedNetwork, after: TrainedNetwork) -> Gain:
+    placed = [PlacedNetwork(network) for network in (before, after)]
+    sets = task.sets_to_judge(_VERDICT_STREAM)
+    errors = [_errors(one, sets) for one in placed]
+    difference = errors[0] - errors[1]
+    judged = task.groups[: task.settings.judged_sets]
+    curves = [disjoint_frc(one, task.noisy, judged, task.seed).round(5).tolist() for one in placed]
+    spread = float(difference.std() / len(difference) ** 0.5) if len(difference) > 1 else float("inf")
+    first, second = (float(each.mean()) for each in errors)
+    return Gain(len(difference), first, second, first - second, spread, curves[0], curves[1])
+
+
+def _errors(placed: PlacedNetwork, sets: Sequence[SplitSet]) -> Tensor:
+    with placed.precision():
+        return kept_out_errors(placed.network, sets, placed.device).double()
+
+
+def _write(
+    folder: Path, before: TrainedNetwork, after: TrainedNetwork, gain: Gain, outcome: Outcome, content: dict[str, Any]
+) -> None:
+    """Weights under the network's name, so that CLARICE_WEIGHTS may name their folder; their card; the record."""
+    kept = after if gain.better else before
+    output = folder / WEIGHTS / f"{before.kind.name}.safetensors"
+    output.parent.mkdir(exist_ok=True)
+    verdict = {**asdict(gain), "better": gain.better, "sentence": gain.sentence}
+    card = {**before.card, "finetuned": {"recipe": content, "images": outcome.images, "verdict": verdict}}
+    tensors = {name: tensor.cpu() for name, tensor in kept.network.state_dict().items()}
+    write_weights(output, with_example(tensors, before), card, torch.float16)
+    with writing(output.with_suffix(".md")) as temporary:
+        temporary.write_text(_page(before.kind.name, gain, outcome, content), encoding="utf-8")
+    write_json(folder / RECORD, {"weights_sha256": weights_digest(output), **verdict, "recipe": content})
+
+
+def _page(name: str, gain: Gain, outcome: Outcome, content: dict[str, Any]) -> str:
+    lines = [
+        f"# {name}, fine-tuned",
+        "",
+        f"- to {content['particles']:,} particles of one stack, {outcome.images:,} images in {outcome.seconds:,.0f} s",
+        f"- {gain.sentence}",
+        f"- held out: {gain.particles:,} particles; hidden: {1 - content['shown']:.0%} of the Fourier coefficients",
+        "- what foretells its error was not calibrated anew",
+        "- validation error by images seen: "
+        + ", ".join(f"{images:,} {error:.5f}" for images, error in outcome.validations),
+        "",
+        "| Fourier shell | FRC of disjoint sources before | after |",
+        "|---|---|---|",
+        *(
+            f"| {shell} | {first:.3f} | {second:.3f} |"
+            for shell, (first, second) in enumerate(zip(gain.frc_before, gain.frc_after, strict=True))
+        ),
+        "",
+    ]
+    return "\n".join(lines)
