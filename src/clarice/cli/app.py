@@ -23,6 +23,7 @@ COMMAND_MODULES = (
     "check",
     "simulate",
     "fetch",
+    "extract",
     "denoise",
     "classify",
     "abinitio",

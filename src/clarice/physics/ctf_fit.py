@@ -1,0 +1,179 @@
+"""The defocus of a micrograph from its power spectrum: the Thon rings that |H|² leaves in it.
+
+The mean spectrum of overlapping tiles and |H|², both less what varies slowly with the radius, are correlated; defocus
+and astigmatism are those of the largest correlation, searched for first without astigmatism.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+from scipy.optimize import minimize
+
+from clarice.core.errors import InputError
+from clarice.core.particles import Optics
+from clarice.physics.ctf import ctf_at
+
+FloatArray = NDArray[np.float64]
+_TILE = 512
+# Steps of the first search, and astigmatism it goes on from, Å; directions tried, degrees.
+_STEP_ANGSTROM, _ASTIGMATISM_ANGSTROM, _DIRECTIONS = 100.0, 400.0, 4
+# Width, in Fourier pixels of a tile, over which a spectrum is said to vary slowly.
+_SLOWLY = 12.0
+
+
+@dataclass(frozen=True)
+class Microscope:
+    """What is known of the optics beforehand."""
+
+    voltage_kv: float
+    spherical_aberration_mm: float
+    amplitude_contrast: float
+
+
+@dataclass(frozen=True)
+class CtfFit:
+    """Defocus in Å, the angle of U from +x towards +y in degrees, and the correlation with the spectrum."""
+
+    defocus_u_angstrom: float
+    defocus_v_angstrom: float
+    defocus_angle_deg: float
+    correlation: float
+
+
+@dataclass(frozen=True)
+class FitRange:
+    """Resolutions in Å between which rings are looked at, and defocus searched, Å."""
+
+    lowest_angstrom: float = 30.0
+    highest_angstrom: float = 5.0
+    least_defocus_angstrom: float = 3000.0
+    largest_defocus_angstrom: float = 50000.0
+
+
+def fit_ctf(
+    image: NDArray[np.float32], pixel_size_angstrom: float, microscope: Microscope, within: FitRange | None = None
+) -> CtfFit:
+    """The CTF of a micrograph (H, W).
+
+    Raises InputError when it is smaller than two tiles of 128 pixels, or its pixels too coarse for the range.
+    """
+    within = within or FitRange()
+    spectrum, tile = mean_spectrum(image)
+    rings = _Rings.of(spectrum, tile, pixel_size_angstrom, within)
+    defocus = np.arange(within.least_defocus_angstrom, within.largest_defocus_angstrom, _STEP_ANGSTROM)
+    scores = [rings.correlation(microscope, value, value, 0.0) for value in defocus]
+    start = float(defocus[int(np.argmax(scores))])
+    best = CtfFit(start, start, 0.0, float(np.max(scores)))
+    for turn in range(_DIRECTIONS):
+        # Astigmatism as a vector of twice the angle, which has no seam.
+        angle = 2 * np.pi * turn / _DIRECTIONS
+        first = np.array([start, _ASTIGMATISM_ANGSTROM * np.cos(angle), _ASTIGMATISM_ANGSTROM * np.sin(angle)])
+        found = minimize(
+            _Misfit(rings, microscope),
+            first,
+            method="Nelder-Mead",
+            tol=1e-6,
+            options={"initial_simplex": first + _SIMPLEX},
+        )
+        if -found.fun > best.correlation:
+            u, v, degrees = _uv(found.x)
+            best = CtfFit(u, v, degrees % 180, float(-found.fun))
+    return best
+
+
+_SIMPLEX = np.array([[0.0, 0, 0], [150, 0, 0], [0, 300, 0], [0, 0, 300]])
+
+
+@dataclass(frozen=True)
+class _Misfit:
+    """What is made least."""
+
+    rings: _Rings
+    microscope: Microscope
+
+    def __call__(self, parameters: FloatArray) -> float:
+        return -self.rings.correlation(self.microscope, *_uv(parameters))
+
+
+def _uv(parameters: FloatArray) -> tuple[float, float, float]:
+    """Defocus U ≥ V and angle of a mean and an astigmatism vector."""
+    mean, across, along = (float(value) for value in parameters)
+    half = np.hypot(across, along) / 2
+    return mean + half, mean - half, float(np.rad2deg(np.arctan2(along, across)) / 2)
+
+
+def mean_spectrum(image: NDArray[np.float32]) -> tuple[FloatArray, int]:
+    """Mean power (T, T // 2 + 1) of tiles that overlap by half, on the grid of rfft2, and their edge T."""
+    tile = _TILE
+    while tile > 128 and tile > min(image.shape) // 2:
+        tile //= 2
+    if min(image.shape) < tile:
+        raise InputError(f"a micrograph of {image.shape[1]} × {image.shape[0]} pixels is too small to fit a CTF to")
+    window = np.hanning(tile)[:, None] * np.hanning(tile)
+    total, count = np.zeros((tile, tile // 2 + 1)), 0
+    for y in range(0, image.shape[0] - tile + 1, tile // 2):
+        for x in range(0, image.shape[1] - tile + 1, tile // 2):
+            part = image[y : y + tile, x : x + tile].astype(np.float64)
+            total += np.abs(np.fft.rfft2((part - part.mean()) * window)) ** 2
+            count += 1
+    return total / count, tile
+
+
+@dataclass(frozen=True)
+class _Rings:
+    """Coefficients in the range: frequencies (n,) per Å, rings (n,), and the logarithm of the power less its trend."""
+
+    fx: FloatArray
+    fy: FloatArray
+    ring: NDArray[np.int64]
+    values: FloatArray
+
+    @classmethod
+    def of(cls, spectrum: FloatArray, tile: int, pixel: float, within: FitRange) -> _Rings:
+        fy, fx = np.meshgrid(np.fft.fftfreq(tile), np.fft.rfftfreq(tile), indexing="ij")
+        radius = np.hypot(fx, fy) * tile
+        highest = min(within.highest_angstrom, within.lowest_angstrom / 2)
+        last = tile * pixel / max(highest, 2.2 * pixel)
+        inside = (radius >= tile * pixel / within.lowest_angstrom) & (radius <= last) & (fx > 0)
+        if inside.sum() < 200:
+            raise InputError(
+                f"pixels of {pixel:g} Å leave no Thon rings between {within.lowest_angstrom:g} and "
+                f"{within.highest_angstrom:g} Å: take finer micrographs, or give the CTF by a STAR file"
+            )
+        ring = np.round(radius[inside]).astype(np.int64)
+        # The logarithm of the power, less what varies slowly with radius and a ring's own brightness.
+        power = np.log(np.maximum(spectrum[inside], 1e-30))
+        mean = _ring_means(power, ring)
+        slow = gaussian_filter1d(mean, _SLOWLY, mode="nearest")
+        values = power - slow[ring - ring.min()]
+        spread = np.sqrt(_ring_means((power - mean[ring - ring.min()]) ** 2, ring))
+        limit = 4 * np.maximum(spread, 1e-6)[ring - ring.min()]
+        return cls(fx[inside] / pixel, fy[inside] / pixel, ring - ring.min(), np.clip(values, -limit, limit))
+
+    def correlation(self, microscope: Microscope, u: float, v: float, angle_deg: float) -> float:
+        """Of the spectrum with |H|²; both less what varies slowly with radius."""
+        one = np.ones(1)
+        optics = Optics(
+            one * microscope.voltage_kv, one * microscope.spherical_aberration_mm,
+            one * microscope.amplitude_contrast, one * u, one * v, one * angle_deg, 0 * one, 0 * one,
+        )  # fmt: skip
+        fx, fy = (torch.from_numpy(f).float() for f in (self.fx, self.fy))
+        wanted = ctf_at(optics, fx, fy)[0].double().numpy() ** 2
+        mean = _ring_means(wanted, self.ring)
+        wanted = wanted - gaussian_filter1d(mean, _SLOWLY, mode="nearest")[self.ring]
+        product = float(np.sqrt((wanted**2).sum() * (self.values**2).sum()))
+        return float((wanted * self.values).sum()) / product if product > 0 else 0.0
+
+
+def _ring_means(values: FloatArray, ring: NDArray[np.int64]) -> FloatArray:
+    """Means on rings, counted from the first; what a ring without values would have comes from its neighbours."""
+    ring = ring - ring.min()
+    count = np.bincount(ring)
+    means = np.bincount(ring, values) / np.maximum(count, 1)
+    known = np.flatnonzero(count)
+    return np.interp(np.arange(len(count)), known, means[known])
