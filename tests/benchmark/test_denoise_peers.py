@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from tests.benchmark.denoise_sets import made
 
@@ -14,13 +17,30 @@ from clarice.core.errors import ResourceError
 from clarice.metrics.image import relative_mse
 
 
-@pytest.mark.parametrize("name", ["aspire-covariance", "aspire-classes", "relion-classes", "topaz"])
+@pytest.mark.parametrize("name", ["aspire-covariance", "aspire-classes", "relion-classes", "topaz", "bm3d"])
 def test_a_missing_peer_says_so(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer_relion, "PROGRAMS", ("relion_of_nobody",))
     monkeypatch.setenv(PYTHON_VARIABLE, "nowhere/python")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ResourceError, match="not installed"):
         peer_methods(tmp_path, 1, 60.0)[name].measure([made(tmp_path / "set")], "general")
+
+
+def test_bm3d_is_told_the_noise_and_its_images_are_scaled_to_the_truth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+
+    def bm3d(image: np.ndarray, sigma_psd: float) -> np.ndarray:
+        told.append(sigma_psd)
+        return 3 * image
+
+    monkeypatch.setitem(sys.modules, "bm3d", SimpleNamespace(bm3d=bm3d))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    images = made(tmp_path / "set")
+    (answer,) = peer_methods(tmp_path, 1, 60.0)["bm3d"].measure([images], "general")
+    assert told == [1.0] * len(images)
+    assert relative_mse(answer.images, images.clean) < relative_mse(3 * images.noisy, images.clean)
 
 
 @pytest.mark.slow
