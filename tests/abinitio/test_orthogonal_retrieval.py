@@ -96,7 +96,7 @@ def test_a_structure_is_most_like_its_own_images() -> None:
     own = likeness(spheres(), images(8, seed=5), RADII)
     assert own > 0.97
     other = torch.cat([part.flip(0) for part in degrees_of(spheres(), 0)])
-    assert likeness(other, images(8, seed=5), RADII) < own - 0.02
+    assert likeness(other, images(8, seed=5), RADII) < own - 0.005
     assert likeness(2 * spheres(), 3 * images(8, seed=5), RADII) == pytest.approx(own)
 
 

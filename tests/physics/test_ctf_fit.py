@@ -19,7 +19,7 @@ TITAN = Microscope(300.0, 2.7, 0.1)
 PIXEL = 1.5
 
 
-def micrograph(u: float, v: float, angle: float, noise: float = 3.0, edge: int = 1024) -> np.ndarray:
+def micrograph(u: float, v: float, angle: float, noise: float = 2.0, edge: int = 1024) -> np.ndarray:
     """White scattering seen through a CTF, with white noise on it."""
     one = np.ones(1)
     optics = Optics(300 * one, 2.7 * one, 0.1 * one, u * one, v * one, angle * one, 0 * one, 0 * one)

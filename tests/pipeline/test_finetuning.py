@@ -134,7 +134,7 @@ def test_nothing_is_gained_on_noise_and_the_weights_stay(trained: TrainedNetwork
     folder.mkdir()
     _, gain = finetune(noise(80), trained, folder, settings_of(trained), short(640))
     assert gain is not None
-    assert gain.before == pytest.approx(1, abs=0.05)
+    assert gain.before == pytest.approx(1, abs=0.15)
     assert not gain.better
     kept = load_trained(folder / "weights" / "polar-transformer.safetensors").network.state_dict()
     for name, tensor in trained.network.state_dict().items():

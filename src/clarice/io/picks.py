@@ -70,14 +70,16 @@ def _of_table(path: Path) -> Picks:
     head = [cell.strip().lower() for cell in rows[0]] if rows else []
     if not any(cell in _X_NAMES for cell in head):
         return Picks(path, _numbers(path, rows, 2)[:, :2], None)
-    try:
-        x, y = (next(i for i, cell in enumerate(head) if cell in names) for names in (_X_NAMES, _Y_NAMES))
-    except StopIteration as error:
-        raise InputError(f"{path} has a column of x but none of y: name it y or y_coord") from error
-    name = next((i for i, cell in enumerate(head) if cell in _NAMES), None)
+    x, y, name = (_column(head, names) for names in (_X_NAMES, _Y_NAMES, _NAMES))
+    if x is None or y is None:
+        raise InputError(f"{path} has a column of x but none of y: name it y or y_coord")
     picked = [[row[x], row[y]] if len(row) > max(x, y) else row for row in rows[1:]]
     names = None if name is None else np.array([row[name] if len(row) > name else "" for row in rows[1:]], dtype=str)
     return Picks(path, _numbers(path, picked, 2, first=2), names)
+
+
+def _column(head: Sequence[str], names: Sequence[str]) -> int | None:
+    return next((number for number, cell in enumerate(head) if cell in names), None)
 
 
 def _rows(path: Path) -> list[list[str]]:

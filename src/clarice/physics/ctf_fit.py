@@ -7,6 +7,7 @@ and astigmatism are those of the largest correlation, searched for first without
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +21,14 @@ from clarice.physics.ctf import ctf_at
 
 FloatArray = NDArray[np.float64]
 _TILE = 512
-# Steps of the first search, and astigmatism it goes on from, Å; directions tried, degrees.
-_STEP_ANGSTROM, _ASTIGMATISM_ANGSTROM, _DIRECTIONS = 100.0, 400.0, 4
+# Steps of the first search; how far about its result, with which astigmatism (Å) and in how many directions it is then
+# looked, and how many of these starts are followed.
+_STEP_ANGSTROM = 100.0
+_AROUND_ANGSTROM, _ASTIGMATISM_ANGSTROM, _DIRECTIONS, _FOLLOWED = 1200.0, (300.0, 900.0, 1800.0), 8, 3
 # Width, in Fourier pixels of a tile, over which a spectrum is said to vary slowly.
 _SLOWLY = 12.0
+# Fewer rings tell no CTF.
+_LEAST_RINGS = 20
 
 
 @dataclass(frozen=True)
@@ -69,21 +74,23 @@ def fit_ctf(
     scores = [rings.correlation(microscope, value, value, 0.0) for value in defocus]
     start = float(defocus[int(np.argmax(scores))])
     best = CtfFit(start, start, 0.0, float(np.max(scores)))
-    for turn in range(_DIRECTIONS):
-        # Astigmatism as a vector of twice the angle, which has no seam.
-        angle = 2 * np.pi * turn / _DIRECTIONS
-        first = np.array([start, _ASTIGMATISM_ANGSTROM * np.cos(angle), _ASTIGMATISM_ANGSTROM * np.sin(angle)])
-        found = minimize(
-            _Misfit(rings, microscope),
-            first,
-            method="Nelder-Mead",
-            tol=1e-6,
-            options={"initial_simplex": first + _SIMPLEX},
-        )
+    misfit = _Misfit(rings, microscope)
+    for first in sorted(_starts(start), key=misfit)[:_FOLLOWED]:
+        options: Any = {"initial_simplex": first + _SIMPLEX, "xatol": 1.0, "fatol": 1e-7}
+        found = minimize(misfit, first, method="Nelder-Mead", options=options)
         if -found.fun > best.correlation:
             u, v, degrees = _uv(found.x)
             best = CtfFit(u, v, degrees % 180, float(-found.fun))
     return best
+
+
+def _starts(defocus: float) -> list[FloatArray]:
+    """Means and astigmatisms about a defocus that was found without any: strong astigmatism misleads it."""
+    means = defocus + np.arange(-_AROUND_ANGSTROM, _AROUND_ANGSTROM + 1, 2 * _STEP_ANGSTROM)
+    # Astigmatism as a vector of twice the angle, which has no seam.
+    angles = 2 * np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS
+    around = [a * np.array([np.cos(angle), np.sin(angle)]) for a in _ASTIGMATISM_ANGSTROM for angle in angles]
+    return [np.array([mean, *vector]) for mean in means for vector in around]
 
 
 _SIMPLEX = np.array([[0.0, 0, 0], [150, 0, 0], [0, 300, 0], [0, 0, 300]])
@@ -137,14 +144,13 @@ class _Rings:
     def of(cls, spectrum: FloatArray, tile: int, pixel: float, within: FitRange) -> _Rings:
         fy, fx = np.meshgrid(np.fft.fftfreq(tile), np.fft.rfftfreq(tile), indexing="ij")
         radius = np.hypot(fx, fy) * tile
-        highest = min(within.highest_angstrom, within.lowest_angstrom / 2)
-        last = tile * pixel / max(highest, 2.2 * pixel)
-        inside = (radius >= tile * pixel / within.lowest_angstrom) & (radius <= last) & (fx > 0)
-        if inside.sum() < 200:
+        first, last = tile * pixel / within.lowest_angstrom, tile * pixel / max(within.highest_angstrom, 2.2 * pixel)
+        if last - first < _LEAST_RINGS:
             raise InputError(
                 f"pixels of {pixel:g} Å leave no Thon rings between {within.lowest_angstrom:g} and "
                 f"{within.highest_angstrom:g} Å: take finer micrographs, or give the CTF by a STAR file"
             )
+        inside = (radius >= first) & (radius <= last) & (fx > 0)
         ring = np.round(radius[inside]).astype(np.int64)
         # The logarithm of the power, less what varies slowly with radius and a ring's own brightness.
         power = np.log(np.maximum(spectrum[inside], 1e-30))

@@ -160,7 +160,7 @@ def normalised(images: Tensor, background_radius_px: float) -> Tensor:
     fitted = flat[:, outside] @ torch.linalg.pinv(plane[:, outside])
     flat = flat - fitted @ plane
     sigma = flat[:, outside].std(dim=1, keepdim=True)
-    if bool((sigma <= 1e-12 * flat.abs().amax(dim=1, keepdim=True).clamp_min(1e-300)).any()):
+    if bool((sigma[:, 0] <= 1e-9 * images.flatten(1).abs().amax(dim=1)).any()):
         raise InputError("a box has no noise around its particle: the micrograph is empty there, or masked")
     return (flat / sigma).view(images.shape).float()
 
