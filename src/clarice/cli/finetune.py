@@ -28,9 +28,10 @@ from clarice.core.errors import InputError, UsageError
 from clarice.core.parallel import operations_shared
 from clarice.core.particles import ParticleSet
 from clarice.denoise.registry import DEFAULT_METHOD
-from clarice.denoise.trained import network_settings, trained_network
+from clarice.denoise.trained import TrainedNetwork, network_settings, trained_network
 from clarice.io.stack import open_particles
 from clarice.pipeline.lock import locked
+from clarice.training.finetuning_task import FinetuningSettings
 
 _O = typer.Option
 OutputOption = Annotated[Path, _O("-o", "--output", "--out", help="Run folder: new, or of a call to go on with.")]
@@ -78,15 +79,9 @@ def finetune(
     started = time.monotonic()
     from clarice.pipeline.finetuning import finetune as run  # seconds to import, for this command alone
     from clarice.pipeline.finetuning import usual_training
-    from clarice.training.finetuning_task import FinetuningSettings
 
-    for name, share in (("--shown", shown), ("--held-out", held_out)):
-        if not 0 < share < 1:
-            raise UsageError(f"{name} {share:g} must lie between 0 and 1")
     trained = trained_network(network)
-    settings = FinetuningSettings.model_validate(
-        {"network": network_settings(trained), "shown": shown, "kept_out": held_out}
-    )
+    settings = _settings(trained, shown, held_out)
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     if half is not None:
         particles = _half_of(particles, half)
@@ -111,6 +106,15 @@ def finetune(
         console.print(gain.sentence, markup=False)
         console.print(f"weights: {output / 'weights' / network}.safetensors", markup=False)
     raise typer.Exit(128 + outcome.signal if outcome.signal in (signal.SIGINT, signal.SIGTERM) else 0)
+
+
+def _settings(trained: TrainedNetwork, shown: float, held_out: float) -> FinetuningSettings:
+    for name, share in (("--shown", shown), ("--held-out", held_out)):
+        if not 0 < share < 1:
+            raise UsageError(f"{name} {share:g} must lie between 0 and 1")
+    return FinetuningSettings.model_validate(
+        {"network": network_settings(trained), "shown": shown, "kept_out": held_out}
+    )
 
 
 def _half_of(particles: ParticleSet, half: int) -> ParticleSet:
