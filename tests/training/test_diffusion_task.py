@@ -108,6 +108,21 @@ def test_saying_nothing_costs_1_where_the_error_is_as_foretold() -> None:
     assert float(in_images.mean()) == pytest.approx(1, abs=0.25)  # a few coefficients of each image count most
 
 
+def test_no_image_outweighs_all_others() -> None:
+    """However much too sure an estimate was, saying nothing costs at most twice what it costs for an honest one."""
+    generator = torch.Generator().manual_seed(2)
+    known = GaussianEstimate(torch.zeros((50, 16, 16)), torch.full((50, 9), 1e-3))
+    clean = torch.randn((50, 16, 16), generator=generator)  # a thousand times the power foretold
+    images = EstimatedImages(clean, clean, None, known.mean, known.squared_error)
+    task = diffusion(size={"box": 16, "attention": [], "estimate": "spectrum"})
+    noise = torch.randn((50, 16, 16), generator=generator)
+    with torch.no_grad():
+        losses = diffusion_loss(model(task), images, torch.full((50,), 0.1), noise)
+    for loss in losses:
+        assert float(loss.max()) <= 2
+        assert float(loss.min()) > 1.9
+
+
 @pytest.mark.usefixtures("folder")
 def test_both_parts_make_the_loss_and_validation_reports_images() -> None:
     task = diffusion()

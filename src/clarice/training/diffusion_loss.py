@@ -11,18 +11,27 @@ from clarice.training.estimated_images import EstimatedImages
 def diffusion_loss(
     network: DiffusionNetwork, images: EstimatedImages, remaining: Tensor, noise: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Squared error of what the network says at γ = `remaining` (n,) with `noise` (n, L, L): of each image (n,), twice.
+    """Squared error of what the network says at γ = `remaining` (n,) with `noise` (n, L, L), of each image (n,), twice.
 
     Once in units of the estimate's error, where all coefficients count the same, and once in the images, where they
-    count as wrong as the estimate is there. With the target v, both are 1 for a network that says nothing and an
-    estimate whose error is as foretold.
+    count as wrong as the estimate is there. Both are over what saying nothing would cost, or half of it where the
+    estimate was surer than it should have been: a few images of which it knew far too little would else outweigh all
+    others.
     """
     estimate = images.estimate
     residual = estimate.residual(images.clean)
     signal, rest = (share.float()[:, None, None] for share in (remaining.sqrt(), (1 - remaining).sqrt()))
     said = network(signal * residual + rest * noise, remaining, images.condition)
-    wrong = said - network.target(residual, noise, remaining)
-    box = wrong.shape[-1]
-    in_images = estimate.coloured(wrong).square().sum(dim=(-2, -1))
-    expected = estimate.coloured(noise).square().sum(dim=(-2, -1))
-    return wrong.square().sum(dim=(-2, -1)) / box**2, in_images / expected
+    target = network.target(residual, noise, remaining)
+    by_coefficient = _power(said - target) / nothing(target, noise)
+    in_images = _power(estimate.coloured(said - target)) / nothing(estimate.coloured(target), estimate.coloured(noise))
+    return by_coefficient, in_images
+
+
+def nothing(target: Tensor, noise: Tensor) -> Tensor:
+    """What saying nothing costs, (n,): the mean power of the target and of that of an honest estimate."""
+    return (_power(target) + _power(noise)) / 2
+
+
+def _power(images: Tensor) -> Tensor:
+    return images.square().sum(dim=(-2, -1))

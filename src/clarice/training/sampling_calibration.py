@@ -28,23 +28,26 @@ def measure_unsaid(
     """Sets `network.unsaid` by at least `images` images of `batches`; returns how many there were."""
     levels = network.levels()
     sums = torch.zeros_like(network.unsaid)
-    done = 0
+    done, total = 0, 0.0
     generator = torch.Generator().manual_seed(0)
     while done < images:
         batch = next(batches)
+        # Images of which the estimate knew far too little would else stand for all.
+        trust = 1 / batch.estimate.residual(batch.clean).square().mean(dim=(-2, -1)).clamp_min(1)
         for row, remaining in enumerate(levels.tolist()):
-            sums[row] += _squared_errors(network, batch, remaining, generator)
+            sums[row] += _squared_errors(network, batch, remaining, trust, generator)
         done += len(batch.noisy)
+        total += float(trust.sum())
         progress("calibrating", min(done, images), images)
     _, members = shells_to_nyquist(network.size.box)
-    network.unsaid.copy_((sums / members / done).clamp_min(_LEAST))
+    network.unsaid.copy_((sums / members / total).clamp_min(_LEAST))
     return done
 
 
 def _squared_errors(
-    network: DiffusionNetwork, batch: EstimatedImages, remaining: float, generator: torch.Generator
+    network: DiffusionNetwork, batch: EstimatedImages, remaining: float, trust: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Squared errors in terms of v, summed over images and the coefficients of each shell, (L // 2 + 1,)."""
+    """Squared errors in terms of v times `trust` (n,), summed over images and coefficients, by shell: (L // 2 + 1,)."""
     device, dtype = batch.noisy.device, fast_dtype(batch.noisy.device)
     residual = batch.estimate.residual(batch.clean)
     noise = torch.randn(residual.shape, generator=generator).to(device)
@@ -54,7 +57,8 @@ def _squared_errors(
         cleaned, found = network.cleaned(signal * residual + rest * noise, share, batch.condition)
     # What is said of v, whichever way: (√γ ε − √(1 − γ) r) of what is said of both.
     wrong = signal * (found - noise) - rest * (cleaned - residual)
-    spectra = torch.fft.fftshift(torch.fft.fft2(wrong, norm="ortho"), dim=(-2, -1)).abs().square().sum(dim=0)
+    power = torch.fft.fftshift(torch.fft.fft2(wrong, norm="ortho"), dim=(-2, -1)).abs().square()
+    spectra = (power * trust[:, None, None]).sum(dim=0)
     shell, members = shells_to_nyquist(residual.shape[-1], device)
     sums = torch.zeros(len(members), device=device).index_add(0, shell, spectra.flatten())
     return sums.cpu()
