@@ -18,7 +18,7 @@ from clarice.denoise.trained import weights_digest
 from clarice.physics.noise import coloured_noise
 from clarice.training.diffusion_loss import diffusion_loss
 from clarice.training.diffusion_task import DiffusionSettings, DiffusionTask
-from clarice.training.estimated_images import EstimatedImages
+from clarice.training.estimated_images import EstimatedImages, joined
 from clarice.training.refiner_task import RefinerSettings, RefinerTask
 from clarice.training.simulated_sets import JudgedOn, NetworkSettings
 from clarice.training.validation import SetKind
@@ -59,17 +59,29 @@ def model(task: DiffusionTask) -> DiffusionNetwork:
 
 
 @pytest.mark.usefixtures("folder")
-def test_images_come_as_often_as_is_asked_and_are_the_same_whenever() -> None:
-    task = diffusion(repeats=3)
-    batches = [task.batch(position, 0, 1, CPU) for position in range(4)]
-    assert batches[0] is batches[2]
-    assert not torch.equal(batches[2].clean, batches[3].clean)
-    again = diffusion(repeats=3).batch(3, 0, 1, CPU)
-    assert torch.equal(again.mean, batches[3].mean)
-    halves = [task.batch(3, rank, 2, CPU) for rank in range(2)]
-    assert torch.equal(torch.cat([half.clean for half in halves]).sum(), batches[3].clean.sum()) or torch.allclose(
-        torch.cat([half.clean for half in halves]).sort(dim=0).values, batches[3].clean.sort(dim=0).values
-    )
+def test_images_of_a_step_come_from_the_last_batches_and_are_the_same_whenever() -> None:
+    task = diffusion(repeats=2, mixed=3)
+    batches = [task.batch(position, 0, 1, CPU) for position in range(9)]
+    assert all(len(batch.noisy) == 8 for batch in batches)
+    simulated = [task.simulated(number, 0, 1, CPU).clean.flatten(0, 1) for number in range(5)]
+    for image in batches[8].clean:  # of batches 2, 3 and 4
+        assert any((image == one).all(dim=(1, 2)).any() for one in simulated[2:])
+    assert not torch.equal(batches[7].clean, batches[8].clean)
+    again = diffusion(repeats=2, mixed=3).batch(8, 0, 1, CPU)  # as after a stop
+    assert torch.equal(again.clean, batches[8].clean)
+    assert torch.allclose(again.mean, batches[8].mean, atol=1e-6)
+    assert len(task.batch(8, 1, 2, CPU).noisy) == 4
+
+
+def test_images_with_and_without_a_transfer_join() -> None:
+    images = torch.randn((2, 8, 8))
+    plain = EstimatedImages(images, images, None, images, torch.ones((2, 5)))
+    filtered = EstimatedImages(images, images, torch.zeros((2, 8, 5)), images, torch.ones((2, 5)))
+    both = joined([plain, filtered])
+    assert both.transfer is not None
+    assert both.transfer.mean(dim=(1, 2)).tolist() == [1, 1, 0, 0]
+    assert joined([plain, plain]).transfer is None
+    assert torch.equal(both.rows(torch.tensor([3, 0])).clean, images[[1, 0]])
 
 
 @pytest.mark.usefixtures("folder")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from clarice.denoise.networks import box_of, network_kind
 from clarice.training.batches import SetBatch
 from clarice.training.denoising_loss import relative_error
 from clarice.training.diffusion_loss import diffusion_loss
-from clarice.training.estimated_images import EstimatedImages, FirstNetwork, known_by_power
+from clarice.training.estimated_images import EstimatedImages, FirstNetwork, joined, known_by_power
 from clarice.training.simulated_sets import OUTPUT_OF, JudgedOn, SimulatedSets, SimulatedSettings
 from clarice.training.start import take_over
 from clarice.training.task import task
@@ -37,13 +38,15 @@ class DiffusionSettings(SimulatedSettings):
     """The keys of a recipe for diffusion.
 
     `first`: weights of the joint denoiser whose images the residuals are taken from; those that `denoise` uses if None.
-    `repeats`: how many steps in a row go over the same images, each with noise of its own: the joint denoiser takes
-    longer over an image than a step does. `start`: exported weights of the same network to start from.
+    `repeats`: how often an image comes, each time with noise of its own: the joint denoiser takes longer over an image
+    than a step does. `mixed`: of so many simulated batches, the last ones, the images of a step are drawn: those of one
+    show few molecules. `start`: exported weights of the same network to start from.
     """
 
     validation: JudgedOn = JudgedOn(kinds=KINDS)
     first: Path | None = None
     repeats: int = Field(default=4, ge=1)
+    mixed: int = Field(default=16, ge=1)
     start: Path | None = None
 
 
@@ -58,7 +61,7 @@ class DiffusionTask(SimulatedSets):
         super().__init__(settings, seed, box_of(settings.network.changes))
         jointly = self._made().size.estimate == "joint"
         self.first = FirstNetwork(settings.first, self.box) if jointly else None
-        self._last: tuple[tuple[int, int, int], EstimatedImages] | None = None
+        self._recent: dict[tuple[int, int, int], EstimatedImages] = {}
 
     def _made(self) -> DiffusionNetwork:
         network = self.kind.build(self.settings.network.changes)
@@ -92,11 +95,18 @@ class DiffusionTask(SimulatedSets):
         return super().description + seen
 
     def batch(self, position: int, rank: int, world: int, device: torch.device) -> EstimatedImages:
-        """Share `rank` of `world` of batch `position`: the same images `repeats` times in a row."""
-        wanted = (position // self.settings.repeats, rank, world)
-        if self._last is None or self._last[0] != wanted:
-            self._last = (wanted, self.known(self.simulated(*wanted, device)))
-        return self._last[1]
+        """Share `rank` of `world` of batch `position`: images drawn from the last simulated batches."""
+        last = position // self.settings.repeats
+        wanted = [(number, rank, world) for number in range(max(0, last - self.settings.mixed + 1), last + 1)]
+        self._recent = {key: self._recent[key] for key in wanted if key in self._recent}
+        for key in wanted:
+            if key not in self._recent:
+                self._recent[key] = self.known(self.simulated(*key, device))
+        pool = joined([self._recent[key] for key in wanted])
+        seed = np.random.SeedSequence([self.sets.seed, position, rank]).generate_state(1, np.uint64)[0]
+        generator = torch.Generator().manual_seed(int(seed >> np.uint64(1)))
+        drawn = torch.randperm(len(pool.noisy), generator=generator)[: self.images_per_batch // world]
+        return pool.rows(drawn.to(device))
 
     def largest(self, position: int) -> int:
         """The first batch of the largest sets from `position` on, or just before."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +46,10 @@ class EstimatedImages:
         """Some of the images."""
         return self._each(lambda tensor: tensor[rows])
 
+    def rows(self, rows: Tensor) -> EstimatedImages:
+        """The images of these numbers, in their order."""
+        return self._each(lambda tensor: tensor[rows])
+
     def to(self, device: torch.device) -> EstimatedImages:
         """The same on another device."""
         return self._each(lambda tensor: tensor.to(device))
@@ -55,6 +59,24 @@ class EstimatedImages:
         return EstimatedImages(
             change(self.noisy), change(self.clean), transfer, change(self.mean), change(self.squared_error)
         )
+
+
+def joined(parts: Sequence[EstimatedImages]) -> EstimatedImages:
+    """The images of all parts in a row; where some have a W H, that of the others is 1."""
+    transfers = None
+    if any(part.transfer is not None for part in parts):
+        transfers = torch.cat([_transfer(part) for part in parts])
+    noisy, clean, mean, squared = (
+        torch.cat([getattr(part, name) for part in parts]) for name in ("noisy", "clean", "mean", "squared_error")
+    )
+    return EstimatedImages(noisy, clean, transfers, mean, squared)
+
+
+def _transfer(images: EstimatedImages) -> Tensor:
+    if images.transfer is not None:
+        return images.transfer
+    box = images.noisy.shape[-1]
+    return images.noisy.new_ones((len(images.noisy), box, box // 2 + 1))
 
 
 def known_by_power(sets: SetBatch) -> EstimatedImages:
