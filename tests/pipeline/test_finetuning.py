@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,17 @@ import torch
 from tests.denoise.sampling_weights import write_random_weights
 from tests.training.runs import quick, stop_after
 
-from clarice.core.errors import UsageError
+from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import ArraySource, ParticleSet
+from clarice.denoise.estimate import Estimate
 from clarice.denoise.placed_network import PlacedNetwork
 from clarice.denoise.trained import TrainedNetwork, load_trained, network_settings, trained_network
 from clarice.physics.molecules import make_molecule
 from clarice.physics.noisy_set import NoisySet, white_set
 from clarice.physics.simulate import SimulationSettings, simulate
 from clarice.pipeline.disjoint_sources import denoised_twice, disjoint_frc
-from clarice.pipeline.finetuning import Gain, finetune, usual_training
-from clarice.training.finetuning_task import FinetuningSettings, FinetuningTask
+from clarice.pipeline.finetuning import Gain, clustered_mean, finetune, usual_training
+from clarice.training.finetuning_task import CHOSEN_BY, JUDGED_BY, TRAINED_ON, FinetuningSettings, FinetuningTask
 from clarice.training.settings import TrainingSettings
 
 __all__ = ["quick"]  # a fixture
@@ -76,30 +78,74 @@ def test_batches_are_the_same_whenever_they_are_asked_for_and_leave_some_particl
     assert torch.equal(one.noisy, two.noisy)
     assert torch.equal(one.shown, two.shown)
     assert not torch.equal(one.shown, made.batch(4, 0, 1, CPU).shown)
-    assert 0 < made.kept_out.mean() < 0.4
+    assert 0.6 < (made.use == TRAINED_ON).mean() < 1
     for position in range(6):
         batch = made.batch(position, 0, 1, CPU)
         for image, judged in zip(batch.noisy[0], batch.judged[0], strict=True):
             row = int(np.flatnonzero((made.noisy.particles.read() == image.numpy()).all(axis=(1, 2)))[0])
-            assert bool(judged) is not bool(made.kept_out[row])
+            assert bool(judged) == (made.use[row] == TRAINED_ON)
     with pytest.raises(UsageError, match="one process"):
         made.batch(0, 0, 2, CPU)
 
 
-def test_what_is_judged_by_in_the_end_are_other_coefficients_of_particles_kept_out(trained: TrainedNetwork) -> None:
+def test_particles_that_judge_in_the_end_chose_no_weights_and_come_once(trained: TrainedNetwork) -> None:
     made = task(noise(60), trained)
-    usual, others = made.judged_sets, made.sets_to_judge(4)
-    assert usual
-    assert not torch.equal(usual[0].shown, others[0].shown)
-    kept_out = made.noisy.particles.read()[made.kept_out]
-    for one in usual:
-        for image in one.noisy[0][one.judged[0]]:
-            assert (kept_out == image.numpy()).all(axis=(1, 2)).any()
+    images = made.noisy.particles.read()
+    for sets, use in ((made.sets_to_choose_by, CHOSEN_BY), (made.sets_to_judge_by, JUDGED_BY)):
+        assert len(sets) > 1
+        judged = np.concatenate([one.noisy[0][one.judged[0]].numpy() for one in sets])
+        rows = [int(np.flatnonzero((images == image).all(axis=(1, 2)))[0]) for image in judged]
+        assert sorted(rows) == np.flatnonzero(made.use == use).tolist()
+        assert not torch.equal(sets[0].shown, sets[1].shown)
+
+
+def test_whole_micrographs_are_kept_out_where_there_are_many(trained: TrainedNetwork) -> None:
+    white = noise(120)
+    names = np.array([f"{row % 40}.mrc" for row in range(120)])
+    made = task(replace(white, particles=replace(white.particles, micrograph=names)), trained, kept_out=0.4)
+    for name in np.unique(names):
+        assert len(np.unique(made.use[names == name])) == 1
+    few = np.array([f"{row % 2}.mrc" for row in range(120)])
+    made = task(replace(white, particles=replace(white.particles, micrograph=few)), trained, kept_out=0.4)
+    assert len(np.unique(made.use[few == "0.mrc"])) > 1
 
 
 def test_too_few_particles_are_refused(trained: TrainedNetwork) -> None:
     with pytest.raises(UsageError, match="too few to fine-tune"):
         FinetuningTask(noise(2), [np.arange(2)], trained, settings_of(trained, kept_out=0.01), seed=1)
+
+
+def test_in_a_smaller_box_noise_alone_has_error_one(trained: TrainedNetwork) -> None:
+    """Beyond the Nyquist frequency of the stack's own box there is nothing, and nobody is judged by it."""
+    images = np.random.default_rng(1).normal(size=(120, 16, 16)).astype(np.float32)
+    small = white_set(ParticleSet(ArraySource(images), 3.0))
+    made = FinetuningTask(small, [np.arange(120)], trained, settings_of(trained, images=64), seed=1)
+    batch = made.batch(0, 0, 1, CPU)
+
+    def nothing(noisy: torch.Tensor, transfer: torch.Tensor) -> Estimate:
+        return Estimate(torch.zeros_like(noisy), transfer)
+
+    assert float(batch.error(nothing).mean()) == pytest.approx(1, abs=0.05)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("quick")
+def test_other_particles_or_weights_are_another_training(trained: TrainedNetwork, tmp_path: Path) -> None:
+    settings, folder = settings_of(trained), tmp_path / "run"
+    folder.mkdir()
+    halves = [particles(160).subset(np.arange(start, 160, 2)) for start in (0, 1)]
+    finetune(halves[0], trained, folder, settings, short(160))
+    with pytest.raises(InputError, match="was trained on 80 particles"):
+        finetune(halves[1], trained, folder, settings, short(160))
+    darker = replace(halves[0], particles=inverted(halves[0].particles))
+    with pytest.raises(InputError, match="was trained on 80 particles"):
+        finetune(darker, trained, folder, settings, short(160))
+    other = load_trained(folder / "training" / "last.safetensors")
+    with pytest.raises(InputError, match="from a polar-transformer"):
+        finetune(halves[0], other, folder, settings, short(160))
+
+
+def inverted(particles: ParticleSet) -> ParticleSet:
+    return replace(particles, images=ArraySource(-particles.read()))
 
 
 @pytest.mark.usefixtures("quick")
@@ -126,7 +172,22 @@ def test_a_network_gains_on_particles_and_goes_on_where_it_stopped(trained: Trai
 
 
 @pytest.mark.usefixtures("quick")
-def test_nothing_is_gained_on_noise_and_the_weights_stay(trained: TrainedNetwork, tmp_path: Path) -> None:
+def test_on_noise_a_network_gains_by_saying_less(trained: TrainedNetwork, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    white = noise(80)
+    _, gain = finetune(white, trained, folder, settings_of(trained), short(640))
+    assert gain is not None
+    assert gain.gain > 0
+    tuned = load_trained(folder / "weights" / "polar-transformer.safetensors").network
+    said = [network(white.images(np.arange(80))[None]).images.square().mean() for network in (trained.network, tuned)]
+    assert said[1] < said[0]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_network_that_says_nothing_gains_nothing_on_noise_and_the_weights_stay(
+    trained: TrainedNetwork, tmp_path: Path
+) -> None:
     with torch.no_grad():  # a network that makes nothing of noise, as trained ones do
         for name in ("leave.weight", "leave.bias"):
             dict(trained.network.named_parameters())[name].zero_()
@@ -143,25 +204,53 @@ def test_nothing_is_gained_on_noise_and_the_weights_stay(trained: TrainedNetwork
 
 
 def test_images_from_disjoint_sources_share_no_noise(trained: TrainedNetwork) -> None:
-    placed = PlacedNetwork(trained)
-    noisy = noise(40)
-    first, second = denoised_twice(placed, noisy, np.arange(40), 1)
-    assert len(first) == 13
-    # Another image of its own, or another source, on one side: the other side does not notice.
-    changed = np.array(noisy.particles.read())
-    rows = torch.randperm(40, generator=torch.Generator().manual_seed(1)).numpy()
-    changed[rows[13]] += 5  # the first of the first half's sources
-    again, same = denoised_twice(placed, white_set(ParticleSet(ArraySource(changed), 3.0)), np.arange(40), 1)
-    assert not torch.allclose(again, first, atol=1e-3)
-    assert torch.allclose(same, second, atol=1e-4)
-    curve = disjoint_frc(placed, noisy, [np.arange(40)], 1)
+    placed, noisy = PlacedNetwork(trained), noise(40)
+    twice, sources = np.arange(10), np.arange(10, 40)
+    first, second = denoised_twice(placed, noisy, twice, sources, 1)
+    assert len(first) == 10
+    # Another source on one side: the other side does not notice. Another particle, and both do, but itself alone.
+    images = noisy.particles.read()
+    for row in sources:
+        changed = np.array(images)
+        changed[row] = np.random.default_rng(9).normal(size=(BOX, BOX))
+        again = denoised_twice(placed, white_set(ParticleSet(ArraySource(changed), 3.0)), twice, sources, 1)
+        assert torch.allclose(again[0], first, atol=1e-4) != torch.allclose(again[1], second, atol=1e-4)
+    # A coefficient is shown to one side alone, in the particles and in their sources.
+    wave = np.cos(2 * np.pi * 5 * np.arange(BOX) / BOX).astype(np.float32)
+    moved = white_set(ParticleSet(ArraySource(images + wave), 3.0))
+    again = denoised_twice(placed, moved, twice, sources, 1)
+    assert torch.allclose(again[0], first, atol=1e-3) != torch.allclose(again[1], second, atol=1e-3)
+
+
+def test_the_frc_is_of_the_particles_that_are_asked_for(trained: TrainedNetwork) -> None:
+    placed, noisy = PlacedNetwork(trained), noise(40)
+    twice = np.arange(40) % 5 == 0
+    curve = disjoint_frc(placed, noisy, [np.arange(40)], twice, 1)
     assert curve.shape == (BOX // 2 + 1,)
+    assert np.isfinite(curve).all()
+    # Groups without such particles, or of them alone, have no part in it.
+    assert len(disjoint_frc(placed, noisy, [np.array([0, 5, 6]), np.arange(1, 5)], twice, 1)) == 0
 
 
 def test_gains_within_their_error_are_none() -> None:
-    assert Gain(100, 1.1, 1.0, 0.1, 0.04, [], []).better
-    assert not Gain(100, 1.1, 1.0, 0.1, 0.06, [], []).better
-    assert "no gain beyond chance" in Gain(100, 1.1, 1.0, 0.1, 0.06, [], []).sentence
+    assert Gain(100, 32, 1.1, 1.0, 0.1, 0.04, [], []).better
+    assert not Gain(100, 32, 1.1, 1.0, 0.1, 0.06, [], []).better
+    assert "no gain beyond chance" in Gain(100, 32, 1.1, 1.0, 0.1, 0.06, [], []).sentence
+    # Few sets say little about their spread (Student's t).
+    assert not Gain(100, 3, 1.1, 1.0, 0.1, 0.04, [], []).better
+    assert not Gain(100, 1, 1.1, 1.0, 0.1, float("inf"), [], []).better
+
+
+def test_the_standard_error_is_that_of_clusters() -> None:
+    """Values that are all alike within clusters are no more than so many values."""
+    generator = torch.Generator().manual_seed(1)
+    centres = torch.randn((400,), generator=generator, dtype=torch.float64)
+    mean, error = clustered_mean([centre.expand(7) for centre in centres])
+    assert mean == pytest.approx(float(centres.mean()))
+    assert error == pytest.approx(float(centres.std()) / 20, rel=1e-6)
+    # Independent values: as if there were no clusters.
+    values = torch.randn((400, 7), generator=generator, dtype=torch.float64)
+    assert clustered_mean(list(values))[1] == pytest.approx(float(values.std()) / 2800**0.5, rel=0.15)
 
 
 def test_the_usual_length_grows_with_the_stack_within_bounds() -> None:

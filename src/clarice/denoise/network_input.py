@@ -26,6 +26,18 @@ def resized_transfer(transfer: Tensor, old: int, box: int) -> Tensor:
     return resized
 
 
+def known_band(old: int, box: int) -> Tensor:
+    """Which coefficients of images brought from edge `old` to `box` hold anything, (box, box // 2 + 1) bool."""
+    return resized_transfer(torch.ones((1, old, old // 2 + 1)), old, box)[0] > 0
+
+
+def explicit_transfer(transfer: Tensor | None, images: Tensor) -> Tensor:
+    """W H (..., L, L // 2 + 1) of `images` (..., L, L), written out where None says that it is 1."""
+    if transfer is not None:
+        return transfer
+    return images.new_ones((*images.shape[:-1], images.shape[-1] // 2 + 1))
+
+
 def network_input(noisy: NoisySet, rows: RowIndex, box: int) -> tuple[Tensor, Tensor | None]:
     """Images (k, box, box) of `rows`, white noise still of variance 1, and their W H, None where it is 1."""
     images = noisy.images(rows)

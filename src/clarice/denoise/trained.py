@@ -40,6 +40,14 @@ class TrainedNetwork:
         return box_of(self.card["recipe"]["network"])
 
     @property
+    def digest(self) -> str:
+        """Sixteen digits that tell these weights from others, whatever file they are in."""
+        told = hashlib.sha256(self.kind.name.encode())
+        for name, tensor in sorted(self.network.state_dict().items()):
+            told.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
+        return told.hexdigest()[:16]
+
+    @property
     def parameters(self) -> int:
         """How many numbers were trained."""
         return sum(parameter.numel() for parameter in self.network.parameters())

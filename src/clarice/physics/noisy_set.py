@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import hashlib
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from clarice.physics.noise import radial_to_rfft_grid
 
 # Floats that one chunk of images may hold: a few transforms of it stay far below a gigabyte.
 CHUNK_PIXELS = 2**22
+# Images that tell one set of particles from another.
+_TELLING_IMAGES = 256
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,20 @@ class NoisySet:
         radii = np.minimum(rings.radii, shells[-1])
         filters = np.stack([np.interp(radii, shells, row) for row in self.whitening])
         return transfer * torch.from_numpy(filters[self.noise_group[rows]]).float()[..., None]
+
+    def digest(self) -> str:
+        """Sixteen digits that tell this set from others: of its numbers, optics and filters, and of 256 of its images.
+
+        The same particles in another contrast, CTF state, box, order or half set are another set.
+        """
+        particles = self.particles
+        optics = particles.optics
+        known = [] if optics is None else [getattr(optics, field.name) for field in fields(optics)]
+        sample = particles.read(self.sample_rows(_TELLING_IMAGES))
+        told = hashlib.sha256(f"{len(self)} {self.box} {particles.pixel_size_angstrom} {self.phase_flipped}".encode())
+        for values in (self.whitening, self.noise_group, *known, sample):
+            told.update(np.ascontiguousarray(values).tobytes())
+        return told.hexdigest()[:16]
 
     def sample_rows(self, count: int) -> RowIndex:
         """At most `count` rows, evenly spaced: enough for statistics of the whole set."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import t as student
 from torch import Tensor
 
 from clarice.core.errors import UsageError
@@ -23,7 +24,13 @@ from clarice.io.weights import write_weights
 from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.disjoint_sources import disjoint_frc
 from clarice.pipeline.durable import write_json
-from clarice.training.finetuning_task import FinetuningSettings, FinetuningTask, SplitSet, kept_out_errors
+from clarice.training.finetuning_task import (
+    JUDGED_BY,
+    FinetuningSettings,
+    FinetuningTask,
+    SplitSet,
+    judged_errors,
+)
 from clarice.training.loop import nobody, train
 from clarice.training.recipe import Recipe
 from clarice.training.settings import TrainingSettings
@@ -31,10 +38,8 @@ from clarice.training.summary import BEST_WEIGHTS, Outcome
 from clarice.training.task import RegisteredTask
 
 TRAINING, WEIGHTS, RECORD = "training", "weights", "finetuning.json"
-# Gains of less than so many of their standard errors are none.
-SIGNIFICANT = 2.0
-# Other hidden coefficients than those that the best weights were chosen by.
-_VERDICT_STREAM = 4
+# Gains that chance alone would exceed more often are none.
+_CHANCE = 0.025
 # How often each particle is seen, within bounds, and how fast weights move.
 _PASSES, _LEAST_IMAGES, _MOST_IMAGES = 10, 10_000, 400_000
 _LEARNING_RATE = 1e-4
@@ -44,11 +49,13 @@ _LEARNING_RATE = 1e-4
 class Gain:
     """Error on what was hidden of particles held out, in units of the noise's variance: 1 is noise alone.
 
-    `gain` is the mean of before less after, `error` its standard error. `frc_before` and `frc_after` (box // 2 + 1,):
-    between images from disjoint sources.
+    `gain` is the mean of before less after over the particles of `sets`; `error` its standard error by the spread
+    between sets, because the particles of one share what is hidden, and their sources. `frc_before` and `frc_after`
+    (box // 2 + 1,): between images from disjoint sources.
     """
 
     particles: int
+    sets: int
     before: float
     after: float
     gain: float
@@ -59,7 +66,7 @@ class Gain:
     @property
     def better(self) -> bool:
         """Whether the fine-tuned weights explain unseen data better, beyond chance."""
-        return self.gain > SIGNIFICANT * self.error
+        return self.sets > 1 and self.gain > self.error * float(student.isf(_CHANCE, self.sets - 1))
 
     @property
     def sentence(self) -> str:
@@ -142,19 +149,28 @@ def _recipe(
 
 def _gain(task: FinetuningTask, before: TrainedNetwork, after: TrainedNetwork) -> Gain:
     placed = [PlacedNetwork(network) for network in (before, after)]
-    sets = task.sets_to_judge(_VERDICT_STREAM)
+    sets = task.sets_to_judge_by
     errors = [_errors(one, sets) for one in placed]
-    difference = errors[0] - errors[1]
-    judged = task.groups[: task.settings.judged_sets]
-    curves = [disjoint_frc(one, task.noisy, judged, task.seed).round(5).tolist() for one in placed]
-    spread = float(difference.std() / len(difference) ** 0.5) if len(difference) > 1 else float("inf")
-    first, second = (float(each.mean()) for each in errors)
-    return Gain(len(difference), first, second, first - second, spread, curves[0], curves[1])
+    gain, spread = clustered_mean([before - after for before, after in zip(*errors, strict=True)])
+    twice = task.use == JUDGED_BY
+    curves = [disjoint_frc(one, task.noisy, task.groups, twice, task.seed).round(5).tolist() for one in placed]
+    first, second = (float(torch.cat(each).mean()) for each in errors)
+    return Gain(sum(len(each) for each in errors[0]), len(sets), first, second, gain, spread, curves[0], curves[1])
 
 
-def _errors(placed: PlacedNetwork, sets: Sequence[SplitSet]) -> Tensor:
+def clustered_mean(clusters: Sequence[Tensor]) -> tuple[float, float]:
+    """The mean of all values, and its standard error by the spread between clusters; inf for a single one."""
+    mean = torch.cat(list(clusters)).mean()
+    sums = torch.stack([(values - mean).sum() for values in clusters])
+    count, total = len(clusters), sum(len(values) for values in clusters)
+    if count < 2:
+        return float(mean), float("inf")
+    return float(mean), float((sums.square().sum() * count / (count - 1)).sqrt() / total)
+
+
+def _errors(placed: PlacedNetwork, sets: Sequence[SplitSet]) -> list[Tensor]:
     with placed.precision():
-        return kept_out_errors(placed.network, sets, placed.device).double()
+        return [errors.double() for errors in judged_errors(placed.network, sets, placed.device)]
 
 
 def _write(
@@ -179,7 +195,8 @@ def _page(name: str, gain: Gain, outcome: Outcome, content: dict[str, Any]) -> s
         "",
         f"- to {content['particles']:,} particles of one stack, {outcome.images:,} images in {outcome.seconds:,.0f} s",
         f"- {gain.sentence}",
-        f"- held out: {gain.particles:,} particles; hidden: {1 - content['shown']:.0%} of the Fourier coefficients",
+        f"- judged by {gain.particles:,} particles held out, in {gain.sets} sets",
+        f"- hidden: {1 - content['shown']:.0%} of the Fourier coefficients",
         "- what foretells its error was not calibrated anew",
         "- validation error by images seen: "
         + ", ".join(f"{images:,} {error:.5f}" for images, error in outcome.validations),

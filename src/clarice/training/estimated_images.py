@@ -14,6 +14,7 @@ from clarice.core.errors import InputError
 from clarice.denoise.diffusion import FIRST
 from clarice.denoise.diffusion_network import Condition
 from clarice.denoise.gaussian_estimate import GaussianEstimate
+from clarice.denoise.network_input import explicit_transfer
 from clarice.denoise.polar_transformer import PolarTransformer
 from clarice.denoise.trained import load_trained, weights_digest, weights_path
 from clarice.geometry.angular import fast_dtype
@@ -65,18 +66,11 @@ def joined(parts: Sequence[EstimatedImages]) -> EstimatedImages:
     """The images of all parts in a row; where some have a W H, that of the others is 1."""
     transfers = None
     if any(part.transfer is not None for part in parts):
-        transfers = torch.cat([_transfer(part) for part in parts])
+        transfers = torch.cat([explicit_transfer(part.transfer, part.noisy) for part in parts])
     noisy, clean, mean, squared = (
         torch.cat([getattr(part, name) for part in parts]) for name in ("noisy", "clean", "mean", "squared_error")
     )
     return EstimatedImages(noisy, clean, transfers, mean, squared)
-
-
-def _transfer(images: EstimatedImages) -> Tensor:
-    if images.transfer is not None:
-        return images.transfer
-    box = images.noisy.shape[-1]
-    return images.noisy.new_ones((len(images.noisy), box, box // 2 + 1))
 
 
 def known_by_power(sets: SetBatch) -> EstimatedImages:

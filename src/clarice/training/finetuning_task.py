@@ -3,7 +3,7 @@
 A random part of the Fourier coefficients is hidden, the same in all particles of a set: the network sees the others, as
 if the CTF were 0 at those hidden. The loss is its error on what was hidden of each particle. It is the same part in all
 of them because particles that overlap on their micrograph share noise. Some particles are never judged by in training:
-on them it is measured whether anything was gained.
+by a part of them the best weights are chosen, by the rest it is measured whether anything was gained.
 """
 
 from __future__ import annotations
@@ -11,29 +11,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
 from clarice.core.errors import UsageError
-from clarice.core.particles import RowIndex
-from clarice.denoise.network_input import network_input
+from clarice.core.particles import ParticleSet, RowIndex
+from clarice.core.seeds import generator_of
+from clarice.denoise.network_input import explicit_transfer, known_band, network_input
 from clarice.denoise.networks import network_kind
 from clarice.denoise.trained import TrainedNetwork
 from clarice.physics.noisy_set import NoisySet
 from clarice.training.simulated_sets import NetworkSettings, SettingsPart
 from clarice.training.split_coefficients import drawn_mask, unseen_error
 
-# Streams of random numbers: which particles are kept out, which make a batch, what is hidden in it and in validation.
-_KEPT_OUT, _ORDER, _HIDDEN, _JUDGED = range(4)
+# What a particle is for: to train on, to choose the best weights by, or to say in the end what was gained.
+TRAINED_ON, CHOSEN_BY, JUDGED_BY = range(3)
+# Streams of random numbers: what particles are for, which make a batch, what is hidden in it and in sets to judge.
+_USE, _ORDER, _HIDDEN, _JUDGED = range(4)
+# From so many micrographs on, whole ones are kept out: their particles share noise where they overlap.
+_MICROGRAPHS = 20
 
 
 class FinetuningSettings(SettingsPart):
     """How a network is fine-tuned: images a set, the share of coefficients shown, the share of particles kept out of
-    training to judge by, and at most how many sets they are judged in.
+    training, and in about how many sets weights are chosen; the verdict takes four times as many.
     """
 
     network: NetworkSettings
@@ -77,28 +82,25 @@ class FinetuningTask:
         seed: int,
     ) -> None:
         self.noisy, self.trained, self.settings, self.seed = noisy, trained, settings, seed
-        least = min(len(group) for group in groups)
-        self.images_per_batch = min(settings.images, least)
+        self.images_per_batch = min(settings.images, *(len(group) for group in groups))
         self.groups = list(groups)
-        drawn = self._generator(_KEPT_OUT)
-        self.kept_out = torch.rand(len(noisy), generator=drawn).numpy() < settings.kept_out
-        if self.kept_out.all() or not self.kept_out.any():
-            raise UsageError(f"{len(noisy)} particles are too few to fine-tune on: some must be kept to judge by")
+        self.use = _uses(noisy.particles, settings.kept_out, generator_of(seed, _USE))
+        if any((self.use == use).sum() < least for use, least in ((TRAINED_ON, 1), (CHOSEN_BY, 1), (JUDGED_BY, 2))):
+            raise UsageError(
+                f"{len(noisy)} particles are too few to fine-tune on: some must be kept to choose and to judge by"
+            )
 
-    def _generator(self, stream: int, *more: int) -> torch.Generator:
-        words = np.random.SeedSequence([self.seed, stream, *more]).generate_state(1, np.uint64)
-        return torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
-
-    @property
+    @cached_property
     def source(self) -> str:
-        """What is trained on."""
-        return f"{len(self.noisy)} particles of a stack"
+        """What is trained on, and from which weights: other particles, or other weights, are another training."""
+        told = f"{len(self.noisy)} particles of {self.noisy.box} px ({self.noisy.digest()})"
+        return f"{told} from a {self.trained.kind.name} ({self.trained.digest})"
 
     @property
     def description(self) -> str:
         """The same in a sentence for the log."""
-        kept_out = int(self.kept_out.sum())
-        return f"{len(self.noisy) - kept_out:,} particles of the stack; {kept_out:,} others to judge by"
+        trained_on = int((self.use == TRAINED_ON).sum())
+        return f"{trained_on:,} particles of the stack; {len(self.noisy) - trained_on:,} others to judge by"
 
     def model(self) -> nn.Module:
         """The network with the weights it is fine-tuned from."""
@@ -112,23 +114,27 @@ class FinetuningTask:
         if world > 1:
             raise UsageError("fine-tuning takes one process and no training.accumulate: a batch is one set")
         groups = len(self.groups)
-        order = torch.randperm(groups, generator=self._generator(_ORDER, 0, position // groups))
+        order = torch.randperm(groups, generator=generator_of(self.seed, _ORDER, 0, position // groups))
         group = self.groups[int(order[position % groups])]
-        drawn = torch.randperm(len(group), generator=self._generator(_ORDER, 1, position))
+        drawn = torch.randperm(len(group), generator=generator_of(self.seed, _ORDER, 1, position))
         rows = np.sort(group[drawn[: self.images_per_batch].numpy()])
-        return self.split(rows, self._generator(_HIDDEN, position), ~self.kept_out[rows]).to(device)
+        generator = generator_of(self.seed, _HIDDEN, position)
+        return self.split(rows, generator, self.use[rows] == TRAINED_ON).to(device)
 
     def largest(self, position: int) -> int:
         """All are of one size."""
         return position
 
-    def split(self, rows: RowIndex, generator: torch.Generator, judged: Any) -> SplitSet:
-        """Particles of `rows`, of which a random part is hidden; `judged` (n,) by which of them."""
+    def split(self, rows: RowIndex, generator: torch.Generator, judged: NDArray[np.bool_]) -> SplitSet:
+        """Particles of `rows`, of which a random part is hidden; `judged` (n,) by which of them.
+
+        Nothing is hidden, and so judged by, where the stack's own box has no coefficients.
+        """
         images, transfer = network_input(self.noisy, rows, self.trained.box)
+        transfer = explicit_transfer(transfer, images)
         box = images.shape[-1]
-        if transfer is None:
-            transfer = torch.ones((len(rows), box, box // 2 + 1))
-        shown = drawn_mask(box, 1, self.settings.shown, generator).expand(len(rows), -1, -1)
+        drawn = drawn_mask(box, 1, self.settings.shown, generator) | ~known_band(self.noisy.box, box)
+        shown = drawn.expand(len(rows), -1, -1)
         return SplitSet(images[None], transfer[None], shown[None], torch.as_tensor(judged)[None])
 
     def loss(self, model: nn.Module, batch: SplitSet) -> tuple[Tensor, dict[str, Tensor]]:
@@ -138,34 +144,51 @@ class FinetuningTask:
         return error, {"unseen_error": error}
 
     @cached_property
-    def judged_sets(self) -> list[SplitSet]:
-        """Fixed sets, each of which has particles that were kept out."""
-        return self.sets_to_judge(_JUDGED)
+    def sets_to_choose_by(self) -> list[SplitSet]:
+        """Fixed sets, by whose particles the best weights are chosen."""
+        return self.sets_of(CHOSEN_BY, self.settings.judged_sets)
 
-    def sets_to_judge(self, stream: int) -> list[SplitSet]:
-        """Sets of evenly chosen groups, in which those kept out are judged by; other `stream`, other coefficients."""
-        chosen = np.unique(np.linspace(0, len(self.groups) - 1, self.settings.judged_sets).astype(np.int64))
+    @property
+    def sets_to_judge_by(self) -> list[SplitSet]:
+        """Sets whose particles neither trained the weights nor chose them."""
+        return self.sets_of(JUDGED_BY, 4 * self.settings.judged_sets)
+
+    def sets_of(self, use: int, wanted: int) -> list[SplitSet]:
+        """About `wanted` sets that judge by particles for `use`, each in one of them at most, beside others of a group.
+
+        They are of evenly chosen groups; where groups are few, each gives several, with other coefficients hidden.
+        """
+        chosen = np.unique(np.linspace(0, len(self.groups) - 1, wanted).astype(np.int64))
         sets = []
         for number in chosen:
             group = self.groups[number]
-            generator = self._generator(stream, int(number))
-            first = group[self.kept_out[group]]
-            others = group[~self.kept_out[group]]
-            drawn = torch.randperm(len(others), generator=generator).numpy()
-            rows = np.concatenate([first, others[drawn]])[: self.images_per_batch]
-            if self.kept_out[rows].any():
-                rows = np.sort(rows)
-                sets.append(self.split(rows, generator, self.kept_out[rows]))
+            of_use = group[self.use[group] == use]
+            for part in np.array_split(of_use, min(len(of_use), -(-wanted // len(chosen)))) if len(of_use) else ():
+                generator = generator_of(self.seed, _JUDGED, use, int(part[0]))
+                others = np.setdiff1d(group, of_use)
+                drawn = torch.randperm(len(others), generator=generator).numpy()
+                rows = np.sort(np.concatenate([part, others[drawn]])[: self.images_per_batch])
+                sets.append(self.split(rows, generator, np.isin(rows, part)))
         return sets
 
     @torch.no_grad()
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """The mean error on what is hidden of particles that were kept out."""
-        errors = kept_out_errors(model, self.judged_sets, device)
+        """The mean error on what is hidden of particles that weights are chosen by."""
+        errors = torch.cat(judged_errors(model, self.sets_to_choose_by, device))
         return {"error": float(errors.mean())}
 
 
+def _uses(particles: ParticleSet, kept_out: float, generator: torch.Generator) -> NDArray[np.int64]:
+    """What each particle is for, (n,); those of one micrograph for the same, where there are enough micrographs."""
+    units = np.arange(len(particles))
+    if particles.micrograph is not None:
+        names, of_micrograph = np.unique(particles.micrograph, return_inverse=True)
+        units = of_micrograph if len(names) >= _MICROGRAPHS else units
+    drawn = torch.rand(int(units.max()) + 1, generator=generator).numpy()[units]
+    return np.where(drawn < kept_out / 2, CHOSEN_BY, np.where(drawn < kept_out, JUDGED_BY, TRAINED_ON))
+
+
 @torch.no_grad()
-def kept_out_errors(model: nn.Module, sets: Sequence[SplitSet], device: torch.device) -> Tensor:
-    """Error of each particle that is judged by, over all sets, on the CPU."""
-    return torch.cat([one.to(device).error(model)[one.judged[0].to(device)].cpu() for one in sets])
+def judged_errors(model: nn.Module, sets: Sequence[SplitSet], device: torch.device) -> list[Tensor]:
+    """Errors of the particles that are judged by, set by set, on the CPU."""
+    return [one.to(device).error(model)[one.judged[0].to(device)].cpu() for one in sets]
