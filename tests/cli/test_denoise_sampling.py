@@ -62,12 +62,17 @@ def test_the_mean_and_the_deviation_of_samples_are_written(
     assert (out / "denoised_sources.star").is_file()
 
 
-def test_a_single_sample_is_called_one_possibility(stack: Path, weights: Path, tmp_path: Path) -> None:
-    arguments = [str(stack), "-o", str(tmp_path / "out"), "--method", "diffusion", "--steps", "1", "--samples", "1"]
+@pytest.mark.parametrize("method", ["diffusion", "diffusion+refiner"])
+def test_a_single_sample_is_called_one_possibility_unless_it_was_corrected(
+    stack: Path, weights: Path, tmp_path: Path, method: str
+) -> None:
+    arguments = [str(stack), "-o", str(tmp_path), "--method", method, "--steps", "1", "--samples", "1"]
+    (tmp_path / "denoised_deviation.mrcs").write_bytes(b"of other images, made before")
     done = clarice(weights, *arguments)
     assert done.returncode == 0, done.stderr
-    assert "one possibility of what the particle may be" in " ".join(done.stdout.split())
-    assert not (tmp_path / "out" / "denoised_deviation.mrcs").exists()
+    told = "one possibility of what the particle may be" in " ".join(done.stdout.split())
+    assert told is (method == "diffusion")
+    assert not (tmp_path / "denoised_deviation.mrcs").exists()
 
 
 def test_options_of_sampling_are_refused_by_other_methods(stack: Path, tmp_path: Path) -> None:

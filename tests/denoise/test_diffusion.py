@@ -14,6 +14,7 @@ from tests.denoise.sampling_weights import BOX, write_random_weights
 
 from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import ArraySource, ParticleSet
+from clarice.core.progress import Progress, silent
 from clarice.denoise import diffusion
 from clarice.denoise.diffusion import Posterior, denoise_by_diffusion, sampled_posterior
 from clarice.denoise.diffusion_sampling import SamplingSettings
@@ -21,7 +22,7 @@ from clarice.denoise.gaussian_estimate import GaussianEstimate
 from clarice.denoise.learned import denoise_jointly
 from clarice.denoise.notes import Notebook
 from clarice.denoise.placed_network import PlacedNetwork
-from clarice.denoise.registry import denoise_all
+from clarice.denoise.registry import DenoisedRows, Denoiser, denoise_all
 from clarice.denoise.trained import trained_network, weights_of
 from clarice.geometry.fourier import centred_fft2, shells_to_nyquist
 from clarice.physics.noisy_set import NoisySet, white_set
@@ -61,6 +62,21 @@ def test_rows_come_in_order_and_are_the_mean_of_their_samples(box: int, monkeypa
     assert images.shape == (9, box, box)
     assert np.abs(one[0] - one[1]).max() > 0.1  # single samples differ
     assert np.abs(images).std() < one[0].std()  # and their mean is smoother
+
+
+def test_half_sets_apart_share_no_random_numbers() -> None:
+    """The first particle of one half and that of the other are the first of what is denoised, each time."""
+    images = np.repeat(np.random.default_rng(1).normal(size=(1, BOX, BOX)).astype(np.float32), 8, axis=0)
+    halves = np.tile(np.array([1, 2], dtype=np.int8), 4)
+    noisy = white_set(ParticleSet(ArraySource(images), 3.0, half_set=halves))
+    one = replace(FEW, samples=1)
+
+    def function(part: NoisySet, *, progress: Progress = silent) -> DenoisedRows:
+        return denoise_by_diffusion(part, trained_network("diffusion"), one, progress)
+
+    found = denoise_all(Denoiser("diffusion", "", function)(noisy, halves_apart=True), 8, BOX)
+    between = [np.abs(found[row] - found[other]).max() for row in range(8) for other in range(row)]
+    assert min(between) > 0.1 * np.abs(found).max()
 
 
 def test_the_same_seed_gives_the_same_images_in_whatever_batches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,9 +160,9 @@ def test_samples_do_not_depend_on_what_is_sampled_beside() -> None:
     placed = PlacedNetwork(trained_network("diffusion"))
     noisy = torch.randn((5, BOX, BOX), generator=torch.Generator().manual_seed(4))
     known = GaussianEstimate(torch.zeros_like(noisy), torch.ones((5, BOX // 2 + 1)))
-    whole = sampled_posterior(placed, noisy, None, known, FEW, np.arange(5)).samples
+    whole = sampled_posterior(placed, noisy, None, known, FEW, [(row,) for row in range(5)]).samples
     part = GaussianEstimate(known.mean[3:], known.squared_error[3:])
-    apart = sampled_posterior(placed, noisy[3:], None, part, FEW, np.arange(3, 5)).samples
+    apart = sampled_posterior(placed, noisy[3:], None, part, FEW, [(3,), (4,)]).samples
     assert torch.allclose(whole[3:], apart, atol=0.02 * float(whole.abs().max()))
 
 

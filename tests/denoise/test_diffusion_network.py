@@ -139,6 +139,7 @@ def test_other_sizes_work(more: dict[str, Any]) -> None:
     [
         ({"box": 18}, "multiple of 4"),
         ({"channels": 12}, "multiple of 8"),
+        ({"channels": 200, "multiples": [1], "attention": [8]}, "200 channels at edge 8 do not go evenly"),
         ({"multiples": []}, "at least one level"),
         ({"multiples": 3}, "list of whole numbers"),
         ({"attention": [0]}, "list of whole numbers"),

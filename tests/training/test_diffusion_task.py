@@ -11,14 +11,17 @@ from tests.denoise.sampling_weights import SIZES, write_random_weights
 from tests.training.small_sets import BOX, small_pool
 
 from clarice.core.errors import InputError, UsageError
+from clarice.denoise.diffusion import FIRST
 from clarice.denoise.diffusion_network import DiffusionNetwork
 from clarice.denoise.gaussian_estimate import GaussianEstimate
 from clarice.denoise.refiner import Refiner
 from clarice.denoise.trained import weights_digest
+from clarice.io.weights import read_weights, write_weights
 from clarice.physics.noise import coloured_noise
 from clarice.training.diffusion_loss import diffusion_loss
 from clarice.training.diffusion_task import DiffusionSettings, DiffusionTask
-from clarice.training.estimated_images import EstimatedImages, joined
+from clarice.training.estimated_images import EstimatedImages, joined, known_images
+from clarice.training.network_copies import NetworkCopies
 from clarice.training.refiner_task import RefinerSettings, RefinerTask
 from clarice.training.simulated_sets import JudgedOn, NetworkSettings
 from clarice.training.validation import SetKind
@@ -89,8 +92,8 @@ def test_what_is_known_is_what_the_joint_denoiser_says() -> None:
     task = diffusion()
     assert task.first is not None
     sets = task.simulated(5, 0, 1, CPU)
-    found = task.known(sets)
-    estimate = task.first.network(sets.noisy, sets.transfer)
+    found = task.first.known(sets)
+    estimate = task.first.copies.network(sets.noisy, sets.transfer)
     assert torch.allclose(found.mean.view(sets.clean.shape), estimate.images, atol=0.02)
     assert found.squared_error.shape == (8, BOX // 2 + 1)
 
@@ -99,7 +102,7 @@ def test_without_it_what_is_known_is_the_power_of_the_set() -> None:
     task = diffusion(size={"estimate": "spectrum"})
     assert task.first is None
     sets = task.simulated(0, 0, 1, CPU)
-    found = task.known(sets)
+    found = known_images(sets, None)
     assert not found.mean.any()
     power = torch.fft.fft2(sets.clean, norm="ortho")[:, :, 0, 0].abs().square().mean(dim=1)
     assert torch.allclose(found.squared_error.view(2, 4, -1)[:, 0, 0], power, rtol=1e-4)
@@ -163,6 +166,33 @@ def test_networks_of_other_uses_and_boxes_are_refused(folder: Path) -> None:
         _ = diffusion(first=folder / "nothing.safetensors").source
     with pytest.raises(UsageError, match="steps 0"):
         refiner(steps=[0])
+    few = {"images_per_batch": 8, "sizes": [8, 2], "size_weights": [1, 1]}
+    assert diffusion(sets=few).first is not None
+    with pytest.raises(UsageError, match=r"sets.sizes has 2: images of which the power is known"):
+        diffusion(sets=few, size={"estimate": "spectrum"})
+    with pytest.raises(UsageError, match="kind alone has 1"):
+        diffusion(size={"estimate": "spectrum"}, validation=JudgedOn(kinds=[SetKind("alone", 1, 0, 0.1)]))
+
+
+def test_a_sampler_and_a_refiner_take_the_images_of_one_joint_denoiser(folder: Path) -> None:
+    path = folder / "diffusion.safetensors"
+    stored = read_weights(path)
+    digest = weights_digest(folder / "polar-transformer.safetensors")
+    write_weights(path, stored.tensors, {**stored.card, "source": f"x, the output of {FIRST} {digest}"})
+    assert refiner().first is not None
+    write_weights(path, stored.tensors, {**stored.card, "source": f"x, the output of {FIRST} 123"})
+    with pytest.raises(InputError, match="123, but first is"):
+        _ = refiner().first
+
+
+def test_a_network_stays_where_it_is_when_it_is_wanted_elsewhere() -> None:
+    """A thread that makes batches on one device uses it while validation takes a copy to another."""
+    copies = NetworkCopies(torch.nn.Linear(2, 2))
+    here = copies.on(CPU)
+    elsewhere = copies.on(torch.device("meta"))
+    assert elsewhere.weight.device.type == "meta"
+    assert here.weight.device.type == "cpu"
+    assert copies.on(CPU) is here
 
 
 @pytest.mark.usefixtures("folder")

@@ -19,6 +19,8 @@ from clarice.denoise.registry import denoise_all
 from clarice.denoise.trained import EXAMPLE_IMAGES, EXAMPLE_NOISY, TrainedNetwork, load_trained, weights_digest
 from clarice.io.weights import read_weights
 from clarice.physics.noisy_set import white_set
+from clarice.training.batches import SetBatch
+from clarice.training.diffusion_task import DiffusionTask
 from clarice.training.shipping import ship_weights
 
 __all__ = ["quick"]  # a fixture
@@ -35,10 +37,22 @@ def replays(path: Path) -> TrainedNetwork:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_sampler_and_its_refiner_are_trained_shipped_and_used(tmp_path: Path) -> None:
+def test_a_sampler_and_its_refiner_are_trained_shipped_and_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, path = tmp_path / "diffusion", tmp_path / "diffusion.safetensors"
     trained(ROOT / "recipes" / "diffusion-tiny.yaml", run, *SHORT)
+    seen: list[int] = []
+    usual = DiffusionTask.simulated
+
+    def simulated(task: DiffusionTask, position: int, rank: int, world: int, device: torch.device) -> SetBatch:
+        seen.append(position)
+        return usual(task, position, rank, world, device)
+
+    monkeypatch.setattr(DiffusionTask, "simulated", simulated)
     card = ship_weights(run, path, calibration_images=40)
+    # Four steps of 32 images, each batch simulated twice; images of a step come from four batches.
+    assert min(seen) == 2
     sampler = replays(path)
     assert isinstance(sampler.network, DiffusionNetwork)
     assert card["trained_on"] == {}

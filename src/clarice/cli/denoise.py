@@ -25,7 +25,7 @@ from clarice.cli.stack_options import (
 from clarice.core.counting import counted
 from clarice.core.errors import UsageError
 from clarice.core.large_array import IN_MEMORY_BYTES
-from clarice.denoise.diffusion import sampling_denoiser
+from clarice.denoise.diffusion import REFINED, sampling_denoiser
 from clarice.denoise.registry import DEFAULT_METHOD, Denoiser, denoiser_names, get_denoiser
 from clarice.io.stack import open_particles
 from clarice.pipeline.denoised_files import DEVIATIONS, IMAGES, RECORD, TABLE, write_denoised
@@ -121,7 +121,7 @@ def denoise(
         f"{counted(len(particles), 'particle')} denoised by {method} in {seconds:.1f} s: {output / 'denoised.star'}",
         markup=False,
     )
-    if chosen.sampling is not None and chosen.sampling.samples == 1:
+    if chosen.sampling is not None and chosen.sampling.samples == 1 and method != REFINED:
         console.print("each image is one sample: one possibility of what the particle may be, not the likeliest")
 
 

@@ -7,7 +7,7 @@ of least error; one sample looks as a particle would, but is one possibility amo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from clarice.core.errors import InputError
 from clarice.core.parallel import ordered_map
 from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
+from clarice.core.seeds import seeds_of
 from clarice.denoise.diffusion_network import Condition, DiffusionNetwork, DiffusionSize
 from clarice.denoise.diffusion_sampling import Draws, SamplingSettings, path_of, sample_residuals
 from clarice.denoise.gaussian_estimate import GaussianEstimate
@@ -89,21 +90,22 @@ def sampled_posterior(
     transfer: Tensor | None,
     estimate: GaussianEstimate,
     settings: SamplingSettings,
-    rows: RowIndex,
+    drawn_by: Sequence[tuple[int, ...]],
     refiner: PlacedNetwork | None = None,
 ) -> Posterior:
     """Samples of whitened particles (k, L, L) with their W H (k, L, L // 2 + 1) or None, in the network's box.
 
-    `rows` (k,) stand for the particles in the random numbers: a particle's samples do not depend on its neighbours.
+    `drawn_by`: k whole numbers or several, by which beside the seed each particle's noise is drawn: its samples do not
+    depend on its neighbours.
     """
     network = _network(placed)
     known = estimate.to(placed.device)
     condition = Condition.of(*placed.placed(noisy, transfer), known)
-    seeds = [seed for row in rows for seed in _seeds(settings, int(row))]
+    seeds = [seed for words in drawn_by for seed in seeds_of(settings.seed, *words, count=settings.samples)]
     with placed.precision():
         residual = sample_residuals(network, condition.repeated(settings.samples), settings, Draws(seeds, placed.box))
     images = known.repeated(settings.samples).images(residual).cpu()
-    samples = images.view(len(rows), settings.samples, *images.shape[1:])
+    samples = images.view(len(drawn_by), settings.samples, *images.shape[1:])
     refined = None
     if refiner is not None:
         with refiner.precision(), torch.no_grad():
@@ -124,9 +126,10 @@ def _refiner(placed: PlacedNetwork) -> Refiner:
     return placed.network
 
 
-def _seeds(settings: SamplingSettings, row: int) -> list[int]:
-    words = np.random.SeedSequence([settings.seed, row]).generate_state(settings.samples, np.uint64)
-    return [int(word >> np.uint64(1)) for word in words]
+def _draws_of(noisy: NoisySet, rows: RowIndex) -> list[tuple[int, ...]]:
+    """Row numbers and half sets: where each half is denoised by itself, both count their rows from 0."""
+    halves = noisy.particles.half_set
+    return [(int(row), 0 if halves is None else int(halves[row])) for row in rows]
 
 
 def denoise_by_diffusion(
@@ -147,6 +150,8 @@ def denoise_by_diffusion(
     correcting = None
     if refiner is not None:
         matching(NAME, refiner)
+        if FIRST in refiner.card.get("trained_on", {}):
+            matching(FIRST, refiner)
         correcting = PlacedNetwork(refiner)
     step = max(1, BATCH // settings.samples)
     for rows, estimate in _estimates(noisy, trained, _network(placed).size, notes, progress):
@@ -155,7 +160,7 @@ def denoise_by_diffusion(
             part = slice(start, start + step)
             seen = network_input(noisy, rows[part], placed.box)
             known = GaussianEstimate(estimate.mean[part], estimate.squared_error[part])
-            return start, sampled_posterior(placed, *seen, known, settings, rows[part], correcting)
+            return start, sampled_posterior(placed, *seen, known, settings, _draws_of(noisy, rows[part]), correcting)
 
         for start, found in ordered_map(work, range(0, len(rows), step)):
             some = rows[start : start + step]
@@ -183,7 +188,7 @@ def _estimates(
             yield rows, GaussianEstimate(nothing, power.expand(len(rows), -1))
         return
     heard = _Heard(len(noisy), notes)
-    for rows, images in denoise_jointly(noisy, first_network(trained), progress, notes=heard):
+    for rows, images in denoise_jointly(noisy, matching(FIRST, trained), progress, notes=heard):
         mean = fourier_resize(torch.from_numpy(images), trained.box, 2) * (noisy.box / trained.box)
         yield rows, GaussianEstimate(mean, error_from_network(heard.foretold(rows), trained.box))
 
@@ -204,11 +209,6 @@ class _Heard(Notebook):
         if self.error_by_shell is None:
             raise TypeError(f"{FIRST} foretells no error")
         return torch.from_numpy(self.error_by_shell[rows])
-
-
-def first_network(trained: TrainedNetwork) -> TrainedNetwork:
-    """The joint denoiser that a diffusion network goes out from. Raises InputError as `matching` does."""
-    return matching(FIRST, trained)
 
 
 def matching(name: str, trained: TrainedNetwork) -> TrainedNetwork:

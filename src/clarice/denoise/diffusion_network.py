@@ -66,6 +66,12 @@ class DiffusionSize:
             raise ValueError("multiples must name at least one level")
         if self.channels % _GROUPS:
             raise ValueError(f"channels {self.channels} must be a multiple of {_GROUPS}, the groups of its norm")
+        for multiple, edge in zip(self.multiples, self.edges, strict=True):
+            width = multiple * self.channels
+            if edge in self.attention and width % _heads(width):
+                raise ValueError(
+                    f"the {width} channels at edge {edge} do not go evenly into its {_heads(width)} heads of attention"
+                )
         coarsest = self.patch * 2 ** (len(self.multiples) - 1)
         if self.box % coarsest:
             raise ValueError(f"box {self.box} must be a multiple of {coarsest} for its levels and patches")
@@ -252,12 +258,16 @@ class _Block(nn.Module):
         return attended
 
 
+def _heads(channels: int) -> int:
+    return max(1, channels // _HEAD_CHANNELS)
+
+
 class _SelfAttention(nn.Module):
     """Every pixel attends to all others of its image."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.heads = max(1, channels // _HEAD_CHANNELS)
+        self.heads = _heads(channels)
         self.norm = nn.GroupNorm(_GROUPS, channels)
         self.project = nn.Conv2d(channels, 3 * channels, 1)
         self.leave = nn.Conv2d(channels, channels, 1)

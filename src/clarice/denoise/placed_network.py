@@ -6,11 +6,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-import torch
 from torch import Tensor
 
 from clarice.denoise.trained import TrainedNetwork, best_device
-from clarice.geometry.angular import fast_dtype
+from clarice.geometry.angular import fast_autocast
 
 
 class PlacedNetwork:
@@ -21,14 +20,13 @@ class PlacedNetwork:
         self.sees_sets = trained.kind.joint
         self.device = best_device()
         self.network = trained.network.to(self.device)
-        self._dtype = fast_dtype(self.device)
         # Workers share a GPU's memory, which must not grow with their number: one of them is at work on it at a time.
         self._turn: AbstractContextManager[object] = nullcontext() if self.device.type == "cpu" else threading.RLock()
 
     @contextmanager
     def precision(self) -> Iterator[None]:
         """Networks run inside it."""
-        with self._turn, torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
+        with self._turn, fast_autocast(self.device):
             yield
 
     def placed(self, images: Tensor, transfer: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -235,3 +235,9 @@ def fast_dtype(device: torch.device | None = None) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     native = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return torch.bfloat16 if native.get("avx512_bf16") or native.get("amx_bf16") else torch.float32
+
+
+def fast_autocast(device: torch.device) -> torch.autocast:
+    """Networks run inside it, in the fastest precision that `device` multiplies natively."""
+    dtype = fast_dtype(device)
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)

@@ -18,6 +18,7 @@ from torch import Tensor
 from clarice.core.errors import UsageError
 from clarice.core.particles import ArraySource, Optics, ParticleSet, Poses
 from clarice.core.progress import Progress, silent
+from clarice.core.seeds import generator_of
 from clarice.geometry.fourier import resize_centred
 from clarice.geometry.so3 import random_rotations
 from clarice.physics.atoms import Atoms
@@ -135,8 +136,7 @@ class SimulatedSet:
 
 
 def _stream(seed: int, name: str) -> torch.Generator:
-    words = np.random.SeedSequence([seed, _STREAMS.index(name)]).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
+    return generator_of(seed, _STREAMS.index(name))
 
 
 def default_pixel_size(specimen: Specimen, box: int) -> float:

@@ -95,6 +95,9 @@ def write_denoised(
         _write_stack(
             folder / IMAGES, particles, (restore(part) for _, images in found for part in _parts(images, particles.box))
         )
+        # What another method once left here does not belong to these images.
+        for name in (DEVIATIONS, NOTES):
+            (folder / name).unlink(missing_ok=True)
         if apart is not None:
             _write_stack(folder / DEVIATIONS, particles, (abs(restore(part)) for part in _parts(apart, particles.box)))
     write_particles(particles, folder / TABLE, images_path=folder / IMAGES, drop_columns=CTF_COLUMNS_TO_DROP)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from clarice.core.progress import Progress, silent
 from clarice.denoise.foretold_error import ForetoldError
 from clarice.denoise.polar_transformer import PolarTransformer
-from clarice.geometry.angular import fast_dtype
+from clarice.geometry.angular import fast_autocast
 from clarice.geometry.fourier import shells_to_nyquist
 from clarice.training.batches import SetBatch
 from clarice.training.denoising_loss import foretelling_loss, shell_error
@@ -102,9 +102,8 @@ def _observed(
     done = 0
     while done < images:
         batch = next(batches)
-        device, dtype = batch.noisy.device, fast_dtype(batch.noisy.device)
         torch.set_num_threads(torch.get_num_threads())  # a thread that makes specimens took one for all, see `Learner`
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with fast_autocast(batch.noisy.device):
             found = network.denoise_rings(network.measure(batch.noisy, batch.transfer))
             estimate = network.estimate_of(found)
         if estimate.log_error is None:

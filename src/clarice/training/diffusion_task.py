@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from clarice.core.errors import UsageError
+from clarice.core.seeds import generator_of
 from clarice.denoise.diffusion import FIRST
 from clarice.denoise.diffusion_network import DiffusionNetwork
 from clarice.denoise.networks import box_of, network_kind
-from clarice.training.batches import SetBatch
 from clarice.training.denoising_loss import relative_error
 from clarice.training.diffusion_loss import diffusion_loss
-from clarice.training.estimated_images import EstimatedImages, FirstNetwork, joined, known_by_power
+from clarice.training.estimated_images import (
+    EstimatedImages,
+    FirstNetwork,
+    insist_on_sets,
+    joined,
+    known_images,
+    known_in_parts,
+)
 from clarice.training.simulated_sets import OUTPUT_OF, JudgedOn, SimulatedSets, SimulatedSettings
 from clarice.training.start import take_over
 from clarice.training.task import task
@@ -61,7 +66,10 @@ class DiffusionTask(SimulatedSets):
         super().__init__(settings, seed, box_of(settings.network.changes))
         jointly = self._made().size.estimate == "joint"
         self.first = FirstNetwork(settings.first, self.box) if jointly else None
+        if self.first is None:
+            insist_on_sets(self.sets.sizes, self.judged_on.kinds)
         self._recent: dict[tuple[int, int, int], EstimatedImages] = {}
+        self._fixed: dict[str, EstimatedImages] | None = None
 
     def _made(self) -> DiffusionNetwork:
         network = self.kind.build(self.settings.network.changes)
@@ -101,20 +109,15 @@ class DiffusionTask(SimulatedSets):
         self._recent = {key: self._recent[key] for key in wanted if key in self._recent}
         for key in wanted:
             if key not in self._recent:
-                self._recent[key] = self.known(self.simulated(*key, device))
-        pool = joined([self._recent[key] for key in wanted])
-        seed = np.random.SeedSequence([self.sets.seed, position, rank]).generate_state(1, np.uint64)[0]
-        generator = torch.Generator().manual_seed(int(seed >> np.uint64(1)))
-        drawn = torch.randperm(len(pool.noisy), generator=generator)[: self.images_per_batch // world]
-        return pool.rows(drawn.to(device))
+                self._recent[key] = known_images(self.simulated(*key, device), self.first)
+        pool = [self._recent[key] for key in wanted]
+        images = self.images_per_batch // world
+        drawn = torch.randperm(len(pool) * images, generator=generator_of(self.sets.seed, position, rank))[:images]
+        return joined([part.rows(drawn[drawn // images == k].to(device) % images) for k, part in enumerate(pool)])
 
     def largest(self, position: int) -> int:
         """The first batch of the largest sets from `position` on, or just before."""
         return super().largest(position // self.settings.repeats) * self.settings.repeats
-
-    def known(self, sets: SetBatch) -> EstimatedImages:
-        """All images of the sets, with what is known of them."""
-        return known_by_power(sets) if self.first is None else self.first.known(sets)
 
     def loss(self, model: nn.Module, batch: EstimatedImages) -> tuple[Tensor, dict[str, Tensor]]:
         """Half the error by coefficients, half that of the images; both beside it."""
@@ -126,10 +129,14 @@ class DiffusionTask(SimulatedSets):
         parts = {"by_coefficient": by_coefficient.mean(), "in_images": in_images.mean()}
         return (parts["by_coefficient"] + parts["in_images"]) / 2, parts
 
-    @cached_property
-    def fixed_images(self) -> dict[str, EstimatedImages]:
-        """The images of validation structures by kind, and what is known of them."""
-        return {name: self.known(sets) for name, sets in self.fixed_sets.items()}
+    def fixed_images(self, device: torch.device) -> dict[str, EstimatedImages]:
+        """The images of validation structures by kind, and what is known of them; found out on `device`, once."""
+        if self._fixed is None:
+            self._fixed = {
+                name: known_in_parts(sets, self.first, device, _IMAGES_AT_ONCE)
+                for name, sets in self.fixed_sets.items()
+            }
+        return self._fixed
 
     @torch.no_grad()
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
@@ -140,7 +147,7 @@ class DiffusionTask(SimulatedSets):
         assert isinstance(model, DiffusionNetwork)
         figures: dict[str, float] = {}
         expected: dict[str, float] = {}
-        for name, images in self.fixed_images.items():
+        for name, images in self.fixed_images(device).items():
             errors, means = [], []
             for start in range(0, len(images.noisy), _IMAGES_AT_ONCE):
                 part = images.part(slice(start, start + _IMAGES_AT_ONCE)).to(device)

@@ -10,16 +10,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from clarice.core.errors import InputError
+from clarice.core.errors import InputError, UsageError
 from clarice.denoise.diffusion import FIRST
 from clarice.denoise.diffusion_network import Condition
 from clarice.denoise.gaussian_estimate import GaussianEstimate
 from clarice.denoise.network_input import explicit_transfer
 from clarice.denoise.polar_transformer import PolarTransformer
 from clarice.denoise.trained import load_trained, weights_digest, weights_path
-from clarice.geometry.angular import fast_dtype
+from clarice.geometry.angular import fast_autocast
 from clarice.training.batches import SetBatch
 from clarice.training.denoising_loss import shell_error
+from clarice.training.network_copies import NetworkCopies
+from clarice.training.validation import SetKind
+
+# Images of a set that stand for it at least: the power of fewer is too much that of each.
+_LEAST_SET = 4
 
 
 @dataclass(frozen=True)
@@ -73,11 +78,36 @@ def joined(parts: Sequence[EstimatedImages]) -> EstimatedImages:
     return EstimatedImages(noisy, clean, transfers, mean, squared)
 
 
+def known_images(sets: SetBatch, first: FirstNetwork | None) -> EstimatedImages:
+    """All images of the sets, with what is known of them by the joint denoiser `first`, or by their power without."""
+    return known_by_power(sets) if first is None else first.known(sets)
+
+
+def known_in_parts(
+    sets: SetBatch, first: FirstNetwork | None, device: torch.device, images_at_once: int
+) -> EstimatedImages:
+    """The same of sets on the CPU, worked out on `device` with about so many images at a time."""
+    step = max(1, images_at_once // sets.noisy.shape[1])
+    parts = [sets.sets(slice(start, start + step)).to(device) for start in range(0, len(sets.noisy), step)]
+    return joined([known_images(part, first).to(torch.device("cpu")) for part in parts])
+
+
 def known_by_power(sets: SetBatch) -> EstimatedImages:
-    """All images of the sets, of which nothing is known but the mean power of their set's clean images by shell."""
+    """All images of the sets, of which nothing is known but the mean power of their set's clean images by shell.
+
+    That is what `denoise` finds in a stack of thousands; of a few images it would tell too much of each.
+    """
     power = shell_error(torch.zeros_like(sets.clean), sets.clean).mean(dim=1, keepdim=True)
     squared = power.expand(-1, sets.clean.shape[1], -1)
     return _flat(sets, torch.zeros_like(sets.clean), squared)
+
+
+def insist_on_sets(sizes: Sequence[int], kinds: Sequence[SetKind]) -> None:
+    """Raises UsageError where `known_by_power` would say too much of images in sets of these `sizes` and `kinds`."""
+    few = [f"sets.sizes has {size}" for size in sizes if size < _LEAST_SET]
+    few += [f"the validation kind {kind.name} has {kind.images}" for kind in kinds if kind.images < _LEAST_SET]
+    if few:
+        raise UsageError(f"{few[0]}: images of which the power is known, and no more, come in sets of {_LEAST_SET}")
 
 
 class FirstNetwork:
@@ -93,7 +123,7 @@ class FirstNetwork:
         return weights_digest(self.path)
 
     @cached_property
-    def network(self) -> PolarTransformer:
+    def copies(self) -> NetworkCopies[PolarTransformer]:
         """Raises InputError when the weights are those of another network, or for another box."""
         trained = load_trained(self.path)
         if not isinstance(trained.network, PolarTransformer) or trained.box != self.box:
@@ -101,14 +131,14 @@ class FirstNetwork:
                 f"{self.path} holds a {trained.kind.name} for {trained.box} px: give a {FIRST} for {self.box} px as "
                 "first"
             )
-        return trained.network
+        return NetworkCopies(trained.network)
 
     @torch.no_grad()
     def known(self, sets: SetBatch) -> EstimatedImages:
         """All images of the sets, each set denoised jointly, with the error that is foretold."""
-        device, dtype = sets.noisy.device, fast_dtype(sets.noisy.device)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            found = self.network.to(device)(sets.noisy, sets.transfer)
+        device = sets.noisy.device
+        with fast_autocast(device):
+            found = self.copies.on(device)(sets.noisy, sets.transfer)
         return _flat(sets, found.images, found.log_error.exp())
 
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from clarice.core.errors import InputError
+from clarice.core.seeds import seeds_of
 from clarice.training.optimisers import Optimisers
 from clarice.training.processes import Processes
 from clarice.training.schedule import newcomer_share, share_of_rate
@@ -71,8 +71,7 @@ class Learner:
 
     def _seed_step(self, position: int) -> None:
         """Dropout and the like draw from (seed, position, rank): going on at a position needs no generator's state."""
-        words = np.random.SeedSequence([self.seed, position, self.processes.rank]).generate_state(1, np.uint64)
-        torch.manual_seed(int(words[0] >> np.uint64(1)))
+        torch.manual_seed(seeds_of(self.seed, position, self.processes.rank)[0])
 
     @torch.no_grad()
     def _average_over_processes(self) -> None:

@@ -13,17 +13,19 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from clarice.core.errors import InputError, UsageError
+from clarice.core.seeds import seeds_of
 from clarice.denoise.diffusion import FIRST, NAME
 from clarice.denoise.diffusion_network import DiffusionNetwork
 from clarice.denoise.diffusion_sampling import Draws, SamplingSettings, sample_residuals
 from clarice.denoise.networks import box_of, network_kind
 from clarice.denoise.refiner import Refiner
 from clarice.denoise.trained import load_trained, weights_digest, weights_path
-from clarice.geometry.angular import fast_dtype
+from clarice.geometry.angular import fast_autocast
 from clarice.training.batches import SetBatch
 from clarice.training.denoising_loss import relative_error
 from clarice.training.diffusion_task import KINDS
-from clarice.training.estimated_images import EstimatedImages, FirstNetwork, known_by_power
+from clarice.training.estimated_images import EstimatedImages, FirstNetwork, insist_on_sets, joined, known_images
+from clarice.training.network_copies import NetworkCopies
 from clarice.training.simulated_sets import OUTPUT_OF, JudgedOn, SimulatedSets, SimulatedSettings
 from clarice.training.task import task
 
@@ -66,6 +68,7 @@ class RefinerTask(SimulatedSets):
         super().__init__(settings, seed, box_of(settings.network.changes))
         self.kind.build(settings.network.changes)
         self.sampler_path = settings.sampler or weights_path(NAME)
+        self._fixed: dict[str, SampledImages] | None = None
         for name in ("steps", "samples"):
             for number in getattr(settings, name):
                 SamplingSettings(**{name: number})
@@ -75,7 +78,7 @@ class RefinerTask(SimulatedSets):
         return self.kind.build(self.settings.network.changes)
 
     @cached_property
-    def sampler(self) -> DiffusionNetwork:
+    def sampler(self) -> NetworkCopies[DiffusionNetwork]:
         """The network that samples. Raises InputError when the weights are those of another, or for another box."""
         trained = load_trained(self.sampler_path)
         if not isinstance(trained.network, DiffusionNetwork) or trained.box != self.box:
@@ -83,13 +86,25 @@ class RefinerTask(SimulatedSets):
                 f"{self.sampler_path} holds a {trained.kind.name} for {trained.box} px: give a diffusion for "
                 f"{self.box} px as sampler"
             )
-        return trained.network
+        return NetworkCopies(trained.network)
 
     @cached_property
     def first(self) -> FirstNetwork | None:
-        """The joint denoiser before the sampler, None where it goes without."""
-        jointly = self.sampler.size.estimate == "joint"
-        return FirstNetwork(self.settings.first, self.box) if jointly else None
+        """The joint denoiser before the sampler, None where it goes without.
+
+        Raises InputError when the sampler was trained on the images of another.
+        """
+        if self.sampler.network.size.estimate != "joint":
+            insist_on_sets(self.sets.sizes, self.judged_on.kinds)
+            return None
+        first = FirstNetwork(self.settings.first, self.box)
+        source = load_trained(self.sampler_path).card.get("source")
+        if source is not None and f"{FIRST} {first.digest}" not in source:
+            raise InputError(
+                f"{self.sampler_path} was trained on {source}, but first is {first.path} ({first.digest}): give those "
+                "weights as first"
+            )
+        return first
 
     @property
     def trained_on(self) -> dict[str, str]:
@@ -118,14 +133,13 @@ class RefinerTask(SimulatedSets):
     @torch.no_grad()
     def sampled(self, sets: SetBatch, steps: int, samples: int, seed: int) -> SampledImages:
         """All images of the sets, and the mean of their samples."""
-        images = known_by_power(sets) if self.first is None else self.first.known(sets)
-        device, dtype = sets.noisy.device, fast_dtype(sets.noisy.device)
-        network, condition = self.sampler.to(device), images.condition
+        device = sets.noisy.device
+        images = known_images(sets, self.first)
+        network, condition = self.sampler.on(device), images.condition
         total = torch.zeros_like(images.clean)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with fast_autocast(device):
             for number in range(samples):
-                words = np.random.SeedSequence([seed, number]).generate_state(len(total), np.uint64) >> np.uint64(1)
-                draws = Draws([int(word) for word in words], self.box)
+                draws = Draws(seeds_of(seed, number, count=len(total)), self.box)
                 total += sample_residuals(network, condition, SamplingSettings(steps, 1), draws)
         return SampledImages(images, total / samples)
 
@@ -140,11 +154,21 @@ class RefinerTask(SimulatedSets):
         }
         return (parts["by_coefficient"] + parts["in_images"]) / 2, parts
 
-    @cached_property
-    def fixed_samples(self) -> dict[str, SampledImages]:
-        """The images of validation structures by kind, sampled by the last of the steps and samples."""
-        steps, samples = self.settings.steps[-1], self.settings.samples[-1]
-        return {name: self.sampled(sets, steps, samples, 0) for name, sets in self.fixed_sets.items()}
+    def fixed_samples(self, device: torch.device) -> dict[str, SampledImages]:
+        """The images of validation structures by kind, sampled once on `device` by the last of steps and samples."""
+        if self._fixed is None:
+            self._fixed = {name: self._sampled_in_parts(sets, device) for name, sets in self.fixed_sets.items()}
+        return self._fixed
+
+    def _sampled_in_parts(self, sets: SetBatch, device: torch.device) -> SampledImages:
+        steps, samples, cpu = self.settings.steps[-1], self.settings.samples[-1], torch.device("cpu")
+        at_once = max(1, _IMAGES_AT_ONCE // sets.noisy.shape[1])
+        images, residuals = [], []
+        for start in range(0, len(sets.noisy), at_once):
+            found = self.sampled(sets.sets(slice(start, start + at_once)).to(device), steps, samples, start)
+            images.append(found.images.to(cpu))
+            residuals.append(found.residual.cpu())
+        return SampledImages(joined(images), torch.cat(residuals))
 
     @torch.no_grad()
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
@@ -155,7 +179,7 @@ class RefinerTask(SimulatedSets):
         assert isinstance(model, Refiner)
         figures: dict[str, float] = {}
         before: dict[str, float] = {}
-        for name, sampled in self.fixed_samples.items():
+        for name, sampled in self.fixed_samples(device).items():
             sets, images = self.fixed_sets[name], sampled.images
             found = []
             for start in range(0, len(sampled.residual), _IMAGES_AT_ONCE):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clarice.core.progress import Progress, silent
 from clarice.denoise.diffusion_network import DiffusionNetwork
-from clarice.geometry.angular import fast_dtype
+from clarice.geometry.angular import fast_autocast
 from clarice.geometry.fourier import shells_to_nyquist
 from clarice.training.estimated_images import EstimatedImages
 
@@ -48,12 +48,12 @@ def _squared_errors(
     network: DiffusionNetwork, batch: EstimatedImages, remaining: float, trust: Tensor, generator: torch.Generator
 ) -> Tensor:
     """Squared errors in terms of v times `trust` (n,), summed over images and coefficients, by shell: (L // 2 + 1,)."""
-    device, dtype = batch.noisy.device, fast_dtype(batch.noisy.device)
+    device = batch.noisy.device
     residual = batch.estimate.residual(batch.clean)
     noise = torch.randn(residual.shape, generator=generator).to(device)
     share = torch.full((len(residual),), remaining, device=device, dtype=torch.float64)
     signal, rest = remaining**0.5, (1 - remaining) ** 0.5
-    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+    with fast_autocast(device):
         cleaned, found = network.cleaned(signal * residual + rest * noise, share, batch.condition)
     # What is said of v, whichever way: (√γ ε − √(1 − γ) r) of what is said of both.
     wrong = signal * (found - noise) - rest * (cleaned - residual)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from clarice.core.errors import UsageError
 from clarice.core.particles import Optics
+from clarice.core.seeds import generator_of, seeds_of
 from clarice.geometry.so3 import random_rotations
 from clarice.physics.defocus import defocus_groups
 from clarice.training.surroundings import draw_strengths
@@ -134,8 +135,7 @@ class SetDraws:
 
 
 def _stream(seed: int, position: int, name: str) -> torch.Generator:
-    words = np.random.SeedSequence([seed, position, _STREAMS.index(name)]).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
+    return generator_of(seed, position, _STREAMS.index(name))
 
 
 def _uniform(generator: torch.Generator, *shape: int) -> Tensor:
@@ -181,10 +181,7 @@ def draw_sets(settings: SetSettings, position: int, slots: int) -> SetDraws:
         shifts_px=shifts.float(),
         snr=log_snr.exp().float(),
         poisson=(kind[:, 5] < settings.poisson_share).numpy(),
-        noise_seed=np.random.SeedSequence([settings.seed, position, _STREAMS.index("noise")]).generate_state(
-            sets, np.uint64
-        )
-        >> np.uint64(1),
+        noise_seed=np.array(seeds_of(settings.seed, position, _STREAMS.index("noise"), count=sets), dtype=np.uint64),
         defocus_rows=defocus,
         microscope=microscope,
         strengths=_strengths(settings, position, sets),

@@ -110,7 +110,9 @@ def _calibrated(
     first, cpu = -(-trained // task.images_per_batch), torch.device("cpu")
     if isinstance(task, DiffusionTask) and isinstance(network, DiffusionNetwork):
         step = task.settings.repeats
-        fresh = endless(lambda number: task.batch(number * step, 0, 1, cpu), -(-first // step))
+        # A batch's images are drawn from so many simulated ones: all of them must be beyond what training saw.
+        begin = -(-first // step) + task.settings.mixed - 1
+        fresh = endless(lambda number: task.batch(number * step, 0, 1, cpu), begin)
         done = measure_unsaid(network, fresh, images, progress)
         return {"images": done, "unsaid": float(network.unsaid.mean()), "structures": _structures(task)}
     if isinstance(task, DenoisingTask) and isinstance(network, PolarTransformer):
