@@ -55,8 +55,10 @@ def test_shards_of_a_call_have_noise_and_defocus_of_their_own(tmp_path: Path, mo
     asked, case = request(tmp_path, ["exact"]), contest.Case(250, 0.1, 4)
     views = ViewMixture.drawn(3, 6.0, 1)
     model = model_for(BOX, 0.65 * BOX, 3)
-    total = contest.measured_moments(asked, load_subject("molecule-101", None), views, 1, case, model)
+    total, shown = contest.measured_moments(asked, load_subject("molecule-101", None), views, 1, case, model)
     assert total.count == 250
+    # What a reference is made from has the scale of the moments: it is of the first shard.
+    np.testing.assert_array_equal(shown.particles.read(), made[0].particles.read())
     assert [len(each.particles) for each in made] == [100, 100, 50]
     optics = [each.particles.optics for each in made]
     assert all(np.array_equal(each.defocus_u_angstrom, each.defocus_v_angstrom) for each in optics)

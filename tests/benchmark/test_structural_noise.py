@@ -114,6 +114,9 @@ def test_intervals_cover_as_much_as_they_say() -> None:
     mean, deviation = samples.mean(dim=0).numpy(), samples.std(dim=0).numpy()
     assert coverage(mean, deviation, clean.numpy(), 4) == pytest.approx(0.9, abs=0.01)
     assert coverage(mean, deviation / 3, clean.numpy(), 4) < 0.7
+    # A mean that was corrected no longer goes astray with its few samples.
+    truth = torch.zeros_like(clean).numpy()
+    assert coverage(clean.numpy(), deviation, truth, 4, corrected=True) == pytest.approx(0.9, abs=0.01)
 
 
 def test_the_summary_ranks_methods_and_warns_of_half_maps() -> None:
@@ -121,8 +124,12 @@ def test_the_summary_ranks_methods_and_warns_of_half_maps() -> None:
     same = {"kind": "ice", "strength": 1.0, "snr": 0.1, "true_halves_px": 2.0}
     results.put({**same, "method": "a", "psnr_db": 10.0, "ssim": 0.9, "true_truth_px": 2.1})
     results.put({**same, "method": "b", "psnr_db": 12.0, "ssim": 0.8, "true_truth_px": 3.0})
+    estimated = {"true_truth_px": 2.1, "estimated_halves_px": 2.5, "estimated_truth_px": 4.0}
+    results.put({**same, "method": "c", "psnr_db": 11.0, "ssim": 0.7, **estimated})
     summarise(results)
-    assert results.summary["PSNR, ice 1, SNR 0.1"] == "b 12.00 dB, a 10.00 dB"
-    assert results.summary["SSIM, ice 1, SNR 0.1"] == "a 0.900, b 0.800"
+    assert results.summary["PSNR, ice 1, SNR 0.1"] == "b 12.00 dB, c 11.00 dB, a 10.00 dB"
+    assert results.summary["SSIM, ice 1, SNR 0.1"] == "a 0.900, b 0.800, c 0.700"
     told = [text for name, text in results.summary.items() if "half maps" in name]
-    assert told == ["b on ice 1, SNR 0.1 (2.00 against 3.00 px)"]
+    wrong = ["b on ice 1, SNR 0.1, true poses (2.00 against 3.00 px)"]
+    wrong += ["c on ice 1, SNR 0.1, estimated poses (2.50 against 4.00 px)"]
+    assert told == ["; ".join(wrong)]

@@ -11,6 +11,7 @@ from scipy.stats import t as student
 from clarice.benchmark.denoise_sets import Images, ImageSet
 from clarice.benchmark.denoise_sorting import wrapped
 from clarice.core.particles import FloatArray
+from clarice.denoise.diffusion import REFINED
 from clarice.denoise.notes import Notebook, Sources
 from clarice.denoise.registry import Denoiser, denoise_all
 from clarice.geometry.fourier import shell_index
@@ -34,16 +35,20 @@ def told(method: Denoiser, truth: ImageSet) -> dict[str, float]:
     if notebook.error_by_shell is not None:
         figures["foretold_error"] = foretold_over_actual(notebook.error_by_shell, images, truth.clean)
     if deviations is not None and method.sampling is not None:
-        figures["coverage_90"] = coverage(images, deviations, truth.clean, method.sampling.samples)
+        figures["coverage_90"] = coverage(
+            images, deviations, truth.clean, method.sampling.samples, corrected=method.name == REFINED
+        )
     return figures
 
 
-def coverage(images: Images, deviations: Images, clean: Images, samples: int, share: float = 0.9) -> float:
+def coverage(
+    images: Images, deviations: Images, clean: Images, samples: int, *, corrected: bool = False, share: float = 0.9
+) -> float:
     """Share of pixels inside the disk that lie in the central interval of `share` around a mean of `samples` samples.
 
-    Student's: the deviation is known from the samples alone, and their mean is off as well.
+    Student's: the deviation is known from the samples alone, and their mean is off as well, unless it was `corrected`.
     """
-    reach = student.ppf((1 + share) / 2, samples - 1) * (1 + 1 / samples) ** 0.5
+    reach = student.ppf((1 + share) / 2, samples - 1) * (1.0 if corrected else (1 + 1 / samples) ** 0.5)
     disk = inscribed_disk(images.shape[-1])
     return float((np.abs(images - clean) <= reach * deviations)[:, disk].mean())
 

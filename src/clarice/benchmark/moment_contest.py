@@ -27,7 +27,7 @@ from clarice.core.progress import Progress, silent
 from clarice.geometry.harmonics import sphere_coefficients
 from clarice.io.mrc import write_mrc
 from clarice.metrics.map_files import read_cube
-from clarice.physics.noisy_set import white_set
+from clarice.physics.noisy_set import NoisySet, white_set
 from clarice.physics.potential import atoms_to_volume
 from clarice.physics.simulate import FILL, SimulatedSet, SimulationSettings, default_pixel_size, simulate
 from clarice.physics.view_mixture import ViewMixture
@@ -119,10 +119,9 @@ def measure_rows_of(request: MomentRequest, entry: str, seed: int, name: str, pr
         if case.everywhere:
             given = RetrievalInput.exact(truth, model, seed)
     else:
-        measured = measured_moments(request, subject, views, seed, case, model, progress)
+        measured, shown = measured_moments(request, subject, views, seed, case, model, progress)
         targets = MomentTargets.of(measured)
         if case.everywhere:
-            shown = white_set(_shard(request, subject, views, seed, case, 0, DENOISED_TOGETHER).particles)
             given = RetrievalInput.measured(measured, shown, model)
     taken = time.perf_counter()
     fit = fit_moments(targets, model, FitSettings(starts=request.starts, seed=seed), progress)
@@ -180,8 +179,9 @@ def measured_moments(
     case: Case,
     model: MomentModel,
     progress: Progress = silent,
-) -> Moments:
-    """Moments of simulated particles, shard after shard, each with defocus groups and noise of its own.
+) -> tuple[Moments, NoisySet]:
+    """Moments of simulated particles, shard after shard, each with defocus groups and noise of its own; and some of
+    these particles.
 
     Shards of one SNR differ a little in scale, which counts as part of their transfer function.
     """
@@ -191,12 +191,14 @@ def measured_moments(
     scale = 0.0
     for shard in range(-(-case.particles // SHARD)):
         made = _shard(request, subject, views, seed, case, shard, min(SHARD, case.particles - shard * SHARD))
-        scale = scale or made.scale
+        if total is None:
+            scale = made.scale
+            some = white_set(made.particles.subset(np.arange(min(DENOISED_TOGETHER, len(made.particles)))))
         part = _moments_of(made, made.scale / scale, model)
         total = part if total is None else total + part
         progress("simulating and taking moments", total.count, case.particles)
     assert total is not None
-    return total
+    return total, some
 
 
 def _shard(

@@ -16,7 +16,6 @@ from clarice.abinitio.half_sets import assign_half_sets
 from clarice.abinitio.pose_assignment import lay_on
 from clarice.abinitio.refinement import Settings
 from clarice.benchmark.denoise_sets import MAX_SHIFT_PX, Images, ImageSet
-from clarice.benchmark.structures import NOT_LOOKED_INTO
 from clarice.core.particles import ArraySource, ParticleSet, Poses
 from clarice.metrics.orientation import orientation_errors
 from clarice.metrics.shells import fsc, resolution_at
@@ -51,13 +50,10 @@ def map_figures(images: ImageSet, denoised: Images, volume: Images, seed: int) -
         **_figures(found, laid, volume, seed).named("estimated"),
         **_figures(images.noisy_set(), laid, volume, seed).named("raw_estimated"),
     }
-    group = images.subject.point_group
-    if group.known or group == NOT_LOOKED_INTO:
-        symmetry = group.name if group.known else "C1"
-        turned = (group.in_frame(poses.rotations) for poses in (laid, images.poses))
-        error = orientation_errors(*turned, symmetry=symmetry, both_hands=False)
-        figures["orientation_deg"] = round(float(np.median(error.angle_deg)), 2)
-    return figures
+    group = images.subject.point_group  # C1 where nobody looked into it
+    turned = (group.in_frame(poses.rotations) for poses in (laid, images.poses))
+    error = orientation_errors(*turned, symmetry=group.name, both_hands=False)
+    return {**figures, "orientation_deg": round(float(np.median(error.angle_deg)), 2)}
 
 
 def raw_figures(images: ImageSet, volume: Images, seed: int) -> dict[str, float]:

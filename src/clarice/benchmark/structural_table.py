@@ -60,9 +60,10 @@ def summarise(results: Results) -> None:
             told = [f"{row['method']} {form.format(row[key])}{unit}" for row in ranked[:3]]
             texts[f"{key.split('_')[0].upper()}, {name}"] = ", ".join(told)
         for row in rows:
-            halves, truth = row.get("true_halves_px"), row.get("true_truth_px")
-            if halves is not None and truth - halves > _MISLEADING_PX and row["method"] != "raw":
-                misled.append(f"{row['method']} on {name} ({halves:.2f} against {truth:.2f} px)")
+            for poses in ("true", "estimated"):
+                halves, truth = row.get(f"{poses}_halves_px"), row.get(f"{poses}_truth_px")
+                if halves is not None and truth - halves > _MISLEADING_PX and row["method"] != "raw":
+                    misled.append(f"{row['method']} on {name}, {poses} poses ({halves:.2f} against {truth:.2f} px)")
     if misled:
         texts["half maps of denoised images agree beyond where the map is right"] = "; ".join(misled)
     results.summary = texts
