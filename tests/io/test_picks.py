@@ -1,18 +1,13 @@
-"""Coordinates in their formats, micrographs in theirs, and the CTF table beside them."""
+"""Coordinates in their formats, and which of them belong to a micrograph."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from clarice.core.errors import InputError
-from clarice.io.micrograph import read_micrograph
-from clarice.io.micrograph_ctf import read_micrograph_ctf
-from clarice.io.mrc import write_mrc
-from clarice.io.picks import read_picks
+from clarice.io.picks import picks_stem, read_picks
 
 
 def written(path: Path, text: str) -> Path:
@@ -34,13 +29,19 @@ NAMED = "data_\n\nloop_\n_rlnMicrographName #1\n_rlnCoordinateX #2\n_rlnCoordina
         ("a.txt", "# picked by hand\n10.5 20\n\n30 40\n"),
         ("a.coord", "10.5\t20\n30\t40\n"),
         ("a.box", "5.5 15 10 10\n25\t35\t10\t10\n"),
+        ("a.box", "# x y w h\n5.5 15 10 10\n# and one more\n25 35 10 10\n"),
+        ("a.csv", "# y,x\n20,10.5\n40,30\n"),
+        ("a.csv", "# y x\n20,10.5\n40,30\n"),
+        ("a.txt", "# score y x\n1 20 10.5\n1 40 30\n"),
+        ("a.csv", "# y and x of particles, by hand\n10.5,20\n30,40\n"),
+        ("a.csv", "\ufeffy,x\n20,10.5\n40,30\n"),
     ],
 )
 def test_every_format_gives_the_centres(tmp_path: Path, name: str, text: str) -> None:
     picks = read_picks(written(tmp_path / name, text))
     assert picks.centres_px.tolist() == [[10.5, 20.0], [30.0, 40.0]]
     assert picks.micrograph is None
-    assert len(picks.of("anything")) == 2
+    assert len(picks.of(Path("anything.mrc"))) == 2
 
 
 @pytest.mark.parametrize(
@@ -48,19 +49,24 @@ def test_every_format_gives_the_centres(tmp_path: Path, name: str, text: str) ->
 )
 def test_picks_of_several_micrographs_are_told_apart(tmp_path: Path, name: str, text: str) -> None:
     picks = read_picks(written(tmp_path / name, text))
-    assert picks.of("b").tolist() == [[3.0, 4.0]]
-    assert len(picks.of("c")) == 0
+    assert picks.of(Path("b.mrc")).tolist() == [[3.0, 4.0]]
+    assert len(picks.of(Path("c.mrc"))) == 0
 
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "1,2\n3,four\n", r"row 2 .*is not a pair of numbers"),
-        ("a.csv", "1\n", "row 1 has 1 numbers where 2 belong"),
-        ("a.csv", "x,z\n1,2\n", "none of y"),
-        ("a.csv", "1,nan\n", "no number"),
+        ("a.csv", "1,2\n3,four\n", r"a\.csv: line 2 \(3 four\) holds no numbers where they belong"),
+        ("a.csv", "# by hand\n\n1,2\n3\n", r"a\.csv: line 4 has 1 values where 2 belong"),
+        ("a.csv", "x,score,y\n1,2,3\n4,5\n", r"a\.csv: line 3 has 2 of the 3 columns that its header names"),
+        ("a.csv", "x,y,micrograph\n1,2,a\n4,5\n", r"line 3 has 2 of the 3 columns"),
+        ("a.csv", "x,y,micrograph\n1,2,a\n4,5,\n", r"line 3 names no micrograph in the column micrograph"),
+        ("a.csv", "x,z\n1,2\n", "none of y: name it y or y_coord"),
+        ("a.csv", "z,y\n1,2\n", "none of x: name it x or x_coord"),
+        ("a.csv", "x,y\n1,2\n1,nan\n", "line 3 holds a coordinate that is no number"),
+        pytest.param("a.csv", "1,2\n3," + "4" * 140_000 + "\n", r"line 2 is no row of a table", id="endless cell"),
         ("a.csv", "# nothing\n", "lists no particle"),
-        ("a.box", "1 2\n", "has 2 numbers where 4 belong"),
+        ("a.box", "# x y\n1 2\n", "line 2 has 2 values where 4 belong"),
         ("a.star", "data_\n\nloop_\n_rlnMicrographName #1\na.mrc\n", "_rlnCoordinateX"),
         ("a.doc", "1 2\n", "no table of coordinates"),
     ],
@@ -78,72 +84,48 @@ def test_a_missing_file_and_bytes_that_are_no_text_are_refused(tmp_path: Path) -
         read_picks(tmp_path / "b.csv")
 
 
-@pytest.mark.parametrize("suffix", [".mrc", ".png", ".tif"])
-def test_micrographs_lie_as_in_their_files(tmp_path: Path, suffix: str) -> None:
-    image = np.arange(48, dtype=np.float32).reshape(6, 8)
-    path = tmp_path / f"a{suffix}"
-    if suffix == ".mrc":
-        write_mrc(path, image, 1.25)
-    elif suffix == ".tif":
-        Image.fromarray(image).save(path)
-    else:
-        Image.fromarray(image.astype(np.uint8)).save(path)
-    found = read_micrograph(path)
-    assert np.array_equal(found.image, image)
-    assert found.pixel_size_angstrom == (pytest.approx(1.25) if suffix == ".mrc" else None)
+def test_names_with_dots_are_whole_where_they_have_no_ending(tmp_path: Path) -> None:
+    picks = read_picks(written(tmp_path / "topaz.txt", "image_name\tx_coord\ty_coord\nMay08_03.15\t1\t2\n"))
+    assert len(picks.of(Path("May08_03.15.mrc"))) == 1
+    assert len(picks.of(Path("May08_03.mrc"))) == 0
+    assert picks_stem(Path("May08_03.15.02.csv")) == "May08_03.15.02"
+    assert picks_stem(Path("a_autopick.star.gz")) == "a_autopick"
+    assert picks_stem(Path("a.json")) is None
 
 
-def test_what_is_no_micrograph_is_refused(tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(tmp_path / "colour.png")
-    with pytest.raises(InputError, match="picture in colour"):
-        read_micrograph(tmp_path / "colour.png")
-    written(tmp_path / "text.png", "no picture")
-    with pytest.raises(InputError, match="cannot be read as an image"):
-        read_micrograph(tmp_path / "text.png")
-    write_mrc(tmp_path / "stack.mrc", np.zeros((3, 4, 4), dtype=np.float32), 1.0)
-    with pytest.raises(InputError, match="holds 3 images"):
-        read_micrograph(tmp_path / "stack.mrc")
-    frames = [Image.fromarray(np.zeros((4, 4), dtype=np.uint8)) for _ in range(2)]
-    frames[0].save(tmp_path / "movie.tif", save_all=True, append_images=frames[1:])
-    with pytest.raises(InputError, match="holds 2 images"):
-        read_micrograph(tmp_path / "movie.tif")
+def test_micrographs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    picks = read_picks(written(tmp_path / "a.star", NAMED.replace("Mic/a", "d1/a").replace("Mic/b", "d2/a")))
+    assert picks.of(tmp_path / "d2" / "a.mrc").tolist() == [[3.0, 4.0]]
+    assert picks.left_by([tmp_path / "d2" / "a.mrc"]) == {"d1/a.mrc": 1}
+    with pytest.raises(InputError, match=r"picks of d1/a\.mrc and of d2/a\.mrc, and which of them .*mic/a\.mrc is"):
+        picks.of(tmp_path / "mic" / "a.mrc")
 
 
-CTF = """data_optics
-
-loop_
-_rlnOpticsGroup #1
-_rlnVoltage #2
-_rlnSphericalAberration #3
-_rlnAmplitudeContrast #4
-_rlnMicrographPixelSize #5
-1 300 2.7 0.1 1.5
-
-data_micrographs
-
-loop_
-_rlnMicrographName #1
-_rlnOpticsGroup #2
-_rlnDefocusU #3
-_rlnDefocusV #4
-_rlnDefocusAngle #5
-Mic/a.mrc 1 15000 14000 30
-Mic/b.mrc 1 16000 15000 40
-"""
+def test_a_table_may_have_no_row(tmp_path: Path) -> None:
+    picks = read_picks(written(tmp_path / "a.csv", "micrograph,x,y\n"))
+    assert len(picks.of(Path("a.mrc"))) == 0
+    assert picks.left_by([]) == {}
 
 
-def test_the_ctf_of_micrographs_is_read_with_its_optics(tmp_path: Path) -> None:
-    found = read_micrograph_ctf(written(tmp_path / "ctf.star", CTF))
-    assert found.by_stem["b"][:3] == (16000.0, 15000.0, 40.0)
-    assert found.microscope == (300.0, 2.7, 0.1)
-    assert found.pixel_size_angstrom == 1.5
+OPTICS = "data_optics\n\nloop_\n_rlnOpticsGroup #1\n{columns}\n1 {values}\n\n"
 
 
-def test_ambiguous_tables_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="two micrographs are named a"):
-        read_micrograph_ctf(written(tmp_path / "twice.star", CTF.replace("Mic/b", "Other/a")))
-    with pytest.raises(InputError, match="_rlnDefocusU"):
-        read_micrograph_ctf(written(tmp_path / "none.star", NAMED))
-    two = CTF.replace("1 300 2.7 0.1 1.5\n", "1 300 2.7 0.1 1.5\n2 200 2.7 0.1 1.5\n")
-    with pytest.raises(InputError, match="_rlnVoltage differs"):
-        read_micrograph_ctf(written(tmp_path / "two.star", two))
+@pytest.mark.parametrize(
+    ("columns", "values", "size"),
+    [
+        ("_rlnMicrographPixelSize", "1.5", 1.5),
+        ("_rlnMicrographOriginalPixelSize\n_rlnMicrographPixelSize", "0.75 1.5", 1.5),
+        ("_rlnMicrographOriginalPixelSize", "0.75", 0.75),
+        ("_rlnDetectorPixelSize\n_rlnMagnification", "5 40000", 1.25),
+        ("_rlnVoltage", "300", None),
+    ],
+)
+def test_the_pixel_size_of_picks_is_read(tmp_path: Path, columns: str, values: str, size: float | None) -> None:
+    text = OPTICS.format(columns=columns, values=values) + STAR.replace("data_", "data_particles")
+    assert read_picks(written(tmp_path / "a.star", text)).pixel_size_angstrom == size
+
+
+def test_a_pixel_size_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    text = OPTICS.format(columns="_rlnMicrographPixelSize", values="0") + STAR.replace("data_", "data_particles")
+    with pytest.raises(InputError, match="pixel size of 0 Å"):
+        read_picks(written(tmp_path / "a.star", text))

@@ -45,16 +45,30 @@ def test_the_defocus_of_a_made_micrograph_is_found(u: float, v: float, angle: fl
         off = (found.defocus_angle_deg - angle + 90) % 180 - 90
         assert abs(off) < 8
     assert found.correlation > 0.1
+    assert not found.is_no_better_than_noise
 
 
-def test_noise_alone_correlates_with_no_ctf() -> None:
-    noise = np.random.default_rng(1).normal(size=(1024, 1024)).astype(np.float32)
-    assert fit_ctf(noise, PIXEL, TITAN).correlation < 0.1
+@pytest.mark.parametrize("edge", [300, 512, 1024])
+def test_noise_alone_correlates_with_no_ctf(edge: int) -> None:
+    for seed in range(3):
+        found = fit_ctf(np.random.default_rng(seed).normal(size=(edge, edge)).astype(np.float32), PIXEL, TITAN)
+        assert found.is_no_better_than_noise
+
+
+def test_defocus_and_astigmatism_stay_within_their_range() -> None:
+    """Though the micrograph's own lie outside."""
+    image = micrograph(18_000.0, 16_500.0, 30.0)
+    within = FitRange(least_defocus_angstrom=17_000.0)
+    assert fit_ctf(image, PIXEL, TITAN, within).defocus_v_angstrom >= 17_000
+    within = FitRange(largest_defocus_angstrom=17_500.0)
+    assert fit_ctf(image, PIXEL, TITAN, within).defocus_u_angstrom <= 17_500
+    found = fit_ctf(image, PIXEL, TITAN, FitRange(largest_astigmatism_angstrom=700.0))
+    assert found.defocus_u_angstrom - found.defocus_v_angstrom <= 700
 
 
 def test_micrographs_that_show_no_rings_are_refused() -> None:
     with pytest.raises(InputError, match="too small"):
-        fit_ctf(np.zeros((100, 100), dtype=np.float32), PIXEL, TITAN)
+        fit_ctf(np.zeros((127, 300), dtype=np.float32), PIXEL, TITAN)
     with pytest.raises(InputError, match="leave no Thon rings"):
         fit_ctf(np.random.default_rng(1).normal(size=(300, 300)).astype(np.float32), 12.0, TITAN, FitRange(30.0, 25.0))
 
@@ -64,6 +78,8 @@ def test_real_micrographs_have_the_defocus_that_others_fitted(shared_data: Path)
     known = read_micrograph_ctf(folder / "micrographs_ctf.star")
     assert known.microscope is not None
     for name in ("May08_03.15.02", "May08_05.35.20"):
-        found = fit_ctf(read_micrograph(folder / "average" / f"{name}.png").image, 1.5, Microscope(*known.microscope))
-        u, v, _, _ = known.by_stem[name]
-        assert (found.defocus_u_angstrom + found.defocus_v_angstrom) / 2 == pytest.approx((u + v) / 2, rel=0.02)
+        found = fit_ctf(read_micrograph(folder / "average" / f"{name}.png"), 1.5, Microscope(*known.microscope))
+        ctf = known.by_stem[name]
+        mean = (ctf.defocus_u_angstrom + ctf.defocus_v_angstrom) / 2
+        assert (found.defocus_u_angstrom + found.defocus_v_angstrom) / 2 == pytest.approx(mean, rel=0.02)
+        assert found.correlation > 2 * found.noise_correlation

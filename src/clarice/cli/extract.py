@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from clarice.cli.console import console, showing_progress
+from clarice.cli.console import showing_progress, told
 from clarice.cli.output_folder import keep_apart, make_folder
 from clarice.core.counting import counted
 from clarice.core.errors import InputError, UsageError
 from clarice.io.micrograph import SUFFIXES
-from clarice.io.micrograph_ctf import MicrographCtf, read_micrograph_ctf
-from clarice.io.picks import Picks, read_picks
-from clarice.physics.ctf_fit import CtfFit, FitRange, Microscope
-from clarice.pipeline.extraction import IMAGES, TABLE, ExtractionSettings, Source, extract
+from clarice.io.micrograph_ctf import MicrographCtfTable, read_micrograph_ctf
+from clarice.physics.ctf_fit import FitRange, Microscope
+from clarice.pipeline.extraction import IMAGES, TABLE, ExtractionSettings, extract
+from clarice.pipeline.extraction_sources import find_sources, settled_pixel_size
 
 _O = typer.Option
 MicrographsArgument = Annotated[Path, typer.Argument(help="A micrograph (MRC, TIFF, PNG), or a folder of them.")]
@@ -65,8 +64,8 @@ def extract_particles(
 ) -> None:
     """Cut particles from micrographs, flatten and normalise their background, and write them with their CTF.
 
-    The CTF comes from a STAR file, or is fitted to each micrograph's power spectrum. Picks without room for a whole box
-    are left out, and counted.
+    The CTF comes from a STAR file, or is fitted to each micrograph's power spectrum; how well is told and written as
+    rlnCtfFigureOfMerit. Picks without room for a whole box, or without their micrograph, are left out, and counted.
     """
     table = None if ctf is None else read_micrograph_ctf(ctf)
     microscope = _microscope(table, voltage_kv, cs_mm, amplitude_contrast)
@@ -75,28 +74,21 @@ def extract_particles(
     for name, value in (("--pixel-size", pixel_size), ("--fit-to", fit_to)):
         if value is not None and not value > 0:
             raise UsageError(f"{name} {value:g} must be above 0 Å")
-    sources = _sources(_files(micrographs), micrographs, coordinates, table)
+    sources = find_sources(_files(micrographs), micrographs, coordinates, table, told)
+    size = settled_pixel_size(sources, table, pixel_size, told)
     read = [source.path for source in sources] + [source.picks.path for source in sources] + ([ctf] if ctf else [])
     keep_apart(output, (IMAGES, TABLE), read)
     make_folder(output)
-    stated = None if table is None else table.pixel_size_angstrom
+    within = FitRange(highest_angstrom=fit_to)
     with showing_progress() as progress:
-        done = extract(
-            sources,
-            output,
-            settings,
-            microscope,
-            stated if pixel_size is None else pixel_size,
-            fit_within=FitRange(highest_angstrom=fit_to),
-            tell=lambda message: console.print(message, markup=False),
-            progress=progress,
-        )
+        done = extract(sources, output, settings, microscope, size, fit_within=within, tell=told, progress=progress)
     left_out = f"; {counted(done.left_out, 'pick')} too near to an edge left out" if done.left_out else ""
-    console.print(f"{counted(done.particles, 'particle')}{left_out}: {output / TABLE}", markup=False)
+    doubtful = f"; {counted(done.doubtful_fits, 'CTF fit')} no better than to noise" if done.doubtful_fits else ""
+    told(f"{counted(done.particles, 'particle')}{left_out}{doubtful}: {output / TABLE}")
 
 
 def _microscope(
-    table: MicrographCtf | None, voltage: float | None, aberration: float | None, contrast: float | None
+    table: MicrographCtfTable | None, voltage: float | None, aberration: float | None, contrast: float | None
 ) -> Microscope:
     stated = (None,) * 3 if table is None or table.microscope is None else table.microscope
     names = ("--voltage-kv", "--cs-mm", "--amplitude-contrast")
@@ -118,42 +110,3 @@ def _files(micrographs: Path) -> list[Path]:
     if not found:
         raise InputError(f"{micrographs} holds no micrograph ({', '.join(SUFFIXES)})")
     return found
-
-
-def _sources(files: Sequence[Path], given: Path, coordinates: Path, table: MicrographCtf | None) -> list[Source]:
-    shared = None if coordinates.is_dir() else read_picks(coordinates)
-    if shared is not None and shared.micrograph is None and len(files) > 1:
-        raise InputError(
-            f"{coordinates} does not say which micrograph a pick belongs to: name a folder with a file for each, or a "
-            "table with their names"
-        )
-    sources = []
-    for path in files:
-        picks = _picks_in(coordinates, path) if shared is None else shared
-        if picks is None or len(picks.of(path.stem)) == 0:
-            continue
-        name = path.name if path == given else f"{given.name}/{path.name}"
-        sources.append(Source(path, name, picks, _ctf_of(path, table)))
-    if not sources:
-        raise InputError(f"{coordinates} has no pick in any of {counted(len(files), 'micrograph')} of {given}")
-    return sources
-
-
-def _picks_in(folder: Path, micrograph: Path) -> Picks | None:
-    """The file of a folder that is named after a micrograph, with or without an ending such as _autopick."""
-    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix.lower() not in SUFFIXES]
-    exact = [path for path in files if path.stem == micrograph.stem]
-    longer = [path for path in files if path.suffix == ".star" and path.stem.rsplit("_", 1)[0] == micrograph.stem]
-    found = exact or longer
-    if len(found) > 1:
-        listed = ", ".join(path.name for path in found)
-        raise InputError(f"{folder} holds several files for {micrograph.stem} ({listed}): keep one")
-    return read_picks(found[0]) if found else None
-
-
-def _ctf_of(micrograph: Path, table: MicrographCtf | None) -> CtfFit | None:
-    if table is None:
-        return None
-    if micrograph.stem not in table.by_stem:
-        raise InputError(f"{table.path} has no row for {micrograph.name}: add it, or drop --ctf to have the CTF fitted")
-    return CtfFit(*table.by_stem[micrograph.stem])

@@ -12,17 +12,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clarice.core.counting import counted
 from clarice.core.errors import InputError, UsageError
+from clarice.core.particles import FloatArray
 from clarice.core.progress import Progress, silent
 from clarice.geometry.fourier import fourier_resize, radius_grid
 from clarice.io.micrograph import read_micrograph
+from clarice.io.micrograph_ctf import MicrographCtf
 from clarice.io.mrc import MrcStackWriter
-from clarice.io.picks import Picks
 from clarice.io.star import write_star
 from clarice.physics.ctf_fit import CtfFit, FitRange, Microscope, fit_ctf
+from clarice.pipeline.extraction_sources import Source
+from clarice.pipeline.run_folder import nobody
 
-FloatArray = NDArray[np.float64]
 IMAGES, TABLE = "particles.mrcs", "particles.star"
+_PHASE_SHIFT, _MERIT = "rlnPhaseShift", "rlnCtfFigureOfMerit"
 _BOXES_AT_ONCE = 256
 
 
@@ -51,26 +55,22 @@ class ExtractionSettings:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A micrograph, its picks, and its CTF where that is known; None to fit it."""
-
-    path: Path
-    name: str
-    picks: Picks
-    ctf: CtfFit | None
-
-
-@dataclass(frozen=True)
 class Extracted:
-    """How many particles were written, and how many picks lay too near to an edge; the CTF of each micrograph."""
+    """How many particles were written, how many picks lay too near to an edge, and how many micrographs had a CTF
+    fitted that tells no more than one fitted to noise.
+    """
 
     particles: int
     left_out: int
-    ctf: dict[str, CtfFit]
+    doubtful_fits: int
 
 
-def nobody(message: str) -> None:
-    """Tells nobody."""
+class FlatBoxError(InputError):
+    """Image `row` of several has no noise around its particle."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__("a box has no noise around its particle: the micrograph is empty there, or masked")
+        self.row = row
 
 
 def extract(
@@ -78,7 +78,7 @@ def extract(
     folder: Path,
     settings: ExtractionSettings,
     microscope: Microscope,
-    pixel_size_angstrom: float | None,
+    pixel_size_angstrom: float,
     *,
     fit_within: FitRange | None = None,
     tell: Callable[[str], None] = nobody,
@@ -86,31 +86,49 @@ def extract(
 ) -> Extracted:
     """Writes `particles.mrcs` and, last, `particles.star` into `folder`.
 
-    Raises InputError when a micrograph is unreadable, the pixel size is unknown, or no pick has room for a box.
+    Raises InputError when a micrograph is unreadable, or empty around a pick, or no pick has room for a box.
     """
-    pixel = _pixel_size(sources, pixel_size_angstrom)
+    pixel = pixel_size_angstrom
     rows: list[pd.DataFrame] = []
-    found: dict[str, CtfFit] = {}
-    left_out = 0
+    left_out = doubtful = 0
     with MrcStackWriter(folder / IMAGES, settings.output_box, pixel * settings.box / settings.output_box) as stack:
         for number, source in enumerate(sources, start=1):
-            image = read_micrograph(source.path).image
-            ctf = source.ctf or fit_ctf(image, pixel, microscope, fit_within)
-            found[source.name] = ctf
-            centres = source.picks.of(source.path.stem)
+            image = read_micrograph(source.path)
+            centres = source.centres_px
             inside = has_room(centres, image.shape, settings.box)
             left_out += int((~inside).sum())
-            for images in _boxes(image, centres[inside], settings):
+            ctf, fit = source.ctf, None
+            if ctf is None:
+                fit = fit_ctf(image, pixel, microscope, fit_within)
+                u, v, degrees = fit.defocus_u_angstrom, fit.defocus_v_angstrom, fit.defocus_angle_deg
+                ctf = MicrographCtf(u, v, degrees, figure_of_merit=fit.correlation)
+            for images in _boxes(source.name, image, centres[inside], settings):
                 stack.append(images)
             rows.append(_rows(source.name, centres[inside], ctf))
-            tell(f"{source.name}: {int(inside.sum())} particles, defocus {ctf.defocus_u_angstrom / 1e4:.2f} µm")
+            doubtful += _tell_of(source.name, int(inside.sum()), ctf, fit, tell)
             progress("extracting", number, len(sources))
         if stack.count == 0:
-            raise InputError("no pick leaves room for a box inside its micrograph: take a smaller --box")
+            raise InputError(
+                f"none of {counted(left_out, 'pick')} leaves room for a box of {settings.box} pixels inside its "
+                f"micrograph ({sources[0].path} is the first): take a smaller --box"
+            )
     table = pd.concat(rows, ignore_index=True)
     table.insert(0, "rlnImageName", [f"{row + 1:06d}@{IMAGES}" for row in range(len(table))])
-    write_star(folder / TABLE, {"optics": _optics(settings, microscope, pixel), "particles": table})
-    return Extracted(len(table), left_out, found)
+    write_star(folder / TABLE, {"optics": _optics(settings, microscope, pixel), "particles": _without_unknown(table)})
+    return Extracted(len(table), left_out, doubtful)
+
+
+def _tell_of(name: str, count: int, ctf: MicrographCtf, fit: CtfFit | None, tell: Callable[[str], None]) -> bool:
+    """Tells what was cut from a micrograph, and warns of a fit that is no better than one to noise: whether it is."""
+    fitted = f", fitted with a correlation of {fit.correlation:.3f}" if fit else ""
+    tell(f"{name}: {counted(count, 'particle')}, defocus {ctf.defocus_u_angstrom / 1e4:.2f} µm{fitted}")
+    if fit is None or not fit.is_no_better_than_noise:
+        return False
+    tell(
+        f"warning: the CTF of {name} is doubtful, because noise alone is fitted with a correlation of up to "
+        f"{fit.noise_correlation:.3f}: give it by --ctf, or leave the micrograph out"
+    )
+    return True
 
 
 def has_room(centres_px: FloatArray, shape: tuple[int, ...], box: int) -> NDArray[np.bool_]:
@@ -120,24 +138,25 @@ def has_room(centres_px: FloatArray, shape: tuple[int, ...], box: int) -> NDArra
     return np.asarray(((corner >= 0) & (corner <= limit)).all(axis=1))
 
 
-def _pixel_size(sources: Sequence[Source], given: float | None) -> float:
-    if given is not None:
-        return given
-    stated = read_micrograph(sources[0].path).pixel_size_angstrom
-    if stated is None:
-        raise InputError(f"{sources[0].path} does not state its pixel size: pass --pixel-size, in Å")
-    return stated
-
-
 def _boxes(
-    image: NDArray[np.float32], centres_px: FloatArray, settings: ExtractionSettings
+    name: str, image: NDArray[np.float32], centres_px: FloatArray, settings: ExtractionSettings
 ) -> Iterator[NDArray[np.float32]]:
-    """Normalised images (k, L, L) about the pixels nearest to the centres, which come to lie at index L // 2."""
+    """Normalised images (k, L, L) about the pixels nearest to the centres, which come to lie at index L // 2.
+
+    Raises InputError, naming the micrograph and the pick, where there is no noise around it.
+    """
     box = settings.box
     corners = np.rint(centres_px).astype(np.int64) - box // 2
     for start in range(0, len(corners), _BOXES_AT_ONCE):
         cut = np.stack([image[y : y + box, x : x + box] for x, y in corners[start : start + _BOXES_AT_ONCE]])
-        flat = normalised(torch.from_numpy(cut), settings.background_radius_px)
+        try:
+            flat = normalised(torch.from_numpy(cut), settings.background_radius_px)
+        except FlatBoxError as error:
+            x, y = centres_px[start + error.row]
+            raise InputError(
+                f"{name} has no noise around its pick at x {x:g}, y {y:g}: it is empty there, or masked, so take the "
+                "pick out"
+            ) from error
         if settings.output_box != box:
             # Cropping takes noise away with the frequencies it had: again 1 outside the particle.
             smaller = fourier_resize(flat, settings.output_box, 2)
@@ -148,8 +167,8 @@ def _boxes(
 def normalised(images: Tensor, background_radius_px: float) -> Tensor:
     """Images (n, L, L) whose background is a plane taken away, with standard deviation 1.
 
-    Background lies beyond the radius; the plane is the one of least squares there. Raises InputError for a background
-    without any noise.
+    Background lies beyond the radius; the plane is the one of least squares there. Raises FlatBoxError for a
+    background without any noise.
     """
     box = images.shape[-1]
     outside = (radius_grid(box) > background_radius_px).flatten()
@@ -160,12 +179,13 @@ def normalised(images: Tensor, background_radius_px: float) -> Tensor:
     fitted = flat[:, outside] @ torch.linalg.pinv(plane[:, outside])
     flat = flat - fitted @ plane
     sigma = flat[:, outside].std(dim=1, keepdim=True)
-    if bool((sigma[:, 0] <= 1e-9 * images.flatten(1).abs().amax(dim=1)).any()):
-        raise InputError("a box has no noise around its particle: the micrograph is empty there, or masked")
+    silent_rows = torch.nonzero(sigma[:, 0] <= 1e-9 * images.flatten(1).abs().amax(dim=1))
+    if len(silent_rows):
+        raise FlatBoxError(int(silent_rows[0]))
     return (flat / sigma).view(images.shape).float()
 
 
-def _rows(name: str, centres_px: FloatArray, ctf: CtfFit) -> pd.DataFrame:
+def _rows(name: str, centres_px: FloatArray, ctf: MicrographCtf) -> pd.DataFrame:
     count = len(centres_px)
     return pd.DataFrame({
         "rlnMicrographName": np.array([name] * count, dtype=object),
@@ -175,8 +195,16 @@ def _rows(name: str, centres_px: FloatArray, ctf: CtfFit) -> pd.DataFrame:
         "rlnDefocusU": np.full(count, ctf.defocus_u_angstrom),
         "rlnDefocusV": np.full(count, ctf.defocus_v_angstrom),
         "rlnDefocusAngle": np.full(count, ctf.defocus_angle_deg),
-        "rlnCtfFigureOfMerit": np.full(count, ctf.correlation),
+        _PHASE_SHIFT: np.full(count, ctf.phase_shift_deg),
+        _MERIT: np.full(count, np.nan if ctf.figure_of_merit is None else ctf.figure_of_merit),
     })  # fmt: skip
+
+
+def _without_unknown(table: pd.DataFrame) -> pd.DataFrame:
+    """The table less the phase shift where no micrograph has any, and the figure of merit where none is known."""
+    unused = [name for name, known in ((_PHASE_SHIFT, table[_PHASE_SHIFT] != 0), (_MERIT, table[_MERIT].notna()))
+              if not known.any()]  # fmt: skip
+    return table.drop(columns=unused)
 
 
 def _optics(settings: ExtractionSettings, microscope: Microscope, pixel: float) -> pd.DataFrame:
