@@ -59,7 +59,7 @@ def request_of(tmp_path: Path) -> Make:
 
 def test_every_method_of_ours_has_a_row(request_of: Make) -> None:
     names = ["covariance-wiener", "wiener", CLASSES, ORACLE]
-    request = request_of(methods=chosen_methods(names, our_methods()))
+    request = request_of(methods=chosen_methods(names, our_methods(), {}))
     rows = {row["method"]: row for row in denoise(request, shown=nothing).rows}
     assert set(rows) == set(names)
     assert not any(row.get("failed") for row in rows.values())
@@ -138,6 +138,6 @@ def test_unfit_settings_are_refused(request_of: Make, changes: dict[str, int], s
 
 def test_unknown_methods_are_refused() -> None:
     with pytest.raises(UsageError, match="covariance-wiener"):
-        chosen_methods(["tea"], our_methods())
+        chosen_methods(["tea"], our_methods(), {})
     with pytest.raises(UsageError, match="--methods"):
-        chosen_methods([], our_methods())
+        chosen_methods([], our_methods(), {})

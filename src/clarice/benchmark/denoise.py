@@ -20,7 +20,7 @@ from clarice.benchmark.denoise_sets import MAX_SHIFT_PX, ImageSet, SignalStore, 
 from clarice.benchmark.denoise_sorting import judge_sorting
 from clarice.benchmark.denoise_table import COLUMNS, summarise
 from clarice.benchmark.protocol import FINEST_PIXEL_ANGSTROM
-from clarice.benchmark.records import Results, Row, bootstrap_interval
+from clarice.benchmark.records import Results, Row, bootstrap_interval, rounded
 from clarice.benchmark.row_by_row import Task, measure_rows
 from clarice.benchmark.structures import Subject, defocus_table
 from clarice.core.errors import UsageError
@@ -141,8 +141,8 @@ def measure(
     row: Row = {
         **{key: _mean([figures.get(key) for figures in by_entry.values()]) for key in (*_MEANS, *_TOLD)},
         "relative_mse_interval": None if interval is None else [round(value, 5) for value in interval],
-        "null": None if null is None or power == 0 else _rounded(null / power),
-        "ms_per_image": _rounded(1000 * np.mean([one.seconds_per_image for one in measured.values()])),
+        "null": None if null is None or power == 0 else rounded(null / power),
+        "ms_per_image": rounded(1000 * np.mean([one.seconds_per_image for one in measured.values()])),
         "structures": len(measured),
         "by_entry": {entry: figures["relative_mse"] for entry, figures in by_entry.items()},
         **method.about,
@@ -170,7 +170,7 @@ def _structure(method: Method, cell: Cell, store: SignalStore, subject: Subject,
             sorting.append(_sorting(answer, truth))
             seconds += answer.seconds
             notes.add(answer.note)
-    figures = {key: _rounded(value) for key, value in over_sets(scores).items()}
+    figures = {key: rounded(value) for key, value in over_sets(scores).items()}
     for key in _TOLD:
         mean = _mean([one.get(key) for one in sorting])
         if mean is not None:
@@ -213,9 +213,4 @@ def _null(
 
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return _rounded(float(np.mean(known))) if known else None
-
-
-def _rounded(value: Any) -> float:
-    """Five significant digits."""
-    return float(f"{float(value):.5g}")
+    return rounded(float(np.mean(known))) if known else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,8 +101,9 @@ def _batches(sets: Sequence[ImageSet], alone: bool) -> Iterator[list[ImageSet]]:
         yield list(sets[start : start + step])
 
 
-def chosen_methods(names: Sequence[str], known: dict[str, Method]) -> list[Method]:
-    """The methods named. Raises UsageError, with the names there are, for any other."""
+def chosen_methods(words: Sequence[str], known: dict[str, Method], groups: Mapping[str, Sequence[str]]) -> list[Method]:
+    """The methods named, or of the groups named. Raises UsageError, with the names there are, for any other word."""
+    names = [name for word in words for name in groups.get(word, (word,))]
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise UsageError(f"--methods {','.join(names)!r} is not known: use some of {', '.join(known)}")

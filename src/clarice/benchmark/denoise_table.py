@@ -15,6 +15,13 @@ from clarice.denoise.networks import NETWORKS
 
 _INTERVAL = "{0[0]:.3f} to {0[1]:.3f}"
 _DRAWS = 2000
+# Of images beside their relative error, in every table of them.
+QUALITY = (
+    Column("PSNR, dB", "psnr_db", "{:.2f}"),
+    Column("SSIM", "ssim", "{:.3f}"),
+    Column("FRC 0.5, 1/px", "frc_05", "{:.3f}"),
+    Column("FRC 0.143, 1/px", "frc_0143", "{:.3f}"),
+)
 COLUMNS = (
     Column("views", "setting"),
     Column("images a set", "size"),
@@ -30,10 +37,7 @@ COLUMNS = (
     Column("95 %", "over_covariance_interval", _INTERVAL),
     Column("over ours", "over_ours", "{:.3f}"),
     Column("95 %", "over_ours_interval", _INTERVAL),
-    Column("PSNR, dB", "psnr_db", "{:.2f}"),
-    Column("SSIM", "ssim", "{:.3f}"),
-    Column("FRC 0.5, 1/px", "frc_05", "{:.3f}"),
-    Column("FRC 0.143, 1/px", "frc_0143", "{:.3f}"),
+    *QUALITY,
     Column("power out of noise", "null", "{:.4f}"),
     Column("purity", "purity", "{:.2f}"),
     Column("ARI", "ari", "{:.2f}"),

@@ -203,6 +203,11 @@ class Results:
         return [head, rule, *("| " + " | ".join(row) + " |" for row in cells)]
 
 
+def rounded(value: Any) -> float:
+    """Five significant digits."""
+    return float(f"{float(value):.5g}")
+
+
 def bootstrap_interval(
     by_structure: Mapping[str, Sequence[float]], statistic: Callable[[np.ndarray[Any, Any]], float], seed: int = 0
 ) -> tuple[float, float] | None:

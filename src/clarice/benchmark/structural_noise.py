@@ -16,7 +16,7 @@ from clarice.benchmark.denoise_pictures import keep_sample, picture, samples_of
 from clarice.benchmark.denoise_scores import Answer, fitted_to, over_sets, score
 from clarice.benchmark.denoise_sets import MAX_SHIFT_PX, Images, ImageSet, seed_of
 from clarice.benchmark.protocol import FINEST_PIXEL_ANGSTROM
-from clarice.benchmark.records import Results, Row, bootstrap_interval
+from clarice.benchmark.records import Results, Row, bootstrap_interval, rounded
 from clarice.benchmark.row_by_row import Task, measure_rows
 from clarice.benchmark.structural_cells import CELL_KEYS, StructuralCell
 from clarice.benchmark.structural_maps import map_figures, raw_figures
@@ -172,11 +172,11 @@ def measure(method: Method, cell: StructuralCell, stacks: _Stacks, progress: Pro
         if request.maps:
             maps = raw_figures if method.name == RAW else partial(map_figures, denoised=answer.images)
             figures |= maps(images, volume=volume, seed=request.seed)
-        by_entry[subject.entry] = {key: float(f"{value:.5g}") for key, value in figures.items()}
+        by_entry[subject.entry] = {key: rounded(value) for key, value in figures.items()}
         notes |= {answer.note} - {""}
         progress(f"{method.name}, {cell.name}", number, len(subjects))
     means = {
-        key: float(f"{np.mean([one[key] for one in by_entry.values() if key in one]):.5g}")
+        key: rounded(np.mean([one[key] for one in by_entry.values() if key in one]))
         for key in dict.fromkeys(key for one in by_entry.values() for key in one)
     }
     row: Row = {

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
+from clarice.benchmark.denoise_table import QUALITY
 from clarice.benchmark.records import Column, Results, Row
 from clarice.benchmark.structural_cells import CELL_KEYS
 
@@ -17,10 +18,7 @@ COLUMNS = (
     Column("method", "method"),
     Column("relative MSE", "relative_mse", "{:.3f}"),
     Column("95 %", "relative_mse_interval", _INTERVAL),
-    Column("PSNR, dB", "psnr_db", "{:.2f}"),
-    Column("SSIM", "ssim", "{:.3f}"),
-    Column("FRC 0.5, 1/px", "frc_05", "{:.3f}"),
-    Column("FRC 0.143, 1/px", "frc_0143", "{:.3f}"),
+    *QUALITY,
     Column("true poses: halves 0.143, px", "true_halves_px", "{:.2f}"),
     Column("truth 0.5, px", "true_truth_px", "{:.2f}"),
     Column("estimated poses: halves 0.143, px", "estimated_halves_px", "{:.2f}"),

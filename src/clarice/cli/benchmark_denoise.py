@@ -35,7 +35,8 @@ from clarice.core.errors import UsageError
 
 Number = TypeVar("Number", int, float)
 _O = typer.Option
-_ALL, _PEERS = "ours", "peers"
+# Words that stand for several methods.
+ALL, PEERS = "ours", "peers"
 
 
 def listed(values: Sequence[object]) -> str:
@@ -77,7 +78,7 @@ def benchmark_denoise(
     ctf: CtfOption = "off",
     entries: EntriesOption = None,
     validation: ValidationOption = False,
-    methods: MethodsOption = _ALL,
+    methods: MethodsOption = ALL,
     sets: SetsOption = SETS,
     seed: SeedOption = 1,
     box: BoxOption = 64,
@@ -94,10 +95,7 @@ def benchmark_denoise(
     grid = Grid(words(settings), numbers(sizes, "--sizes", int), numbers(snr, "--snr", float), words(noise), words(ctf))
     data = None if molecules else data
     ours, peers = our_methods(), peer_methods(work.resolve(), threads, 60 * timeout)
-    named = [
-        name for word in words(methods) for name in (ours if word == _ALL else peers if word == _PEERS else (word,))
-    ]
-    chosen = chosen_methods(named, {**ours, **peers})
+    chosen = chosen_methods(words(methods), {**ours, **peers}, {ALL: [*ours], PEERS: [*peers]})
     collection, subjects = choose_subjects(None if entries is None else words(entries), data, validation=validation)
     make_folders(out, work)
     if collection == PROCEDURAL:

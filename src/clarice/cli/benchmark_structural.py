@@ -14,7 +14,16 @@ from clarice.benchmark.records import Row
 from clarice.benchmark.structural_cells import KINDS, SNRS, STRENGTHS, cells_of
 from clarice.benchmark.structural_noise import PARTICLES, RAW, StructuralRequest, raw_images, structural_noise
 from clarice.benchmark.structures import words
-from clarice.cli.benchmark_denoise import EntriesOption, SeedOption, SnrOption, ValidationOption, listed, numbers
+from clarice.cli.benchmark_denoise import (
+    ALL,
+    PEERS,
+    EntriesOption,
+    SeedOption,
+    SnrOption,
+    ValidationOption,
+    listed,
+    numbers,
+)
 from clarice.cli.benchmark_options import (
     BoxOption,
     DataOption,
@@ -32,7 +41,6 @@ from clarice.cli.benchmark_results import tell
 from clarice.cli.console import console, showing_progress
 
 _O = typer.Option
-_ALL, _PEERS = "ours", "peers"
 KindsOption = Annotated[
     str, _O("--kinds", help=f"Kinds of structural noise, of {', '.join(KINDS)}; mixed: all at half the strength.")
 ]
@@ -55,7 +63,7 @@ def benchmark_structural_noise(
     snr: SnrOption = listed(SNRS),
     entries: EntriesOption = None,
     validation: ValidationOption = False,
-    methods: MethodsOption = _ALL,
+    methods: MethodsOption = ALL,
     particles: ParticlesOption = PARTICLES,
     maps: MapsOption = True,
     seed: SeedOption = 1,
@@ -76,10 +84,7 @@ def benchmark_structural_noise(
     ours, peers = {RAW: raw, **our_methods()}, peer_methods(work.resolve(), threads, 60 * timeout)
     # The oracle averages images at their true angles; here no two images show the same view.
     alone = [name for name in ours if not name.startswith("oracle")]
-    named = [
-        name for word in words(methods) for name in (alone if word == _ALL else peers if word == _PEERS else (word,))
-    ]
-    chosen = chosen_methods(named, {**ours, **peers})
+    chosen = chosen_methods(words(methods), {**ours, **peers}, {ALL: alone, PEERS: [*peers]})
     collection, subjects = choose_subjects(None if entries is None else words(entries), data, validation=validation)
     make_folders(out, work)
     if collection == PROCEDURAL:

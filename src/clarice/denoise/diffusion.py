@@ -31,7 +31,7 @@ from clarice.denoise.refiner import Refiner
 from clarice.denoise.registry import DenoisedRows, Denoiser, as_array, denoiser, get_denoiser
 from clarice.denoise.trained import TrainedNetwork, trained_names, trained_network, weights_digest, weights_path
 from clarice.denoise.wiener import signal_spectrum
-from clarice.geometry.fourier import fourier_resize, shells_to_nyquist
+from clarice.geometry.fourier import fourier_resize, power_by_shell
 from clarice.physics.noisy_set import NoisySet
 
 NAME, REFINER, REFINED = "diffusion", "refiner", "diffusion+refiner"
@@ -76,12 +76,8 @@ class Posterior:
         of_few = 1 + 1 / count if self.refined is None else 1.0
         if count == 1:
             return of_few * self.prior_error
-        box = self.samples.shape[-1]
         apart = self.samples - self.samples.mean(dim=1, keepdim=True)
-        spectra = torch.fft.fftshift(torch.fft.fft2(apart, norm="ortho"), dim=(-2, -1)).abs().square().sum(dim=1)
-        shell, members = shells_to_nyquist(box)
-        sums = torch.zeros((len(spectra), box // 2 + 1)).index_add(1, shell, spectra.flatten(1))
-        return sums / members / (count - 1) * of_few
+        return power_by_shell(apart).sum(dim=1) / (count - 1) * of_few
 
 
 def sampled_posterior(

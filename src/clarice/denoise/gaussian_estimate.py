@@ -7,6 +7,7 @@ where nothing but the mean and the error is known of an image, its residual is w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class GaussianEstimate:
         """Standard deviation of a coefficient by shell, (n, L // 2 + 1)."""
         return self.squared_error.float().clamp_min(LEAST_SQUARED_ERROR).sqrt()
 
-    @property
+    @cached_property
     def _gain(self) -> Tensor:
         """The deviation on the grid of rfft2, linear in its logarithm between shells, so that 1 / gain undoes it."""
         return radial_to_rfft_grid(self.deviation.log(), self.mean.shape[-1]).exp()

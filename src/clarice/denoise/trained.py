@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from clarice.core.errors import InputError, UsageError
 from clarice.denoise.networks import NETWORKS, NetworkKind, box_of, network_kind
 from clarice.io.weights import read_weights
 
+N = TypeVar("N", bound=nn.Module)
 # Tensors beside the weights: noisy images (1, n, L, L), and what the network made of them.
 EXAMPLE_NOISY, EXAMPLE_IMAGES = "example.noisy", "example.images"
 # The networks of methods that are not named after the only one they use.
@@ -89,6 +90,19 @@ def load_trained(path: Path) -> TrainedNetwork:
     except (KeyError, TypeError, UsageError, RuntimeError) as error:
         raise InputError(f"{path} does not hold the weights of a denoiser: choose a file that training made") from error
     return TrainedNetwork(kind, network.eval().requires_grad_(False), stored.card)
+
+
+def load_network(path: Path, kind: type[N], name: str, box: int, role: str) -> N:
+    """The network of a weights file, which must be of `kind`, called `name`, for `box` pixels.
+
+    Raises InputError where it is another; `role` is the key of a recipe that the file was given as.
+    """
+    trained = load_trained(path)
+    if not isinstance(trained.network, kind) or trained.box != box:
+        raise InputError(
+            f"{path} holds a {trained.kind.name} for {trained.box} px: give a {name} for {box} px as {role}"
+        )
+    return trained.network
 
 
 @lru_cache(maxsize=4)

@@ -97,6 +97,18 @@ def shells_to_nyquist(box: int, device: torch.device | None = None) -> tuple[Ten
     return shell, torch.bincount(shell, minlength=box // 2 + 1)
 
 
+def power_by_shell(images: Tensor) -> Tensor:
+    """Mean power of a coefficient of the orthonormal transform of images (..., L, L): (..., L // 2 + 1).
+
+    The last shell holds everything from Nyquist on.
+    """
+    box = images.shape[-1]
+    power = torch.fft.fftshift(torch.fft.fft2(images.float(), norm="ortho"), dim=(-2, -1)).abs().square()
+    shell, members = shells_to_nyquist(box, images.device)
+    sums = power.new_zeros((*images.shape[:-2], box // 2 + 1))
+    return sums.index_add(-1, shell, power.flatten(-2)) / members
+
+
 def radius_grid(box: int, ndim: int = 2, device: torch.device | None = None) -> Tensor:
     """Distance in pixels of every element of a (L,)*ndim grid from index L // 2."""
     axis = torch.arange(box, device=device, dtype=torch.float32) - box // 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clarice.geometry.fourier import radius_grid, shells_to_nyquist
+from clarice.geometry.fourier import power_by_shell, radius_grid
 
 
 def disk(box: int, device: torch.device) -> Tensor:
@@ -37,12 +37,7 @@ def shell_error(images: Tensor, clean: Tensor) -> Tensor:
 
     The last shell holds everything from Nyquist on.
     """
-    box = images.shape[-1]
-    spectra = torch.fft.fftshift(torch.fft.fft2((images - clean).float(), norm="ortho"), dim=(-2, -1))
-    squared = spectra.abs().square().flatten(2)
-    shell, members = shells_to_nyquist(box, images.device)
-    sums = torch.zeros((*squared.shape[:2], box // 2 + 1), device=images.device)
-    return sums.index_add(2, shell, squared) / members
+    return power_by_shell(images - clean)
 
 
 def foretelling_loss(log_error: Tensor, actual: Tensor) -> Tensor:

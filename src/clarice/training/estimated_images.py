@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from clarice.core.errors import InputError, UsageError
+from clarice.core.errors import UsageError
 from clarice.denoise.diffusion import FIRST
 from clarice.denoise.diffusion_network import Condition
 from clarice.denoise.gaussian_estimate import GaussianEstimate
 from clarice.denoise.network_input import explicit_transfer
 from clarice.denoise.polar_transformer import PolarTransformer
-from clarice.denoise.trained import load_trained, weights_digest, weights_path
+from clarice.denoise.trained import load_network, weights_digest, weights_path
 from clarice.geometry.angular import fast_autocast
 from clarice.training.batches import SetBatch
 from clarice.training.denoising_loss import shell_error
@@ -125,13 +125,7 @@ class FirstNetwork:
     @cached_property
     def copies(self) -> NetworkCopies[PolarTransformer]:
         """Raises InputError when the weights are those of another network, or for another box."""
-        trained = load_trained(self.path)
-        if not isinstance(trained.network, PolarTransformer) or trained.box != self.box:
-            raise InputError(
-                f"{self.path} holds a {trained.kind.name} for {trained.box} px: give a {FIRST} for {self.box} px as "
-                "first"
-            )
-        return NetworkCopies(trained.network)
+        return NetworkCopies(load_network(self.path, PolarTransformer, FIRST, self.box, "first"))
 
     @torch.no_grad()
     def known(self, sets: SetBatch) -> EstimatedImages:

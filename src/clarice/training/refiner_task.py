@@ -19,7 +19,7 @@ from clarice.denoise.diffusion_network import DiffusionNetwork
 from clarice.denoise.diffusion_sampling import Draws, SamplingSettings, sample_residuals
 from clarice.denoise.networks import box_of, network_kind
 from clarice.denoise.refiner import Refiner
-from clarice.denoise.trained import load_trained, weights_digest, weights_path
+from clarice.denoise.trained import load_network, load_trained, weights_digest, weights_path
 from clarice.geometry.angular import fast_autocast
 from clarice.training.batches import SetBatch
 from clarice.training.denoising_loss import relative_error
@@ -80,13 +80,7 @@ class RefinerTask(SimulatedSets):
     @cached_property
     def sampler(self) -> NetworkCopies[DiffusionNetwork]:
         """The network that samples. Raises InputError when the weights are those of another, or for another box."""
-        trained = load_trained(self.sampler_path)
-        if not isinstance(trained.network, DiffusionNetwork) or trained.box != self.box:
-            raise InputError(
-                f"{self.sampler_path} holds a {trained.kind.name} for {trained.box} px: give a diffusion for "
-                f"{self.box} px as sampler"
-            )
-        return NetworkCopies(trained.network)
+        return NetworkCopies(load_network(self.sampler_path, DiffusionNetwork, NAME, self.box, "sampler"))
 
     @cached_property
     def first(self) -> FirstNetwork | None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from clarice.core.progress import Progress, silent
 from clarice.denoise.diffusion_network import DiffusionNetwork
 from clarice.geometry.angular import fast_autocast
-from clarice.geometry.fourier import shells_to_nyquist
+from clarice.geometry.fourier import power_by_shell
 from clarice.training.estimated_images import EstimatedImages
 
 # Errors of a few images are no more trusted than this, and nothing is ever wholly said.
@@ -39,15 +39,14 @@ def measure_unsaid(
         done += len(batch.noisy)
         total += float(trust.sum())
         progress("calibrating", min(done, images), images)
-    _, members = shells_to_nyquist(network.size.box)
-    network.unsaid.copy_((sums / members / total).clamp_min(_LEAST))
+    network.unsaid.copy_((sums / total).clamp_min(_LEAST))
     return done
 
 
 def _squared_errors(
     network: DiffusionNetwork, batch: EstimatedImages, remaining: float, trust: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Squared errors in terms of v times `trust` (n,), summed over images and coefficients, by shell: (L // 2 + 1,)."""
+    """Mean squared errors by shell in terms of v times `trust` (n,), summed over images: (L // 2 + 1,)."""
     device = batch.noisy.device
     residual = batch.estimate.residual(batch.clean)
     noise = torch.randn(residual.shape, generator=generator).to(device)
@@ -57,8 +56,4 @@ def _squared_errors(
         cleaned, found = network.cleaned(signal * residual + rest * noise, share, batch.condition)
     # What is said of v, whichever way: (√γ ε − √(1 − γ) r) of what is said of both.
     wrong = signal * (found - noise) - rest * (cleaned - residual)
-    power = torch.fft.fftshift(torch.fft.fft2(wrong, norm="ortho"), dim=(-2, -1)).abs().square()
-    spectra = (power * trust[:, None, None]).sum(dim=0)
-    shell, members = shells_to_nyquist(residual.shape[-1], device)
-    sums = torch.zeros(len(members), device=device).index_add(0, shell, spectra.flatten())
-    return sums.cpu()
+    return (power_by_shell(wrong) * trust[:, None]).sum(dim=0).cpu()
