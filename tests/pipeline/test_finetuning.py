@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from tests.denoise.sampling_weights import write_random_weights
 from tests.training.runs import quick, stop_after
 
@@ -20,7 +21,7 @@ from clarice.denoise.trained import TrainedNetwork, load_trained, network_settin
 from clarice.physics.molecules import make_molecule
 from clarice.physics.noisy_set import NoisySet, white_set
 from clarice.physics.simulate import SimulationSettings, simulate
-from clarice.pipeline.disjoint_sources import denoised_twice, disjoint_frc
+from clarice.pipeline.disjoint_sources import denoised_twice, shared_power
 from clarice.pipeline.finetuning import Gain, clustered_mean, finetune, usual_training
 from clarice.training.finetuning_task import CHOSEN_BY, JUDGED_BY, TRAINED_ON, FinetuningSettings, FinetuningTask
 from clarice.training.settings import TrainingSettings
@@ -225,11 +226,22 @@ def test_images_from_disjoint_sources_share_no_noise(trained: TrainedNetwork) ->
 def test_the_frc_is_of_the_particles_that_are_asked_for(trained: TrainedNetwork) -> None:
     placed, noisy = PlacedNetwork(trained), noise(40)
     twice = np.arange(40) % 5 == 0
-    curve = disjoint_frc(placed, noisy, [np.arange(40)], twice, 1)
-    assert curve.shape == (BOX // 2 + 1,)
-    assert np.isfinite(curve).all()
+    found = shared_power(placed, noisy, [np.arange(40)], twice, 1)
+    first, second = (images.numpy() for images in denoised_twice(placed, noisy, *rows_of(twice), 1))
+    spectra = [np.fft.fftshift(np.fft.fft2(images), axes=(-2, -1)) / BOX for images in (first, second)]
+    shell = np.rint(np.hypot(*np.mgrid[-BOX // 2 : BOX // 2, -BOX // 2 : BOX // 2])).astype(int)
+    cross = (spectra[0] * spectra[1].conj()).real.mean(axis=0)
+    power = [(np.abs(each) ** 2).mean(axis=0) for each in spectra]
+    for number in range(BOX // 2):
+        assert found.shared[number] == pytest.approx(cross[shell == number].mean(), rel=1e-3)
+        whole = np.sqrt(power[0][shell == number].mean() * power[1][shell == number].mean())
+        assert found.frc[number] == pytest.approx(cross[shell == number].mean() / whole, rel=1e-3)
     # Groups without such particles, or of them alone, have no part in it.
-    assert len(disjoint_frc(placed, noisy, [np.array([0, 5, 6]), np.arange(1, 5)], twice, 1)) == 0
+    assert len(shared_power(placed, noisy, [np.array([0, 5, 6]), np.arange(1, 5)], twice, 1).frc) == 0
+
+
+def rows_of(twice: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return np.flatnonzero(twice), np.flatnonzero(~twice)
 
 
 def test_gains_within_their_error_are_none() -> None:

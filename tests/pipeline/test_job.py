@@ -33,7 +33,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"symmetry": "C0"}, "'C0'"),
     (
         {"until": "tea"},
-        "'tea' is no stage: choose one of check, prepare, denoise, classify, select, abinitio, refine, postprocess or",
+        "'tea' is no stage: choose one of check, prepare, denoise, classify, select, abinitio, refine, postprocess, ",
     ),
     ({"method": None}, "--method None must be a name"),
     ({"classes": "three"}, "--classes 'three' must be a whole number"),

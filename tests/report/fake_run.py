@@ -64,7 +64,34 @@ def make_run(folder: Path, name: str = "T20S_particles.star", seed: int = 3) -> 
     _write_tables(folder, names, euler, rng)
     _write_maps(folder, density(points, 3), rng)
     _write_records(folder, name, rng)
+    _write_controls(folder, rng)
     return folder
+
+
+def _write_controls(folder: Path, rng: np.random.Generator) -> None:
+    """Of particles, of noise and of random phases two denoised images and two classes each."""
+    pictures = rng.normal(0, 1, (12, BOX, BOX)).astype(np.float32)
+    pictures[4:6] *= 0.01
+    write_mrc(folder / "controls.mrcs", gaussian_filter(pictures, (0, 2, 2)), PIXEL_ANGSTROM, is_volume=False)
+    shells = np.arange(33)
+    curves = {"particles": np.exp(-shells / 8), "pure noise": 0 * shells, "random phases": 0.1 * np.exp(-shells)}
+    kinds = [
+        {
+            "kind": kind,
+            "denoised": 2,
+            "averages": 2,
+            "power_share": share,
+            "shared": 0.5 * (kind == "particles"),
+            "shared_curve": curve.tolist(),
+            "class_frc": [],
+        }
+        for (kind, curve), share in zip(curves.items(), (1.0, 2e-5, 0.12), strict=True)
+    ]
+    sentence = (
+        "of the power that wiener leaves of particles it leaves 2e-05 of noise: it does not make particles of noise"
+    )
+    content = {"method": "wiener", "images": 256, "invents": False, "sentence": sentence, "kinds": kinds}
+    (folder / "controls.json").write_text(json.dumps(content))
 
 
 def _write_images(

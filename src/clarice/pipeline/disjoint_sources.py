@@ -9,6 +9,7 @@ is the network's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,10 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clarice.core.particles import FloatArray, RowIndex
+from clarice.core.progress import Progress, silent
 from clarice.core.seeds import generator_of
+from clarice.denoise.learned import NEIGHBOURHOOD, look_alikes
 from clarice.denoise.network_input import explicit_transfer, network_input
 from clarice.denoise.placed_network import PlacedNetwork
-from clarice.metrics.shells import frc
+from clarice.denoise.trained import TrainedNetwork
+from clarice.geometry.fourier import power_by_shell
 from clarice.physics.noisy_set import NoisySet
 from clarice.training.split_coefficients import drawn_mask
 
@@ -27,21 +31,48 @@ from clarice.training.split_coefficients import drawn_mask
 _TWICE, _GROUPS = 16, 32
 
 
-def disjoint_frc(
-    placed: PlacedNetwork, noisy: NoisySet, groups: Sequence[RowIndex], twice: NDArray[np.bool_], seed: int
-) -> FloatArray:
-    """Mean FRC (box // 2 + 1,) between two images of particles with `twice` (n,), in the network's box.
+def source_groups(noisy: NoisySet, trained: TrainedNetwork, progress: Progress = silent) -> list[RowIndex]:
+    """All rows in groups whose particles are each other's sources: of look-alikes, where a network sees sets."""
+    if trained.kind.joint:
+        return look_alikes(noisy, trained, NEIGHBOURHOOD, progress)
+    return list(np.array_split(np.arange(len(noisy)), -(-len(noisy) // NEIGHBOURHOOD)))
 
-    They are of evenly chosen groups with two others at least, which are their sources; empty where there are none.
+
+@dataclass(frozen=True)
+class SharedPower:
+    """By Fourier shell, (box // 2 + 1,): mean power of a coefficient that two images of one particle share, and that
+    they have. Both are empty where there was no particle with sources.
+    """
+
+    shared: FloatArray
+    whole: FloatArray
+
+    @property
+    def frc(self) -> FloatArray:
+        """Correlation of all pairs of images together; 0 where there is no power."""
+        return np.divide(self.shared, self.whole, out=np.zeros_like(self.shared), where=self.whole > 0)
+
+
+def shared_power(
+    placed: PlacedNetwork, noisy: NoisySet, groups: Sequence[RowIndex], twice: NDArray[np.bool_], seed: int
+) -> SharedPower:
+    """What two images of particles with `twice` (n,) have in common, in the network's box.
+
+    They are of evenly chosen groups with two others at least, which are their sources.
     """
     able = [rows for rows in groups if twice[rows].any() and (~twice[rows]).sum() > 1]
     chosen = np.unique(np.linspace(0, max(len(able) - 1, 0), _GROUPS).astype(np.int64)) if able else ()
-    curves = []
+    if not len(chosen):
+        return SharedPower(np.zeros(0), np.zeros(0))
+    pairs = []
     for number in chosen:
         rows = able[number]
-        first, second = denoised_twice(placed, noisy, rows[twice[rows]], rows[~twice[rows]], seed)
-        curves.append(np.nan_to_num(frc(first.numpy(), second.numpy())))
-    return np.concatenate(curves).mean(axis=0) if curves else np.zeros(0)
+        pairs.append(denoised_twice(placed, noisy, rows[twice[rows]], rows[~twice[rows]], seed))
+    first, second = (torch.cat(images).double() for images in zip(*pairs, strict=True))
+    # Re(a b*) = (|a + b|² − |a − b|²) / 4
+    shared = (power_by_shell(first + second) - power_by_shell(first - second)).mean(dim=0) / 4
+    one, other = (power_by_shell(images).mean(dim=0) for images in (first, second))
+    return SharedPower(shared.double().numpy(), (one * other).sqrt().double().numpy())
 
 
 @torch.no_grad()

@@ -7,22 +7,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from scipy.stats import t as student
 from torch import Tensor
 
 from clarice.core.errors import UsageError
-from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.denoise.example import with_example
-from clarice.denoise.learned import NEIGHBOURHOOD, look_alikes
 from clarice.denoise.placed_network import PlacedNetwork
 from clarice.denoise.trained import TrainedNetwork, load_trained, weights_digest
 from clarice.io.atomic import writing
 from clarice.io.weights import write_weights
 from clarice.physics.noisy_set import NoisySet
-from clarice.pipeline.disjoint_sources import disjoint_frc
+from clarice.pipeline.disjoint_sources import shared_power, source_groups
 from clarice.pipeline.durable import write_json
 from clarice.training.finetuning_task import (
     JUDGED_BY,
@@ -113,7 +110,9 @@ def finetune(
 
     Raises UsageError for a network that does not denoise, or too few particles.
     """
-    task = FinetuningTask(noisy, _groups(noisy, trained, progress), trained, settings, seed)
+    if not (trained.kind.joint or trained.kind.alone):
+        raise UsageError(f"{trained.kind.name} cannot be fine-tuned: choose a network that denoises")
+    task = FinetuningTask(noisy, source_groups(noisy, trained, progress), trained, settings, seed)
     recipe = _recipe(folder, task, settings, training, seed)
     outcome = train(recipe, folder / TRAINING, minutes=minutes, started=started, tell=tell, progress=progress)
     if outcome.end != "images":
@@ -122,14 +121,6 @@ def finetune(
     gain = _gain(task, trained, tuned)
     _write(folder, trained, tuned, gain, outcome, recipe.content)
     return outcome, gain
-
-
-def _groups(noisy: NoisySet, trained: TrainedNetwork, progress: Progress) -> list[RowIndex]:
-    if trained.kind.joint:
-        return look_alikes(noisy, trained, NEIGHBOURHOOD, progress)
-    if not trained.kind.alone:
-        raise UsageError(f"{trained.kind.name} cannot be fine-tuned: choose a network that denoises")
-    return list(np.array_split(np.arange(len(noisy)), -(-len(noisy) // NEIGHBOURHOOD)))
 
 
 def _recipe(
@@ -153,7 +144,7 @@ def _gain(task: FinetuningTask, before: TrainedNetwork, after: TrainedNetwork) -
     errors = [_errors(one, sets) for one in placed]
     gain, spread = clustered_mean([before - after for before, after in zip(*errors, strict=True)])
     twice = task.use == JUDGED_BY
-    curves = [disjoint_frc(one, task.noisy, task.groups, twice, task.seed).round(5).tolist() for one in placed]
+    curves = [shared_power(one, task.noisy, task.groups, twice, task.seed).frc.round(5).tolist() for one in placed]
     first, second = (float(torch.cat(each).mean()) for each in errors)
     return Gain(sum(len(each) for each in errors[0]), len(sets), first, second, gain, spread, curves[0], curves[1])
 

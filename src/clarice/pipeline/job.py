@@ -20,12 +20,14 @@ from clarice.core.progress import Progress, silent
 from clarice.denoise.trained import weights_of
 from clarice.geometry.so3 import symmetry_rotations
 from clarice.pipeline.class_stages import classify, select
+from clarice.pipeline.control_stage import controls
 from clarice.pipeline.engine import execute
 from clarice.pipeline.first_map_settings import FirstMapSettings, Method
 from clarice.pipeline.frame import Frame
 from clarice.pipeline.job_settings import STAGE_NAMES, JobSettings, checked
 from clarice.pipeline.map_stages import abinitio, export, refine
-from clarice.pipeline.memory import grown, images_mb, on_images_mb, postprocessing, refinement, volume_mb
+from clarice.pipeline.memory import controlling, grown, images_mb, on_images_mb, postprocessing, refinement, volume_mb
+from clarice.pipeline.null_controls import IMAGES
 from clarice.pipeline.particle_stages import check, denoise, prepare
 from clarice.pipeline.postprocess import postprocess
 from clarice.pipeline.run_folder import nobody, open_run
@@ -89,6 +91,9 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
             refinement(*size, group_order, RefinementSettings(0.0).most_iterations)
         ),
         postprocess().expecting(postprocessing(sizes.working_box)),
+        controls(
+            method=settings.method, weights=weights_of(settings.method), diameter_px=sizes.diameter_px, seed=seed
+        ).expecting(controlling(min(len(particles), IMAGES), sizes.working_box)),
         export(stack, whereabouts=stack.whereabouts(), **frame, symmetry=settings.symmetry, seed=seed).expecting(
             estimate(1, maps_held=MAPS_OF_EXPORT)
         ),

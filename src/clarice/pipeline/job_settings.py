@@ -14,7 +14,10 @@ from clarice.pipeline.first_map_settings import Method
 
 # Steps of the work draw from seeds made of this one, in 64 bits.
 LARGEST_SEED = 2**48
-STAGE_NAMES = ("check", "prepare", "denoise", "classify", "select", "ab initio", "refine", "postprocess", "export")
+STAGE_NAMES = (
+    *("check", "prepare", "denoise", "classify", "select"),
+    *("ab initio", "refine", "postprocess", "controls", "export"),
+)
 # The same as one types them.
 UNTIL_NAMES = tuple(name.replace(" ", "") for name in STAGE_NAMES)
 UNTIL_WORDS = f"{', '.join(UNTIL_NAMES[:-1])} or {UNTIL_NAMES[-1]}"

@@ -48,6 +48,8 @@ SECONDS_PER_START, SECONDS_PER_ITERATION = 12.0, 7.5
 # for 1,000 laid on the map.
 LINE_TABLE_BYTES, LINE_PAIR_BYTES, DENOISING_MB = 11, 600, 700.0
 SECONDS_PER_DENOISED, SECONDS_PER_LINE_START, SECONDS_PER_LINES, SECONDS_PER_LAID = 8.0, 10.0, 6.0, 3.0
+# Null controls: copies of their images alive at once, and seconds for 1,000 of them.
+IMAGES_OF_A_CONTROL, SECONDS_PER_CONTROL = 12, 15.0
 # Half maps compared by place and direction: floats a voxel, and seconds for each shell of a map of 2²⁰ bytes.
 COMPARISON_FLOATS, SECONDS_PER_SHELL_MB = 40, 0.05
 # Maps written: a first map in both hands; a refined one in both hands, its halves and their mask; the sharpened one,
@@ -199,3 +201,9 @@ def postprocessing(box: int) -> Estimate:
         memory_mb=INTERPRETER_MB + WORKSPACE_MB + COMPARISON_FLOATS * size,
         disk_mb=SHARPENED_MAPS_WRITTEN * size,
     )
+
+
+def controlling(images: int, box: int) -> Estimate:
+    """Null controls on so many images of three kinds, one kind at a time."""
+    memory = on_images_mb(images, box) + IMAGES_OF_A_CONTROL * images_mb(images, box) + DENOISING_MB
+    return Estimate(seconds=grown(SECONDS_PER_CONTROL, 3 * images, box), memory_mb=memory)

@@ -18,6 +18,7 @@ from clarice.report.convergence import PoseSummary, convergence, pose_summary
 from clarice.report.folder import RunFiles, Volume, number
 from clarice.report.local_resolution import local_resolution
 from clarice.report.next_steps import next_steps
+from clarice.report.null_controls import null_controls
 from clarice.report.optics import optics_summary
 from clarice.report.particles import class_averages, particle_pairs
 from clarice.report.resolution import Resolution, resolution
@@ -28,6 +29,7 @@ from clarice.report.wording import angstrom, count, date, percent, plain, quanti
 SECTIONS = (
     ("particles", "Particles"),
     ("classes", "Class averages"),
+    ("nulls", "Controls"),
     ("map", "Map"),
     ("fsc", "Resolution"),
     ("orientations", "Orientations and shifts"),
@@ -87,6 +89,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "pairs": pairs,
         "local": local_resolution(run),
         "classes": classes,
+        "controls": null_controls(run),
         "method": method,
         "box": plain(prepared.get("working_box")),
         "pixel": quantity(number(prepared.get("working_pixel_size_angstrom")), "Å", 4),

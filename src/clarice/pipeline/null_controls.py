@@ -1,0 +1,152 @@
+"""Null controls: the denoiser and 2D classification of a run, at work on particles that show nothing.
+
+Some particles of the stack, as many images of pure noise, and the same particles with their phases made random go the
+same way. A method that makes particles of noise, or the same picture of whatever it is given, is told by what it makes
+of the last two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clarice.classify.classes import Classes2D, classify
+from clarice.core.particles import FloatArray
+from clarice.core.progress import Progress, silent
+from clarice.denoise.networks import NETWORKS
+from clarice.denoise.placed_network import PlacedNetwork
+from clarice.denoise.registry import Denoiser, denoise_all
+from clarice.denoise.trained import trained_network
+from clarice.metrics.image import inscribed_disk
+from clarice.metrics.shells import FIRST_TELLING_SHELL
+from clarice.physics.noisy_set import NoisySet
+from clarice.physics.null_particles import phase_randomised, pure_noise
+from clarice.pipeline.disjoint_sources import SharedPower, shared_power, source_groups
+
+PARTICLES, NOISE, PHASES = "particles", "pure noise", "random phases"
+# Images of each kind, of which so many are kept as pictures; and 2D classes of each kind.
+IMAGES, SHOWN, CLASSES = 256, 4, 4
+# A method is said to invent where noise leaves more than this share of the power that particles leave, or where two
+# images that show nothing share more than this of the power that particles' images have.
+MOST_POWER, MOST_SHARED = 0.05, 0.05
+_ITERATIONS = 8
+
+
+@dataclass(frozen=True)
+class Control:
+    """What became of one kind of images.
+
+    `power`: of the denoised images, mean of Σ x̂² inside the disk. `twice`: what two images of one particle denoised
+    from disjoint sources share; empty where a method has no sources. `denoised` and `averages` (k, L, L): some
+    images, and all class averages, the largest class first; `class_frc` the mean over classes of the FRC of halves.
+    """
+
+    kind: str
+    power: float
+    twice: SharedPower
+    denoised: NDArray[np.float32]
+    averages: NDArray[np.float32]
+    class_frc: FloatArray
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The particles and both controls, in this order."""
+
+    method: str
+    images: int
+    each: Sequence[Control]
+
+    def share_of_power(self, control: Control) -> float:
+        """Power that was made of `control`, over that of the particles."""
+        return control.power / self.each[0].power if self.each[0].power > 0 else float(control.power > 0)
+
+    def shared_curve(self, control: Control) -> FloatArray:
+        """By Fourier shell, power that two images of `control` share over that of the particles' images.
+
+        Of the particles it is their FRC. Against an FRC of its own, next to nothing that two images share would count.
+        """
+        whole = self.each[0].twice.whole
+        return np.divide(control.twice.shared, whole, out=np.zeros_like(whole), where=whole > 0)
+
+    def shared(self, control: Control) -> float | None:
+        """The same of all shells that tell of structure; None where a method has no sources.
+
+        The first shells do not: they tell how large and how bright something is.
+        """
+        part = slice(FIRST_TELLING_SHELL, len(self.each[0].twice.whole) - 1)
+        shells = np.arange(len(self.each[0].twice.whole))[part]  # coefficients of a shell are as many as its radius
+        whole = float((shells * self.each[0].twice.whole[part]).sum())
+        return float((shells * control.twice.shared[part]).sum()) / whole if whole > 0 else None
+
+    @property
+    def inventions(self) -> list[str]:
+        """In words, what a method made of images that show nothing; none is as it should be."""
+        told = []
+        for control in self.each[1:]:
+            share, shared = self.share_of_power(control), self.shared(control)
+            if control.kind == NOISE and share > MOST_POWER:
+                told.append(f"{share:.0%} of the power that particles leave is left by pure noise")
+            if shared is not None and shared > MOST_SHARED:
+                told.append(f"two images of {control.kind} from disjoint sources share {shared:.0%} of that power")
+        return told
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words."""
+        noise = next(control for control in self.each if control.kind == NOISE)
+        if self.inventions:
+            told = "; ".join(self.inventions)
+            return f"{told}: what {self.method} leaves of these particles cannot be told from what it leaves of nothing"
+        left = _words(self.share_of_power(noise))
+        told = f"of the power that {self.method} leaves of particles, pure noise leaves {left}"
+        shared = [self.shared(control) for control in self.each[1:]]
+        known = [share for share in shared if share is not None]
+        if known:
+            told += f", and two images that show nothing share {_words(max(known))}"
+        return f"{told}: it does not make particles of noise"
+
+
+def _words(share: float) -> str:
+    return "less than 0.1 %" if share < 1e-3 else f"{100 * share:.1f} %"
+
+
+def null_controls(
+    noisy: NoisySet, method: Denoiser, diameter_px: float, seed: int, progress: Progress = silent
+) -> Controls:
+    """The controls of a denoiser on at most 256 particles of a prepared stack, spread evenly over it."""
+    some = noisy.subset(noisy.sample_rows(IMAGES))
+    kinds = {PARTICLES: some, NOISE: pure_noise(some, seed), PHASES: phase_randomised(some, seed)}
+    each = []
+    for number, (kind, images) in enumerate(kinds.items()):
+        progress(kind, number, len(kinds))
+        each.append(_control(kind, images, method, diameter_px, seed))
+    progress("", len(kinds), len(kinds))
+    return Controls(method.name, len(some), each)
+
+
+def _control(kind: str, images: NoisySet, method: Denoiser, diameter_px: float, seed: int) -> Control:
+    denoised = denoise_all(method(images), len(images), images.box)
+    classes = classify(images, min(CLASSES, len(images)), iterations=_ITERATIONS, diameter_px=diameter_px, seed=seed)
+    power = float((denoised[:, inscribed_disk(images.box)] ** 2).sum(axis=1).mean())
+    rows = np.unique(np.linspace(0, len(images) - 1, SHOWN).astype(np.int64))
+    twice = _shared_by_disjoint_sources(images, method.name, seed)
+    return Control(kind, power, twice, denoised[rows], classes.images, _class_frc(classes))
+
+
+def _shared_by_disjoint_sources(images: NoisySet, method: str, seed: int) -> SharedPower:
+    """Of every fourth image. A method that sees each image by itself has the image's own two halves as sources."""
+    if method not in NETWORKS:
+        return SharedPower(np.zeros(0), np.zeros(0))
+    trained = trained_network(method)
+    groups = source_groups(images, trained)
+    return shared_power(PlacedNetwork(trained), images, groups, np.arange(len(images)) % 4 == 0, seed)
+
+
+def _class_frc(classes: Classes2D) -> FloatArray:
+    """Mean over the classes that have one."""
+    known = np.isfinite(classes.frc).all(axis=1)
+    return classes.frc[known].mean(axis=0) if known.any() else np.zeros(0)
