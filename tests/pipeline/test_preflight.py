@@ -231,7 +231,7 @@ def test_header_columns_state_the_ctf(tmp_path: Path) -> None:
     verdict = check_file(write_table(tmp_path, columns))
     assert verdict.ctf is not None
     assert (verdict.ctf.state, verdict.ctf.basis, verdict.ctf.stated) == ("flipped", "file", "flipped")
-    assert any("in µm" in warning for warning in verdict.warnings)
+    assert any("nm or µm" in warning for warning in verdict.warnings)
 
 
 def test_repeated_rows_and_one_sided_halves_are_told(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def check(
     seen = judge_contrast(particles, scan, transfer, contrast)
     ctf = judge_ctf(particles, scan, transfer, ctf_state)
     problems = (*image_problems(findings), *impossible)
-    needs = open_questions(seen)
+    needs = open_questions(particles, seen, ctf)
     warnings = (
         *file_warnings(particles),
         *contrast_warnings(seen),

@@ -11,6 +11,11 @@ from clarice.io.stack import files_behind
 from clarice.pipeline.preflight.evidence import CONTRAST_Z, missing_ctf
 from clarice.pipeline.preflight.verdict import CTF_COLUMN_COUNT, Contrast, CtfEvidence, ImageFindings
 
+# Particles are hardly seen in focus.
+_LEAST_DEFOCUS_ANGSTROM = 3000.0
+# A microscope in use is aligned to a few hundred Å.
+_LARGEST_ASTIGMATISM_ANGSTROM = 5000.0
+
 
 def image_problems(found: ImageFindings) -> list[str]:
     """Damaged images that would spoil everything computed from them."""
@@ -49,8 +54,25 @@ def ctf_problems(particles: ParticleSet) -> list[str]:
     return []
 
 
-def open_questions(seen: Contrast) -> tuple[str, ...]:
+def open_questions(particles: ParticleSet, seen: Contrast, ctf: CtfEvidence) -> tuple[str, ...]:
     """What the user must say before the stack can be processed."""
+    return (*_of_the_ctf(particles, ctf), *_of_the_contrast(seen))
+
+
+def _of_the_ctf(particles: ParticleSet, ctf: CtfEvidence) -> tuple[str, ...]:
+    """Where another pixel size or defocus than the stated one is that of the images, unless the user insists."""
+    if ctf.pixel_factor is None or ctf.basis == "option":
+        return ()
+    size, stated_z = particles.pixel_size_angstrom, ctf.flip_z or 0.0
+    return (
+        f"the CTF in the images is not that of the table: pixels of {size * ctf.pixel_factor:.3g} Å instead of "
+        f"{size:.3g} Å would fit, or defocus {1 / ctf.pixel_factor**2:.2g} times as large (z-scores "
+        f"{ctf.pixel_factor_z:+.1f} against {stated_z:+.1f}); pass --pixel-size, correct the defocus columns, or "
+        "pass --ctf-state to keep both",
+    )
+
+
+def _of_the_contrast(seen: Contrast) -> tuple[str, ...]:
     if seen.sign != "ambiguous":
         return ()
     if abs(seen.disk_z) >= CONTRAST_Z:
@@ -97,8 +119,11 @@ def ctf_warnings(particles: ParticleSet, ctf: CtfEvidence) -> list[str]:
     if ctf.stated is not None and ctf.stated != ctf.state:
         warnings.append(f"the file says the CTF is {ctf.stated}, but {ctf.state} is taken (by the {ctf.basis})")
     low, high = ctf.defocus_range_angstrom or (0.0, 0.0)
-    if abs(high) < 200:
-        warnings.append(f"defocus reaches only {high:g} Å: is it in µm, or a placeholder?")
+    astigmatism = float(np.median(np.abs(particles.optics.defocus_u_angstrom - particles.optics.defocus_v_angstrom)))
+    if astigmatism > _LARGEST_ASTIGMATISM_ANGSTROM:
+        warnings.append(f"defocus U and V lie {astigmatism:,.0f} Å apart, as on no microscope: are columns swapped?")
+    if abs(high) < _LEAST_DEFOCUS_ANGSTROM:
+        warnings.append(f"defocus reaches only {high:g} Å: is it in nm or µm, or a placeholder?")
     elif low < 0:
         warnings.append(f"some particles are overfocused (defocus down to {low:.0f} Å)")
     return warnings

@@ -9,7 +9,7 @@ from clarice.core.particles import ParticleSet
 from clarice.io.cryosparc import CryosparcTable, missing_ctf_fields
 from clarice.io.relion import RelionTable, missing_ctf_columns
 from clarice.pipeline.preflight.pixels import DISK_SHARES, PixelScan, means_over_errors, z_scores
-from clarice.pipeline.preflight.transfer import TransferFindings
+from clarice.pipeline.preflight.transfer import FLIP_Z, TransferFindings
 from clarice.pipeline.preflight.verdict import Contrast, ContrastSign, CtfEvidence, CtfState
 
 # A sign is believed from this z-score on (from the second if disk and low frequencies agree), if the
@@ -18,7 +18,6 @@ from clarice.pipeline.preflight.verdict import Contrast, ContrastSign, CtfEviden
 CONTRAST_Z = 5.0
 _AGREEING_Z = 4.0
 _OPPOSITE_SHARE = 0.5
-FLIP_Z = 5.0
 _MULTIPLIED_BELOW, _UNTOUCHED_ABOVE = 0.35, 0.6
 # Below this share of the variance outside the particle, signal fills the spectra and no noise tells of the
 # CTF.
@@ -92,6 +91,7 @@ def judge_ctf(
     """What was done about the CTF: the user's word, else the images, else the file, else raw is assumed."""
     stated = stated_ctf_state(particles)
     seen = None if transfer is None else _seen_state(transfer, scan)
+    other = None if transfer is None else transfer.other_scale
     state: CtfState = "none" if particles.optics is None else "raw"
     basis = "file" if particles.optics is None else "assumed"
     for found, source in ((stated, "file"), (seen, "images"), (given, "option")):
@@ -105,6 +105,8 @@ def judge_ctf(
         missing=missing_ctf(particles),
         stated=stated,
         defocus_range_angstrom=_defocus_range(particles),
+        pixel_factor=None if other is None else round(other.pixel_factor, 3),
+        pixel_factor_z=None if other is None else other.z,
     )
 
 
@@ -113,6 +115,8 @@ def _seen_state(transfer: TransferFindings, scan: PixelScan) -> CtfState | None:
     noise_rules = scan.background_share() >= _MIN_BACKGROUND_SHARE
     if ratio is not None and noise_rules and ratio < _MULTIPLIED_BELOW:
         return "multiplied"
+    if transfer.other_scale is not None:
+        return None  # by a wrong CTF, raw images look as if they had been flipped
     untouched = ratio is None or ratio > _UNTOUCHED_ABOVE or not noise_rules
     if transfer.flip_z is None or abs(transfer.flip_z) < FLIP_Z or not untouched:
         return None

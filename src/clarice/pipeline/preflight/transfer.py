@@ -17,26 +17,29 @@ from torch import Tensor
 
 from clarice.core.particles import Optics, ParticleSet, RowIndex
 from clarice.core.progress import Progress
-from clarice.geometry.fourier import centred_fft2, centred_ifft2, radius_grid, shell_index
+from clarice.geometry.fourier import shell_index
 from clarice.physics.ctf import ctf
+from clarice.pipeline.preflight.flipping import CtfScale, middle_of, power_moved_inwards, scale_of_the_ctf, spectra_of
 from clarice.pipeline.preflight.pixels import chunk_rows, z_scores
 
 # |H|² below the first counts as a zero of the CTF, above the second as a peak.
 _ZERO, _PEAK = 0.05, 0.5
 _MIN_PIXELS = 200
-# Width of the weight that stands for the middle of the box, as a share of it.
-_MIDDLE_SHARE = 0.13
+# Flipping tells of the CTF from this z-score on.
+FLIP_Z = 5.0
 
 
 @dataclass(frozen=True)
 class TransferFindings:
     """`zero_to_peak_power`, `flip_z` as `CtfEvidence` explains them (None where the data cannot tell);
     `low_frequency_z` (k,) is the z-score of each of the lowest Fourier rings' amplitude along the CTF.
+    `other_scale`, where the stated CTF is not that of raw images but another one is: see `CtfScale`.
     """
 
     zero_to_peak_power: float | None
     flip_z: float | None
     low_frequency_z: NDArray[np.float64]
+    other_scale: CtfScale | None = None
 
 
 def study_transfer(particles: ParticleSet, optics: Optics, rows: RowIndex, progress: Progress) -> TransferFindings:
@@ -46,28 +49,23 @@ def study_transfer(particles: ParticleSet, optics: Optics, rows: RowIndex, progr
     power = _ring_power(particles, rows, rings, progress)
     whiten = torch.where(power > 0, power.clamp(min=1e-30).rsqrt(), 0.0)[rings]
     whiten[(rings < 2) | (rings > box // 2)] = 0
-    weight = torch.exp(-0.5 * (radius_grid(box) / (_MIDDLE_SHARE * box)) ** 2)
-    weight = weight - weight.mean()
+    weight = middle_of(box)
     sums = torch.zeros((4, box // 2 + 2), dtype=torch.float64)
     moved: list[NDArray[np.float64]] = []
     low: list[NDArray[np.float64]] = []
     step = max(1, chunk_rows(box) // 4)
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
-        spectra = _spectra(particles, part)
+        spectra = spectra_of(particles, part)
         transfer = ctf(optics.subset(part), box, particles.pixel_size_angstrom)
         _add_zero_and_peak_power(sums, spectra, transfer, rings)
-        moved.append(_power_moved_inwards(spectra * whiten, transfer, weight))
+        moved.append(power_moved_inwards(spectra * whiten, transfer, weight))
         low.append(_low_ring_amplitudes(spectra, transfer, rings))
         progress("comparing spectra with the CTF", min(start + step, len(rows)), len(rows))
     crosses_zero = bool((sums[1, 2:-1] > 0).any())
     flip_z = float(z_scores(np.concatenate(moved)[:, None])[0]) if crosses_zero and len(rows) >= 2 else None
-    return TransferFindings(_power_ratio(sums, box), flip_z, z_scores(np.concatenate(low)))
-
-
-def _spectra(particles: ParticleSet, rows: RowIndex) -> Tensor:
-    images = torch.from_numpy(particles.read(rows))
-    return centred_fft2(images - images.mean(dim=(1, 2), keepdim=True))
+    other = scale_of_the_ctf(particles, optics, rows, whiten, flip_z, progress) if len(rows) >= 2 else None
+    return TransferFindings(_power_ratio(sums, box), flip_z, z_scores(np.concatenate(low)), other)
 
 
 def _ring_sums(values: Tensor, rings: Tensor) -> Tensor:
@@ -82,7 +80,7 @@ def _ring_power(particles: ParticleSet, rows: RowIndex, rings: Tensor, progress:
     sums = torch.zeros(particles.box // 2 + 2, dtype=torch.float64)
     step = chunk_rows(particles.box)
     for start in range(0, len(chosen), step):
-        spectra = _spectra(particles, chosen[start : start + step])
+        spectra = spectra_of(particles, chosen[start : start + step])
         sums += _ring_sums(spectra.abs() ** 2, rings)
         progress("measuring the spectrum", min(start + step, len(chosen)), len(chosen))
     counts = torch.bincount(rings.flatten(), minlength=len(sums)).clamp(min=1) * len(chosen)
@@ -108,14 +106,6 @@ def _power_ratio(sums: Tensor, box: int) -> float | None:
     ratio = (zero_power / zero_count.clamp(min=1)) / (peak_power / peak_count.clamp(min=1)).clamp(min=1e-300)
     share = torch.minimum(zero_count, peak_count) * known
     return float((ratio * share)[known].sum() / share[known].sum())
-
-
-def _power_moved_inwards(spectra: Tensor, transfer: Tensor, weight: Tensor) -> NDArray[np.float64]:
-    """For each image, what flipping its phases adds to the power in the middle of the box, (n,)."""
-    before = centred_ifft2(spectra).real ** 2
-    after = centred_ifft2(spectra * torch.sign(transfer)).real ** 2
-    moved = ((after - before) * weight).sum(dim=(1, 2), dtype=torch.float64)
-    return np.asarray(moved.numpy())
 
 
 def _low_ring_amplitudes(spectra: Tensor, transfer: Tensor, rings: Tensor) -> NDArray[np.float64]:

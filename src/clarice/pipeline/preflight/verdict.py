@@ -43,7 +43,9 @@ class CtfEvidence:
     `zero_to_peak_power` compares noise power near the CTF's zeros with that near its peaks: about 1 for raw
     and phase-flipped images, near 0 for multiplied ones. `flip_z` is the z-score of the power that flipping
     the phases moves into the middle of the box: positive for raw images, negative when they were flipped
-    before. `missing` are the CTF columns the file lacks. `stated` is what the file's own columns say.
+    before. `pixel_factor`: the stated CTF is not that of the images; that of pixels so many times as large is,
+    or of defocus over its square, with `pixel_factor_z` in place of `flip_z`. `missing` are the CTF columns the
+    file lacks. `stated` is what the file's own columns say.
     """
 
     state: CtfState
@@ -53,6 +55,8 @@ class CtfEvidence:
     missing: tuple[str, ...]
     stated: CtfState | None
     defocus_range_angstrom: tuple[float, float] | None
+    pixel_factor: float | None = None
+    pixel_factor_z: float | None = None
 
     @property
     def incomplete(self) -> bool:
