@@ -163,6 +163,7 @@ def test_a_network_gains_on_particles_and_goes_on_where_it_stopped(trained: Trai
     assert gain is not None
     assert gain.better
     assert gain.after < gain.before
+    assert gain.nothing > 1
     path = folder / "weights" / "polar-transformer.safetensors"
     tuned = load_trained(path)
     assert tuned.card["finetuned"]["verdict"]["better"]
@@ -245,12 +246,14 @@ def rows_of(twice: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int
 
 
 def test_gains_within_their_error_are_none() -> None:
-    assert Gain(100, 32, 1.1, 1.0, 0.1, 0.04, [], []).better
-    assert not Gain(100, 32, 1.1, 1.0, 0.1, 0.06, [], []).better
-    assert "no gain beyond chance" in Gain(100, 32, 1.1, 1.0, 0.1, 0.06, [], []).sentence
+    assert Gain(100, 32, 1.1, 1.0, 0.1, 0.04, 1.3, [], []).better
+    assert not Gain(100, 32, 1.1, 1.0, 0.1, 0.06, 1.3, [], []).better
+    assert "no gain beyond chance" in Gain(100, 32, 1.1, 1.0, 0.1, 0.06, 1.3, [], []).sentence
+    assert "explain unseen data better" in Gain(100, 32, 1.1, 1.0, 0.1, 0.04, 1.3, [], []).sentence
+    assert "no better than zeros do" in Gain(100, 32, 1.1, 1.0, 0.1, 0.04, 0.9, [], []).sentence
     # Few sets say little about their spread (Student's t).
-    assert not Gain(100, 3, 1.1, 1.0, 0.1, 0.04, [], []).better
-    assert not Gain(100, 1, 1.1, 1.0, 0.1, float("inf"), [], []).better
+    assert not Gain(100, 3, 1.1, 1.0, 0.1, 0.04, 1.3, [], []).better
+    assert not Gain(100, 1, 1.1, 1.0, 0.1, float("inf"), 1.3, [], []).better
 
 
 def test_the_standard_error_is_that_of_clusters() -> None:

@@ -31,10 +31,12 @@ def cut_halves() -> tuple[np.ndarray, np.ndarray]:
 
 def test_resolution_ends_where_measurement_did(tmp_path: Path) -> None:
     mask = soft_sphere(BOX, 9, 3)
-    leaked, _ = write_fsc(tmp_path, cut_halves(), mask, PIXEL, seed=1)
-    assert leaked < BOX * PIXEL / (LAST + 1)  # what a mask alone makes of empty shells
-    resolution, curves = write_fsc(tmp_path, cut_halves(), mask, PIXEL, seed=1, last_shell=LAST)
-    assert BOX * PIXEL / (LAST + 1) <= resolution <= BOX * PIXEL / LAST
+    leaked = write_fsc(tmp_path, cut_halves(), mask, PIXEL, seed=1)
+    assert leaked.resolution_angstrom < BOX * PIXEL / (LAST + 1)  # what a mask alone makes of empty shells
+    stated = write_fsc(tmp_path, cut_halves(), mask, PIXEL, seed=1, last_shell=LAST)
+    assert stated.resolution_angstrom == pytest.approx(BOX * PIXEL / LAST)
+    assert stated.words == f"at or beyond {BOX * PIXEL / LAST:.1f} Å, the last shell measured,"
+    curves = stated.curves
     record = json.loads((tmp_path / "fsc.json").read_text())
     assert record["last_shell"] == LAST
     np.testing.assert_array_equal(record["curves"]["corrected"], curves.corrected)

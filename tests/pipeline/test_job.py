@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clarice.core.errors import ClariceError, InputError, UsageError
+from clarice.core.errors import ClariceError, InputError, OutputError, UsageError
 from clarice.core.particles import ArraySource, ParticleSet
 from clarice.io.stack import write_particles
 from clarice.pipeline import job
@@ -76,6 +76,24 @@ def test_an_existing_run_is_not_touched_by_refused_settings(stack: StackInput, t
     with pytest.raises(UsageError):
         run_job(stack, folder, JobSettings(until="check", symmetry="Q9"))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_run_of_another_stack_is_left_as_it_is(stack: StackInput, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run_job(stack, folder, JobSettings(until="check"))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    other = tmp_path / "other.star"
+    write_particles(stack.open().subset(np.arange(110)), other)
+    with pytest.raises(OutputError, match=r"is the run of .*choose another folder for .*other\.star"):
+        run_job(StackInput.of(other), folder, JobSettings(until="check"))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    # The same table elsewhere, or another one in its place, goes on.
+    moved = tmp_path / "moved.star"
+    moved.write_bytes(other.read_bytes())
+    run_job(StackInput.of(other), tmp_path / "second", JobSettings(until="check"))
+    run_job(StackInput.of(moved), tmp_path / "second", JobSettings(until="check"))
+    write_particles(stack.open().subset(np.arange(105)), moved)
+    run_job(StackInput.of(moved), tmp_path / "second", JobSettings(until="check"))
 
 
 def test_too_few_particles_for_a_map(stack: StackInput, tmp_path: Path) -> None:

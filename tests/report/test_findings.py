@@ -43,7 +43,10 @@ def test_a_resolution_at_nyquist_is_the_box_s_doing(copied_run) -> None:
     content = json.loads((folder / "fsc.json").read_text())
     content["resolution_angstrom"]["0.143"] = content["nyquist_angstrom"]
     replace_file(folder / "fsc.json", json.dumps(content))
-    assert "up to Nyquist" in messages(folder)
+    assert "the pixels of the working box, not the data, set this limit" in messages(folder)
+    prepared = json.loads((folder / "prepared.json").read_text())
+    replace_file(folder / "prepared.json", json.dumps({**prepared, "input_box": prepared["working_box"]}))
+    assert "extracted with smaller pixels" in messages(folder)
     found = Findings(resolution(RunFiles(folder)), None, None, PARTICLES, 1100)
     words = verdict(found, True, True, "wiener").replace("\u202f", " ")
     assert "agree to Nyquist (8.40 Å) or beyond at the FSC threshold 0.143" in words

@@ -21,7 +21,9 @@ _O = typer.Option
 MicrographsArgument = Annotated[Path, typer.Argument(help="A micrograph (MRC, TIFF, PNG), or a folder of them.")]
 PicksArgument = Annotated[
     Path,
-    typer.Argument(help="Coordinates (STAR, .box, CSV): a file that names micrographs, or a folder with one for each."),
+    typer.Argument(
+        help="Coordinates (STAR, .box, CSV of x, y): a file that names micrographs, or a folder with one for each."
+    ),
 ]
 OutputOption = Annotated[Path, _O("-o", "--output", help="Folder to write particles.mrcs and .star to.")]
 BoxOption = Annotated[int, _O("--box", help="Edge of the box, pixels of the micrograph.")]
@@ -29,7 +31,7 @@ ScaleOption = Annotated[int | None, _O("--scale-to", help="Edge of the images wr
 RadiusOption = Annotated[
     float | None, _O("--background-radius", help="Radius, pixels of the box, beyond which it is background; 3/8 of it.")
 ]
-InvertOption = Annotated[bool, _O("--invert", help="Turn dark protein bright.")]
+InvertOption = Annotated[bool, _O("--invert", help="Turn dark protein bright; it is left dark if absent.")]
 PixelOption = Annotated[float | None, _O("--pixel-size", help="Pixel size of the micrographs, Å; theirs if absent.")]
 CtfOption = Annotated[
     Path | None, _O("--ctf", help="STAR file with each micrograph's defocus (RELION, CTFFIND); fitted if absent.")

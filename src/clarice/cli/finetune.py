@@ -73,8 +73,9 @@ def finetune(
 
     A part of each particle's Fourier coefficients is hidden, and the network learns to foretell it from the rest and
     from the other particles. Some particles are held out: only weights that foretell those better, beyond chance, are
-    kept; else the weights are those from before, and the command says so. OUT/weights holds them, with a card:
-    `CLARICE_WEIGHTS=OUT/weights clarice denoise` uses them. The same command goes on where it stopped.
+    kept; else the weights are those from before, and the command says so. Once training has ended OUT/weights holds
+    them, with a card: `CLARICE_WEIGHTS=OUT/weights clarice denoise` uses them. Until then, the same command goes on
+    where it stopped.
     """
     started = time.monotonic()
     from clarice.pipeline.finetuning import finetune as run  # seconds to import, for this command alone
@@ -88,12 +89,14 @@ def finetune(
     make_folder(output)
     with locked(output), showing_progress() as progress, operations_shared(), freed_memory_kept():
         prepared = prepare_stack(particles, stack, contrast, ctf_state, working_box, progress)
+        training = usual_training(len(particles), images)
+        total = training.images
         outcome, gain = run(
             prepared.noisy_set,
             trained,
             output,
             settings,
-            usual_training(len(particles), images),
+            training,
             seed=seed,
             minutes=minutes,
             started=started,
@@ -101,7 +104,8 @@ def finetune(
             progress=progress,
         )
     if gain is None:
-        console.print(f"stopped after {outcome.images:,} images: the same command goes on from there", markup=False)
+        told = f"no weights yet: there is a verdict, and a file of weights, once training has ended ({total:,} images)"
+        console.print(f"stopped after {outcome.images:,} images; {told}: the same command goes on", markup=False)
     else:
         console.print(gain.sentence, markup=False)
         console.print(f"weights: {output / 'weights' / network}.safetensors", markup=False)

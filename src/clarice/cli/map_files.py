@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clarice.cli.console import console
 from clarice.io.mrc import write_mrc
 from clarice.metrics.map_files import is_same_map
-from clarice.pipeline.fsc_files import ONE_MAP, resolution_text
+from clarice.pipeline.fsc_files import ONE_MAP
 
 
 def write_maps(folder: Path, pixel_size_angstrom: float, volumes: Mapping[str, NDArray[np.float32]]) -> None:
@@ -25,7 +25,6 @@ def half_map_warnings(half1: NDArray[np.float32], half2: NDArray[np.float32]) ->
     return [ONE_MAP] if is_same_map(half1, half2) else []
 
 
-def show_resolution(resolution_angstrom: float, pixel_size_angstrom: float, folder: Path) -> None:
-    """Prints the resolution of `map.mrc`, with its threshold and Nyquist."""
-    words = resolution_text(resolution_angstrom, pixel_size_angstrom)
+def show_resolution(words: str, pixel_size_angstrom: float, folder: Path) -> None:
+    """Prints the resolution of `map.mrc` in `words`, with its threshold and Nyquist."""
     console.print(f"{words} at FSC 0.143 (Nyquist {2 * pixel_size_angstrom:.1f} Å): {folder / 'map.mrc'}", markup=False)

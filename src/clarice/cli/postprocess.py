@@ -19,7 +19,7 @@ from clarice.metrics.map_files import read_half_maps, soft_mask
 from clarice.metrics.masks import mask_from_map
 from clarice.pipeline.durable import write_json
 from clarice.pipeline.foretelling import foretell
-from clarice.pipeline.fsc_files import resolution_text, write_fsc
+from clarice.pipeline.fsc_files import write_fsc
 from clarice.pipeline.memory import postprocessing
 from clarice.pipeline.postprocess import postprocessed
 
@@ -64,14 +64,14 @@ def postprocess(
     make_folder(output)
     halves = first.values, second.values
     last_shell = last_filled_shell(*halves)
-    resolution, curves = write_fsc(output, halves, weights, pixel, seed, last_shell)
-    made = postprocessed(halves, weights, pixel, curves.corrected, last_shell, b_factor)
+    stated = write_fsc(output, halves, weights, pixel, seed, last_shell)
+    made = postprocessed(halves, weights, pixel, stated.curves.corrected, last_shell, b_factor)
     maps = {"map_sharpened": made.sharpened, "local_resolution": made.local_resolution_angstrom, "mask": weights}
     write_maps(output, pixel, maps)
     write_json(output / RECORD, made.record)
     if made.warning is not None:
         console.print(f"warning: {made.warning}", markup=False)
-    _tell(made.record, resolution, pixel, output)
+    _tell(made.record, stated.words, output)
 
 
 def _insist_on_b_factor(b_factor: float | None, pixel_size_angstrom: float) -> None:
@@ -84,12 +84,12 @@ def _insist_on_b_factor(b_factor: float | None, pixel_size_angstrom: float) -> N
         )
 
 
-def _tell(record: dict[str, object], resolution: float, pixel: float, output: Path) -> None:
+def _tell(record: dict[str, object], words: str, output: Path) -> None:
     local, direction = record["local_resolution"], record["by_direction"]
     assert isinstance(local, dict)
     assert isinstance(direction, dict)
     lines = (
-        f"{resolution_text(resolution, pixel)} at FSC 0.143",
+        f"{words} at FSC 0.143",
         f"by place: median {local['median_angstrom']:.1f} Å, {local['best_5_percent_angstrom']:.1f} to "
         f"{local['worst_5_percent_angstrom']:.1f} Å for nine tenths of the particle (FSC {local['threshold']})",
         f"by direction: {direction['best_angstrom']:.1f} to {direction['worst_angstrom']:.1f} Å "

@@ -89,7 +89,7 @@ def reconstruct(
     volume, (half1, half2) = found.volume.numpy(), found.halves.numpy()
     mask = mask_from_map(volume)
     write_maps(output, pixel, {"map": volume, "half1": half1, "half2": half2, "mask": mask})
-    resolution, _ = write_fsc(output, (half1, half2), mask, pixel, seed)
+    stated = write_fsc(output, (half1, half2), mask, pixel, seed)
     for warning in half_map_warnings(half1, half2):
         console.print(f"warning: {warning}", markup=False)
-    show_resolution(resolution, pixel, output)
+    show_resolution(stated.words, pixel, output)

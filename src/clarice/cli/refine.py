@@ -110,11 +110,11 @@ def refine(
     maps = {"map": volume, "map_mirror": mirrored(volume), "half1": half1, "half2": half2, "mask": mask}
     write_maps(output, pixel, maps)
     ready.write_poses(output / "particles.star", refined.poses, refined.confidence, half_set=half_set)
-    resolution, _ = write_fsc(output, (half1, half2), mask, pixel, seed, int(refined.history[-1].radius_px))
+    stated = write_fsc(output, (half1, half2), mask, pixel, seed, int(refined.history[-1].radius_px))
     foreign = [FOREIGN_MAP] if gain <= 0 else []
     for warning in [*half_map_warnings(half1, half2), *foreign, *doubts(refined, settings, pixel)]:
         console.print(f"warning: {warning}", markup=False)
-    show_resolution(resolution, pixel, output)
+    show_resolution(stated.words, pixel, output)
 
 
 def _shared_radius_px(resolution_angstrom: float | None, particles: ParticleSet) -> float | None:

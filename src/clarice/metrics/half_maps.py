@@ -57,7 +57,7 @@ class FlatHalves:
     def of(
         cls, half1: ArrayLike, half2: ArrayLike, generator: torch.Generator, last_shell: int | None = None
     ) -> FlatHalves:
-        """Phases are randomised beyond the last shell whose unmasked FSC reaches 0.8 before it falls below 0.143."""
+        """Phases are randomised beyond the last shell before the unmasked FSC stays below 0.8."""
         last = np.shape(half1)[-1] // 2 if last_shell is None else last_shell
         unmasked = fsc(half1, half2)
         unmasked[last + 1 :] = 0
@@ -92,7 +92,9 @@ def half_map_fsc(
     masked, randomised = (fsc(*halves, mask) for halves in (flat.kept, flat.randomised))
     for curve in (masked, randomised):
         curve[flat.last_shell + 1 :] = 0
-    return HalfMapCurves(flat.unmasked, masked, randomised, flat.corrected(masked, randomised), flat.start)
+    # Where random phases happen to disagree, nothing is added: a mask makes no halves agree less than they do.
+    corrected = np.minimum(flat.corrected(masked, randomised), masked)
+    return HalfMapCurves(flat.unmasked, masked, randomised, corrected, flat.start)
 
 
 def randomise_phases(volume: ArrayLike, from_shell: int, generator: torch.Generator) -> FloatArray:
@@ -122,12 +124,14 @@ def _flattened(half1: ArrayLike, half2: ArrayLike, last_shell: int) -> tuple[Flo
 
 
 def _last_agreeing_shell(curve: FloatArray) -> int:
-    """The last shell at 0.8 or above before the curve falls below 0.143; 0 where there is none.
+    """The last shell at 0.8 or above before two in a row are below it, or one below 0.143; 0 where there is none.
 
     The first fall below 0.8 would not do: a dip in a nearly empty low shell would then randomise strong ones, and what
     the mask carries out of them would count as agreement. Nor would shells that agree again after the fall.
     """
-    fallen = np.flatnonzero(curve[FIRST_TELLING_SHELL:] < HALF_MAP_THRESHOLD) + FIRST_TELLING_SHELL
+    low = curve < RANDOMISE_BELOW
+    ended = (low[:-1] & low[1:]) | (curve[:-1] < HALF_MAP_THRESHOLD)
+    fallen = np.flatnonzero(ended[FIRST_TELLING_SHELL:]) + FIRST_TELLING_SHELL
     before = curve[: fallen[0]] if len(fallen) else curve
     agreeing = np.flatnonzero(before[1:] >= RANDOMISE_BELOW) + 1
     return int(agreeing[-1]) if len(agreeing) else 0

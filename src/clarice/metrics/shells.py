@@ -112,16 +112,27 @@ def shell_frequencies(box: int, pixel_size_angstrom: float) -> FloatArray:
     return np.arange(box // 2 + 1) / (box * pixel_size_angstrom)
 
 
-def resolution_at(curve: ArrayLike, threshold: float, pixel_size_angstrom: float, box: int) -> float:
+def finest_angstrom(box: int, pixel_size_angstrom: float, last_shell: int | None = None) -> float:
+    """The finest resolution that a curve can state, Å: that of the last shell measured, Nyquist where that is all."""
+    if last_shell is None or last_shell >= box // 2:
+        return 2 * pixel_size_angstrom
+    return box * pixel_size_angstrom / max(last_shell, 1)
+
+
+def resolution_at(
+    curve: ArrayLike, threshold: float, pixel_size_angstrom: float, box: int, last_shell: int | None = None
+) -> float:
     """Resolution in Å at which `curve` (box // 2 + 1,) first falls below `threshold`, interpolated.
 
-    Nyquist (two pixels) where it never falls; the box's edge where it is below from shell 1 on. Shell 0, the
-    mean density, says nothing about resolution and is not looked at.
+    Where it never falls, that of `last_shell`, the last one measured, or Nyquist (two pixels) without; the box's edge
+    where it is below from shell 1 on. Shell 0, the mean density, says nothing about resolution and is not looked at.
     """
     values = np.nan_to_num(np.asarray(curve, dtype=np.float64))
+    if last_shell is not None:
+        values = values[: last_shell + 1]
     below = np.flatnonzero(values[1:] < threshold) + 1
     if len(below) == 0:
-        return 2 * pixel_size_angstrom
+        return finest_angstrom(box, pixel_size_angstrom, last_shell)
     shell = int(below[0])
     if shell == 1:
         return box * pixel_size_angstrom

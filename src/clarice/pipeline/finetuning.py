@@ -44,11 +44,12 @@ _LEARNING_RATE = 1e-4
 
 @dataclass(frozen=True)
 class Gain:
-    """Error on what was hidden of particles held out, in units of the noise's variance: 1 is noise alone.
+    """Error on what was hidden of particles held out, in units of the noise's variance.
 
-    `gain` is the mean of before less after over the particles of `sets`; `error` its standard error by the spread
-    between sets, because the particles of one share what is hidden, and their sources. `frc_before` and `frc_after`
-    (box // 2 + 1,): between images from disjoint sources.
+    `nothing`: that of an image of zeros, which is the power of the data: 1 where there is noise alone. `gain` is the
+    mean of before less after over the particles of `sets`; `error` its standard error by the spread between sets,
+    because the particles of one share what is hidden, and their sources. `frc_before` and `frc_after` (box // 2 + 1,):
+    between images from disjoint sources.
     """
 
     particles: int
@@ -57,6 +58,7 @@ class Gain:
     after: float
     gain: float
     error: float
+    nothing: float
     frc_before: list[float]
     frc_after: list[float]
 
@@ -69,10 +71,12 @@ class Gain:
     def sentence(self) -> str:
         """The verdict in words."""
         told = f"held-out error {self.before:.5f} before and {self.after:.5f} after"
-        told += f" (gain {self.gain:.2g} ± {self.error:.1g}; 1 is noise)"
-        if self.better:
-            return f"{told}: the fine-tuned weights explain unseen data better, and are kept"
-        return f"{told}: no gain beyond chance, so the weights are those from before"
+        told += f" (gain {self.gain:.2g} ± {self.error:.1g}; an image of zeros has {self.nothing:.5f})"
+        if not self.better:
+            return f"{told}: no gain beyond chance, so the weights are those from before"
+        if self.after >= self.nothing:
+            return f"{told}: the fine-tuned weights are kept, but explain unseen data no better than zeros do"
+        return f"{told}: the fine-tuned weights explain unseen data better, and are kept"
 
 
 def usual_training(particles: int, images: int | None = None) -> TrainingSettings:
@@ -118,7 +122,7 @@ def finetune(
     if outcome.end != "images":
         return outcome, None
     tuned = replace(trained, network=load_trained(folder / TRAINING / BEST_WEIGHTS).network)
-    gain = _gain(task, trained, tuned)
+    gain = _gain(task, trained, tuned, progress)
     _write(folder, trained, tuned, gain, outcome, recipe.content)
     return outcome, gain
 
@@ -138,15 +142,23 @@ def _recipe(
     return Recipe(folder, seed, training, registered, settings, content)
 
 
-def _gain(task: FinetuningTask, before: TrainedNetwork, after: TrainedNetwork) -> Gain:
+def _gain(task: FinetuningTask, before: TrainedNetwork, after: TrainedNetwork, progress: Progress) -> Gain:
     placed = [PlacedNetwork(network) for network in (before, after)]
     sets = task.sets_to_judge_by
-    errors = [_errors(one, sets) for one in placed]
+    errors: list[list[Tensor]] = []
+    for number, one in enumerate(placed):
+        progress("judging by particles held out", number, 4)
+        errors.append(_errors(one, sets))
     gain, spread = clustered_mean([before - after for before, after in zip(*errors, strict=True)])
     twice = task.use == JUDGED_BY
-    curves = [shared_power(one, task.noisy, task.groups, twice, task.seed).frc.round(5).tolist() for one in placed]
-    first, second = (float(torch.cat(each).mean()) for each in errors)
-    return Gain(sum(len(each) for each in errors[0]), len(sets), first, second, gain, spread, curves[0], curves[1])
+    curves = []
+    for number, one in enumerate(placed, start=2):
+        progress("judging by disjoint sources", number, 4)
+        curves.append(shared_power(one, task.noisy, task.groups, twice, task.seed).frc.round(5).tolist())
+    progress("judging", 4, 4)
+    zeros = torch.cat([one.error_of_nothing()[one.judged[0]] for one in sets])
+    first, second, nothing = (float(values.mean()) for values in (*map(torch.cat, errors), zeros))
+    return Gain(len(zeros), len(sets), first, second, gain, spread, nothing, curves[0], curves[1])
 
 
 def clustered_mean(clusters: Sequence[Tensor]) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from clarice.io.star import write_star
 from clarice.metrics.half_maps import HalfMapCurves, half_map_fsc, noise_null
-from clarice.metrics.shells import resolution_at, shell_frequencies
+from clarice.metrics.shells import finest_angstrom, resolution_at, shell_frequencies
 from clarice.pipeline.durable import write_json
 
 THRESHOLDS = (0.143, 0.5)
@@ -21,11 +22,26 @@ ONE_MAP = (
 )
 
 
-def resolution_text(resolution_angstrom: float, pixel_size_angstrom: float, digits: int = 1) -> str:
-    """A resolution in Å in words; where the curve never fell below its threshold, Nyquist is all that is known."""
+@dataclass(frozen=True)
+class Stated:
+    """The resolution at FSC 0.143, in Å and in words, and the curves it is read from."""
+
+    resolution_angstrom: float
+    words: str
+    curves: HalfMapCurves
+
+
+def resolution_text(
+    resolution_angstrom: float, pixel_size_angstrom: float, digits: int = 1, finest: float | None = None
+) -> str:
+    """A resolution in Å in words; where the curve never fell below its threshold, that it is Nyquist or beyond, or
+    `finest`, Å, the resolution of the last shell measured.
+    """
     nyquist = 2 * pixel_size_angstrom
     if resolution_angstrom <= nyquist * (1 + 1e-9):
         return f"at or beyond Nyquist ({nyquist:.{digits}f} Å)"
+    if finest is not None and resolution_angstrom <= finest * (1 + 1e-9):
+        return f"at or beyond {finest:.{digits}f} Å, the last shell measured,"
     return f"{resolution_angstrom:.{digits}f} Å"
 
 
@@ -36,8 +52,8 @@ def write_fsc(
     pixel_size_angstrom: float,
     seed: int,
     last_shell: int | None = None,
-) -> tuple[float, HalfMapCurves]:
-    """Writes `fsc.star` and `fsc.json` into `folder`; returns the resolution in Å, and the curves.
+) -> Stated:
+    """Writes `fsc.star` and `fsc.json` into `folder`; returns what they state.
 
     It is where the mask-corrected curve first falls below 0.143. Shells beyond `last_shell` were not measured:
     there the mask leaves nothing but what it leaked, so every curve is zero.
@@ -48,14 +64,17 @@ def write_fsc(
     null = noise_null(box, torch.Generator().manual_seed(seed), mask)
     frequencies = shell_frequencies(box, pixel_size_angstrom)
     resolution = {
-        str(threshold): resolution_at(curves.corrected, threshold, pixel_size_angstrom, box) for threshold in THRESHOLDS
+        str(threshold): resolution_at(curves.corrected, threshold, pixel_size_angstrom, box, last_shell)
+        for threshold in THRESHOLDS
     }
+    finest = finest_angstrom(box, pixel_size_angstrom, last_shell)
     write_json(
         folder / "fsc.json",
         {
             "box": box,
             "pixel_size_angstrom": pixel_size_angstrom,
             "nyquist_angstrom": 2 * pixel_size_angstrom,
+            "finest_angstrom": finest,
             "resolution_angstrom": resolution,
             "curves": {
                 "unmasked": curves.unmasked.tolist(),
@@ -70,7 +89,8 @@ def write_fsc(
         },
     )
     write_star(folder / "fsc.star", {"fsc": _table(curves, frequencies)})
-    return resolution["0.143"], curves
+    words = resolution_text(resolution["0.143"], pixel_size_angstrom, finest=finest)
+    return Stated(resolution["0.143"], words, curves)
 
 
 def _table(curves: HalfMapCurves, frequencies: NDArray[np.float64]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import numpy as np
 
 from clarice.abinitio.refinement import Settings as RefinementSettings
 from clarice.core.counting import counted
-from clarice.core.errors import ClariceError, InputError, UsageError
+from clarice.core.errors import ClariceError, InputError, OutputError, UsageError
 from clarice.core.large_array import IN_MEMORY_BYTES
 from clarice.core.particles import ParticleSet
 from clarice.core.progress import Progress, silent
@@ -31,6 +31,7 @@ from clarice.pipeline.null_controls import IMAGES
 from clarice.pipeline.particle_stages import check, denoise, prepare
 from clarice.pipeline.postprocess import postprocess
 from clarice.pipeline.run_folder import nobody, open_run
+from clarice.pipeline.run_record import read_record
 from clarice.pipeline.stack_input import StackInput
 from clarice.pipeline.stages import Estimate, Stage
 
@@ -152,6 +153,7 @@ def run_job(
         )
     plan = stages(stack, particles, settings)
     _insist_on_other_files(stack, folder, plan)
+    _insist_on_same_stack(stack, folder)
     arguments = {**stack.as_arguments(), "output": str(folder), **asdict(settings)}
     with open_run(folder, command=command, arguments=arguments, seed=settings.seed, tell=tell) as run:
         run.describe_input(
@@ -177,6 +179,20 @@ def _insist_on_other_files(stack: StackInput, folder: Path, plan: Sequence[Stage
     for source in (stack.table, *stack.passthrough, *stack.images):
         if any(path.exists() and path.samefile(source) for path in written):
             raise UsageError(f"{source} is a file of the run in {folder}, which writes it anew: name another --output")
+
+
+def _insist_on_same_stack(stack: StackInput, folder: Path) -> None:
+    """Raises OutputError when the folder is a run of another table: its results would be lost, or mixed with these.
+
+    A table that was edited where it lies, or moved as it was, is the same.
+    """
+    older = read_record(folder) if folder.is_dir() else None
+    before = None if older is None else older.input
+    if not before or before.get("sha256") == _sha256(stack.table):
+        return
+    path = Path(str(before.get("path")))
+    if path.resolve() != stack.table.resolve():
+        raise OutputError(f"{folder} is the run of {path}: choose another folder for {stack.table}")
 
 
 def _sha256(path: Path) -> str:

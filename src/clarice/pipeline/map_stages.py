@@ -24,7 +24,7 @@ from clarice.metrics.masks import mask_from_map
 from clarice.pipeline.denoised_files import IMAGES, RECORD, DenoisedBefore, DenoisedFiles
 from clarice.pipeline.first_map import find_first_map
 from clarice.pipeline.first_map_settings import FirstMapSettings
-from clarice.pipeline.fsc_files import ONE_MAP, resolution_text, write_fsc
+from clarice.pipeline.fsc_files import ONE_MAP, write_fsc
 from clarice.pipeline.particle_stages import PREPARED, open_prepared
 from clarice.pipeline.stack_input import StackInput
 from clarice.pipeline.stages import Stage, stage
@@ -107,14 +107,12 @@ def refine(work: Work, *, diameter_px: float, symmetry: str, max_shift_px: float
     halves = (refined.halves[0].numpy(), refined.halves[1].numpy())
     for name, content in zip(REFINED, (volume, mirrored(volume), *halves, mask), strict=True):
         write_mrc(work.output(name), np.ascontiguousarray(content), pixel, is_volume=True)
-    resolution, _ = write_fsc(
-        work.output("fsc.json").parent, halves, mask, pixel, seed, int(refined.history[-1].radius_px)
-    )
+    stated = write_fsc(work.output("fsc.json").parent, halves, mask, pixel, seed, int(refined.history[-1].radius_px))
     for doubt in [*([ONE_MAP] if is_same_map(*halves) else []), *doubts(refined, settings, pixel)]:
         work.warn(doubt)
     _write_history(work, refined, noisy.box, pixel)
     _write_poses(work, rows, refined)
-    work.say(f"{resolution_text(resolution, pixel)} at FSC 0.143 (Nyquist {2 * pixel:.1f} Å)")
+    work.say(f"{stated.words} at FSC 0.143 (Nyquist {2 * pixel:.1f} Å)")
 
 
 def _write_history(work: Work, refined: refinement.Refined, box: int, pixel_size_angstrom: float) -> None:

@@ -69,7 +69,7 @@ def postprocessed(
     """
     volume = np.asarray((halves[0] + halves[1]) / 2, dtype=np.float32)
     box = volume.shape[-1]
-    resolution = resolution_at(curve, 0.143, pixel_size_angstrom, box)
+    resolution = resolution_at(curve, 0.143, pixel_size_angstrom, box, last_shell)
     fitted = guinier_b_factor(volume * mask, pixel_size_angstrom, curve, resolution) if b_factor is None else None
     applied = b_factor if b_factor is not None else (fitted or 0.0)
     window = window_for(resolution / pixel_size_angstrom, box)
@@ -102,7 +102,7 @@ def _by_direction(
     curves = directional_half_map_fsc(*halves, mask, directions, generator, last_shell)
     curves[:, :FIRST_TELLING_SHELL_OF_CONE] = 1
     box = mask.shape[-1]
-    angstrom = [resolution_at(curve, DIRECTIONAL_THRESHOLD, pixel_size_angstrom, box) for curve in curves]
+    angstrom = [resolution_at(curve, DIRECTIONAL_THRESHOLD, pixel_size_angstrom, box, last_shell) for curve in curves]
     best, worst = (float(value) for value in np.quantile(angstrom, ENDS))
     return {
         "threshold": DIRECTIONAL_THRESHOLD,

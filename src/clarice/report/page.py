@@ -163,10 +163,11 @@ def _tiles(
     at_0143 = None if result is None else result.at_0143_angstrom
     at_05 = None if result is None else result.at_05_angstrom
     nyquist = None if result is None else result.nyquist_angstrom
+    finest = None if result is None else result.finest_angstrom
     spread = None if poses is None else poses.coverage
     return (
-        ("Resolution", _at_most(at_0143, nyquist), f"FSC 0.143, Nyquist {angstrom(nyquist)}"),
-        ("At FSC 0.5", _at_most(at_05, nyquist), "between half maps"),
+        ("Resolution", _at_most(at_0143, nyquist, finest), f"FSC 0.143, Nyquist {angstrom(nyquist)}"),
+        ("At FSC 0.5", _at_most(at_05, nyquist, finest), "between half maps"),
         (
             "Particles kept",
             count(kept),
@@ -178,9 +179,10 @@ def _tiles(
     )
 
 
-def _at_most(value: float | None, nyquist: float | None) -> str:
+def _at_most(value: float | None, nyquist: float | None, finest: float | None) -> str:
     """A resolution in the room of a tile: with ≤ where the curve never fell below its threshold."""
-    return angstrom(value) if reached(value, nyquist) == angstrom(value) else f"≤ {angstrom(nyquist)}"
+    limit = max((each for each in (nyquist, finest) if each is not None), default=None)
+    return angstrom(value) if reached(value, nyquist, finest) == angstrom(value) else f"≤ {angstrom(limit)}"
 
 
 def _reasons(value: Any) -> tuple[tuple[str, str], ...]:

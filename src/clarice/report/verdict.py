@@ -59,10 +59,14 @@ def findings_warnings(run: RunFiles, record: dict[str, Any], found: Findings) ->
         )
     result = found.resolution
     if result is not None and result.reaches_nyquist:
-        message = (
-            "The half maps agree up to Nyquist: the working box, not the data, sets this resolution. "
-            "A larger working box may show more."
+        prepared = run.json("prepared.json")
+        whole = prepared.get("working_box") is not None and prepared.get("working_box") == prepared.get("input_box")
+        limit, remedy = (
+            ("pixels of the stack", "Particles extracted with smaller pixels may show more.")
+            if whole
+            else ("pixels of the working box", "A larger --working-box may show more.")
         )
+        message = f"The half maps agree up to the last shell: the {limit}, not the data, set this limit. {remedy}"
         listed.append(Warning("resolution", message))
     spread = None if found.poses is None else found.poses.coverage
     if spread is not None and spread.least_sampled < THIN_SAMPLING:
@@ -98,11 +102,12 @@ def verdict(
     if result is not None and result.at_0143_angstrom is not None:
         sentences.append(
             "The two half maps, refined apart from each other, agree to "
-            f"{reached(result.at_0143_angstrom, result.nyquist_angstrom)} at the FSC threshold 0.143 "
+            f"{reached(result.at_0143_angstrom, result.nyquist_angstrom, result.finest_angstrom)} at the FSC "
+            "threshold 0.143 "
             f"(Nyquist: {angstrom(result.nyquist_angstrom)})."
         )
         if result.at_05_angstrom is not None:
-            stricter = reached(result.at_05_angstrom, result.nyquist_angstrom)
+            stricter = reached(result.at_05_angstrom, result.nyquist_angstrom, result.finest_angstrom)
             sentences.append(f"At the stricter threshold 0.5 it is {stricter}.")
         sentences.append(
             "This says how well the halves agree, not whether the shape is right: judge it by the slices, "

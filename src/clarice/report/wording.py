@@ -31,11 +31,17 @@ def angstrom(value: float | None) -> str:
     return f"{value:.{2 if value < 10 else 1}f}{THIN_SPACE}Å"
 
 
-def reached(value: float | None, nyquist: float | None) -> str:
-    """A resolution in Å; where the curve never fell below its threshold, that it is Nyquist or better."""
-    if value is None or nyquist is None or value > nyquist * (1 + 1e-6):
+def reached(value: float | None, nyquist: float | None, finest: float | None = None) -> str:
+    """A resolution in Å; where the curve never fell below its threshold, that it is Nyquist or better, or better than
+    `finest`, the resolution of the last shell measured.
+    """
+    if value is None or nyquist is None:
         return angstrom(value)
-    return f"Nyquist ({angstrom(nyquist)}) or beyond"
+    if value <= nyquist * (1 + 1e-6):
+        return f"Nyquist ({angstrom(nyquist)}) or beyond"
+    if finest is not None and value <= finest * (1 + 1e-6):
+        return f"{angstrom(finest)} or beyond, the last shell measured"
+    return angstrom(value)
 
 
 def count(value: float | None) -> str:

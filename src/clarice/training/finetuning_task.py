@@ -69,6 +69,10 @@ class SplitSet:
         images = network(self.noisy, self.transfer * self.shown).images
         return unseen_error(images[0], self.noisy[0], self.transfer[0], self.shown[0])
 
+    def error_of_nothing(self) -> Tensor:
+        """The same error of images of zeros, (n,): the power of what is hidden."""
+        return unseen_error(torch.zeros_like(self.noisy[0]), self.noisy[0], self.transfer[0], self.shown[0])
+
 
 class FinetuningTask:
     """Sets of a stack's own particles, in groups of those that look alike."""
