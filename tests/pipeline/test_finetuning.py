@@ -22,7 +22,8 @@ from clarice.physics.molecules import make_molecule
 from clarice.physics.noisy_set import NoisySet, white_set
 from clarice.physics.simulate import SimulationSettings, simulate
 from clarice.pipeline.disjoint_sources import denoised_twice, shared_power
-from clarice.pipeline.finetuning import Gain, clustered_mean, finetune, usual_training
+from clarice.pipeline.finetuning import Gain, finetune, usual_training
+from clarice.pipeline.hidden_coefficients import clustered_mean, foretold
 from clarice.training.finetuning_task import CHOSEN_BY, JUDGED_BY, TRAINED_ON, FinetuningSettings, FinetuningTask
 from clarice.training.settings import TrainingSettings
 
@@ -203,6 +204,19 @@ def test_a_network_that_says_nothing_gains_nothing_on_noise_and_the_weights_stay
     for name, tensor in trained.network.state_dict().items():
         assert torch.allclose(kept[name], tensor, atol=1e-3, rtol=1e-3)
     assert "those from before" in (folder / "weights" / "polar-transformer.md").read_text()
+
+
+def test_a_network_sees_particles_and_nothing_in_noise() -> None:
+    """The one that comes with the package, on particles of a molecule it never saw."""
+    usual = trained_network("polar-transformer")
+    settings = SimulationSettings(200, 64, seed=3, snr=0.1, max_shift_px=0.0)
+    found = foretold(white_set(simulate(make_molecule(3, mass_kda=60), settings).particles), usual, 1)
+    assert found.sees
+    assert found.gain > 0.01
+    images = np.random.default_rng(1).normal(size=(200, 64, 64)).astype(np.float32)
+    nothing = foretold(white_set(ParticleSet(ArraySource(images), 3.0)), usual, 1)
+    assert not nothing.sees
+    assert abs(nothing.gain) < 0.001
 
 
 def test_images_from_disjoint_sources_share_no_noise(trained: TrainedNetwork) -> None:

@@ -26,10 +26,13 @@ from clarice.core.counting import counted
 from clarice.core.errors import UsageError
 from clarice.core.large_array import IN_MEMORY_BYTES
 from clarice.denoise.diffusion import REFINED, sampling_denoiser
+from clarice.denoise.networks import is_denoising_network
 from clarice.denoise.registry import DEFAULT_METHOD, Denoiser, denoiser_names, get_denoiser
+from clarice.denoise.trained import trained_network
 from clarice.io.stack import open_particles
 from clarice.pipeline.denoised_files import DEVIATIONS, IMAGES, RECORD, TABLE, write_denoised
 from clarice.pipeline.denoised_notes import NOTES
+from clarice.pipeline.hidden_coefficients import foretold
 
 # Boxes above this are reduced to it while denoising: a single particle shows nothing finer.
 LARGEST_DEFAULT_BOX = 128
@@ -117,10 +120,17 @@ def denoise(
             images_path=Path(folder) / "prepared.mrcs" if large else None,
         )
         seconds = write_denoised(particles, prepared, chosen, output, halves_apart=halves_apart, progress=progress)
+        blind = is_denoising_network(method) and not foretold(prepared.noisy_set, trained_network(method), 0).sees
     console.print(
         f"{counted(len(particles), 'particle')} denoised by {method} in {seconds:.1f} s: {output / 'denoised.star'}",
         markup=False,
     )
+    if blind:
+        console.print(
+            f"warning: what was hidden from {method} of these particles it foretells no better than images of zeros "
+            "would: do not believe its images; compare those of covariance-wiener, or adapt it by clarice finetune",
+            markup=False,
+        )
     if chosen.sampling is not None and chosen.sampling.samples == 1 and method != REFINED:
         console.print("each image is one sample: one possibility of what the particle may be, not the likeliest")
 

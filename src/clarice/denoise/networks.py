@@ -109,3 +109,8 @@ def network_kind(name: str) -> NetworkKind:
     if name not in NETWORKS:
         raise UsageError(f"there is no network {name!r}: choose one of {', '.join(sorted(NETWORKS))}")
     return NETWORKS[name]
+
+
+def is_denoising_network(name: str) -> bool:
+    """Whether a method is a network that denoises images, by themselves or in sets."""
+    return name in NETWORKS and (NETWORKS[name].alone or NETWORKS[name].joint)

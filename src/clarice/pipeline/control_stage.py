@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,7 @@ def record_of(found: Controls) -> dict[str, object]:
         "images": found.images,
         "invents": bool(found.inventions),
         "sentence": found.sentence,
+        "foretold": None if found.foretold is None else asdict(found.foretold),
         "kinds": [
             {
                 "kind": control.kind,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scipy.stats import t as student
 from torch import Tensor
 
 from clarice.core.errors import UsageError
@@ -21,6 +20,7 @@ from clarice.io.weights import write_weights
 from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.disjoint_sources import shared_power, source_groups
 from clarice.pipeline.durable import write_json
+from clarice.pipeline.hidden_coefficients import beyond_chance, clustered_mean
 from clarice.training.finetuning_task import (
     JUDGED_BY,
     FinetuningSettings,
@@ -35,8 +35,6 @@ from clarice.training.summary import BEST_WEIGHTS, Outcome
 from clarice.training.task import RegisteredTask
 
 TRAINING, WEIGHTS, RECORD = "training", "weights", "finetuning.json"
-# Gains that chance alone would exceed more often are none.
-_CHANCE = 0.025
 # How often each particle is seen, within bounds, and how fast weights move.
 _PASSES, _LEAST_IMAGES, _MOST_IMAGES = 10, 10_000, 400_000
 _LEARNING_RATE = 1e-4
@@ -65,7 +63,7 @@ class Gain:
     @property
     def better(self) -> bool:
         """Whether the fine-tuned weights explain unseen data better, beyond chance."""
-        return self.sets > 1 and self.gain > self.error * float(student.isf(_CHANCE, self.sets - 1))
+        return beyond_chance(self.gain, self.error, self.sets)
 
     @property
     def sentence(self) -> str:
@@ -159,16 +157,6 @@ def _gain(task: FinetuningTask, before: TrainedNetwork, after: TrainedNetwork, p
     zeros = torch.cat([one.error_of_nothing()[one.judged[0]] for one in sets])
     first, second, nothing = (float(values.mean()) for values in (*map(torch.cat, errors), zeros))
     return Gain(len(zeros), len(sets), first, second, gain, spread, nothing, curves[0], curves[1])
-
-
-def clustered_mean(clusters: Sequence[Tensor]) -> tuple[float, float]:
-    """The mean of all values, and its standard error by the spread between clusters; inf for a single one."""
-    mean = torch.cat(list(clusters)).mean()
-    sums = torch.stack([(values - mean).sum() for values in clusters])
-    count, total = len(clusters), sum(len(values) for values in clusters)
-    if count < 2:
-        return float(mean), float("inf")
-    return float(mean), float((sums.square().sum() * count / (count - 1)).sqrt() / total)
 
 
 def _errors(placed: PlacedNetwork, sets: Sequence[SplitSet]) -> list[Tensor]:

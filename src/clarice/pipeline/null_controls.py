@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from clarice.classify.classes import Classes2D, classify
 from clarice.core.particles import FloatArray
 from clarice.core.progress import Progress, silent
-from clarice.denoise.networks import NETWORKS
+from clarice.denoise.networks import is_denoising_network
 from clarice.denoise.placed_network import PlacedNetwork
 from clarice.denoise.registry import Denoiser, denoise_all
 from clarice.denoise.trained import trained_network
@@ -25,6 +25,7 @@ from clarice.metrics.shells import FIRST_TELLING_SHELL
 from clarice.physics.noisy_set import NoisySet
 from clarice.physics.null_particles import phase_randomised, pure_noise
 from clarice.pipeline.disjoint_sources import SharedPower, shared_power, source_groups
+from clarice.pipeline.hidden_coefficients import Foretold, foretold
 
 PARTICLES, NOISE, PHASES = "particles", "pure noise", "random phases"
 # Images of each kind, of which so many are kept as pictures; and 2D classes of each kind.
@@ -54,11 +55,15 @@ class Control:
 
 @dataclass(frozen=True)
 class Controls:
-    """The particles and both controls, in this order."""
+    """The particles and both controls, in this order.
+
+    `foretold`: how much better than zeros a network foretells what is hidden of the particles; None of other methods.
+    """
 
     method: str
     images: int
     each: Sequence[Control]
+    foretold: Foretold | None = None
 
     def share_of_power(self, control: Control) -> float:
         """Power that was made of `control`, over that of the particles."""
@@ -92,6 +97,8 @@ class Controls:
                 told.append(f"{share:.0%} of the power that particles leave is left by pure noise")
             if shared is not None and shared > MOST_SHARED:
                 told.append(f"two images of {control.kind} from disjoint sources share {shared:.0%} of that power")
+        if self.foretold is not None and not self.foretold.sees:
+            told.append("what was hidden of the particles is foretold no better than by images of zeros")
         return told
 
     @property
@@ -125,7 +132,8 @@ def null_controls(
         progress(kind, number, len(kinds))
         each.append(_control(kind, images, method, diameter_px, seed))
     progress("", len(kinds), len(kinds))
-    return Controls(method.name, len(some), each)
+    seen = foretold(some, trained_network(method.name), seed) if is_denoising_network(method.name) else None
+    return Controls(method.name, len(some), each, seen)
 
 
 def _control(kind: str, images: NoisySet, method: Denoiser, diameter_px: float, seed: int) -> Control:
@@ -139,7 +147,7 @@ def _control(kind: str, images: NoisySet, method: Denoiser, diameter_px: float, 
 
 def _shared_by_disjoint_sources(images: NoisySet, method: str, seed: int) -> SharedPower:
     """Of every fourth image. A method that sees each image by itself has the image's own two halves as sources."""
-    if method not in NETWORKS:
+    if not is_denoising_network(method):
         return SharedPower(np.zeros(0), np.zeros(0))
     trained = trained_network(method)
     groups = source_groups(images, trained)

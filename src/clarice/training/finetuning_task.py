@@ -74,6 +74,25 @@ class SplitSet:
         return unseen_error(torch.zeros_like(self.noisy[0]), self.noisy[0], self.transfer[0], self.shown[0])
 
 
+def split_set(
+    noisy: NoisySet,
+    rows: RowIndex,
+    box: int,
+    share: float,
+    generator: torch.Generator,
+    judged: NDArray[np.bool_] | None = None,
+) -> SplitSet:
+    """Particles of `rows` in a network's `box`, shown a random `share` of their coefficients; judged by all, if None.
+
+    Nothing is hidden, and so judged by, where the stack's own box has no coefficients.
+    """
+    images, transfer = network_input(noisy, rows, box)
+    drawn = drawn_mask(box, 1, share, generator) | ~known_band(noisy.box, box)
+    shown = drawn.expand(len(rows), -1, -1)
+    judging = torch.ones(len(rows), dtype=torch.bool) if judged is None else torch.as_tensor(judged)
+    return SplitSet(images[None], explicit_transfer(transfer, images)[None], shown[None], judging[None])
+
+
 class FinetuningTask:
     """Sets of a stack's own particles, in groups of those that look alike."""
 
@@ -130,16 +149,8 @@ class FinetuningTask:
         return position
 
     def split(self, rows: RowIndex, generator: torch.Generator, judged: NDArray[np.bool_]) -> SplitSet:
-        """Particles of `rows`, of which a random part is hidden; `judged` (n,) by which of them.
-
-        Nothing is hidden, and so judged by, where the stack's own box has no coefficients.
-        """
-        images, transfer = network_input(self.noisy, rows, self.trained.box)
-        transfer = explicit_transfer(transfer, images)
-        box = images.shape[-1]
-        drawn = drawn_mask(box, 1, self.settings.shown, generator) | ~known_band(self.noisy.box, box)
-        shown = drawn.expand(len(rows), -1, -1)
-        return SplitSet(images[None], transfer[None], shown[None], torch.as_tensor(judged)[None])
+        """Particles of `rows`, of which a random part is hidden; `judged` (n,) by which of them."""
+        return split_set(self.noisy, rows, self.trained.box, self.settings.shown, generator, judged)
 
     def loss(self, model: nn.Module, batch: SplitSet) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean error on what is hidden of the particles that are judged."""

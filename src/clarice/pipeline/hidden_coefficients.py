@@ -1,0 +1,75 @@
+"""What a network foretells of coefficients that it was not shown: whether it sees anything in a stack at all.
+
+An image of zeros errs by the power of the data. A network that errs no less than that on what was hidden from it has
+told nothing of the particles, however clean its images look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from scipy.stats import t as student
+from torch import Tensor
+
+from clarice.core.seeds import generator_of
+from clarice.denoise.placed_network import PlacedNetwork
+from clarice.denoise.trained import TrainedNetwork
+from clarice.physics.noisy_set import NoisySet
+from clarice.pipeline.disjoint_sources import source_groups
+from clarice.training.finetuning_task import split_set
+
+# Particles that are looked at, in sets of so many, and the share of their coefficients that is shown.
+_PARTICLES, _SET, _SHOWN = 512, 64, 0.8
+# Gains that chance alone would exceed more often are none.
+CHANCE = 0.025
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """Mean error less that of zeros on what was hidden, in units of the noise's variance, over so many sets.
+
+    `gain`: by how much the network errs less; `error`: its standard error, by the spread between sets.
+    """
+
+    gain: float
+    error: float
+    sets: int
+
+    @property
+    def sees(self) -> bool:
+        """Whether it errs less than zeros do, beyond chance."""
+        return beyond_chance(self.gain, self.error, self.sets)
+
+
+def foretold(noisy: NoisySet, trained: TrainedNetwork, seed: int) -> Foretold:
+    """How much better than zeros a network that denoises foretells hidden coefficients of at most 512 particles."""
+    some = noisy.subset(noisy.sample_rows(_PARTICLES))
+    placed = PlacedNetwork(trained)
+    gains: list[Tensor] = []
+    for group in source_groups(some, trained):
+        for start in range(0, len(group), _SET):
+            one = split_set(
+                some, group[start : start + _SET], trained.box, _SHOWN, generator_of(seed, int(group[start]))
+            )
+            with placed.precision(), torch.no_grad():
+                error = one.to(placed.device).error(placed.network).cpu()
+            gains.append((one.error_of_nothing() - error).double())
+    gain, spread = clustered_mean(gains)
+    return Foretold(gain, spread, len(gains))
+
+
+def clustered_mean(clusters: Sequence[Tensor]) -> tuple[float, float]:
+    """The mean of all values, and its standard error by the spread between clusters; inf for a single one."""
+    mean = torch.cat(list(clusters)).mean()
+    sums = torch.stack([(values - mean).sum() for values in clusters])
+    count, total = len(clusters), sum(len(values) for values in clusters)
+    if count < 2:
+        return float(mean), float("inf")
+    return float(mean), float((sums.square().sum() * count / (count - 1)).sqrt() / total)
+
+
+def beyond_chance(gain: float, error: float, clusters: int) -> bool:
+    """Whether a mean over clusters is above 0, by Student's t."""
+    return clusters > 1 and gain > error * float(student.isf(CHANCE, clusters - 1))
