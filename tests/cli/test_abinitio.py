@@ -184,7 +184,8 @@ def test_refine_writes_maps_half_maps_and_their_fsc(refined: tuple[Path, str], s
     record = json.loads((folder / "fsc.json").read_text())
     resolution = record["resolution_angstrom"]["0.143"]
     assert 2 * pixel <= resolution < 4 * pixel
-    assert f"{resolution:.1f} Å at FSC 0.143 (Nyquist {2 * pixel:.1f} Å)" in said
+    assert resolution == pytest.approx(record["finest_angstrom"])  # halves agree to the last shell measured
+    assert f"{resolution:.1f} Å, the last shell measured, at FSC 0.143 (Nyquist {2 * pixel:.1f} Å)" in said
     assert FOREIGN_MAP not in said
 
 
