@@ -20,8 +20,9 @@ from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.disjoint_sources import source_groups
 from clarice.training.finetuning_task import split_set
 
-# Particles that are looked at, in sets of so many, and the share of their coefficients that is shown.
-_PARTICLES, _SET, _SHOWN = 512, 64, 0.8
+# Particles that are looked at, in sets of so many at most, of so many sets at least; and the share of their coefficients
+# that is shown.
+_PARTICLES, _LARGEST_SET, _LEAST_SETS, _SHOWN = 512, 64, 8, 0.8
 # Gains that chance alone would exceed more often are none.
 CHANCE = 0.025
 
@@ -47,12 +48,12 @@ def foretold(noisy: NoisySet, trained: TrainedNetwork, seed: int) -> Foretold:
     """How much better than zeros a network that denoises foretells hidden coefficients of at most 512 particles."""
     some = noisy.subset(noisy.sample_rows(_PARTICLES))
     placed = PlacedNetwork(trained)
+    size = max(1, min(_LARGEST_SET, len(some) // _LEAST_SETS))
     gains: list[Tensor] = []
     for group in source_groups(some, trained):
-        for start in range(0, len(group), _SET):
-            one = split_set(
-                some, group[start : start + _SET], trained.box, _SHOWN, generator_of(seed, int(group[start]))
-            )
+        for start in range(0, len(group), size):
+            rows = group[start : start + size]
+            one = split_set(some, rows, trained.box, _SHOWN, generator_of(seed, int(rows[0])))
             with placed.precision(), torch.no_grad():
                 error = one.to(placed.device).error(placed.network).cpu()
             gains.append((one.error_of_nothing() - error).double())

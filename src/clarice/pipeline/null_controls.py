@@ -29,7 +29,7 @@ from clarice.pipeline.hidden_coefficients import Foretold, foretold
 
 PARTICLES, NOISE, PHASES = "particles", "pure noise", "random phases"
 # Images of each kind, of which so many are kept as pictures; and 2D classes of each kind.
-IMAGES, SHOWN, CLASSES = 256, 4, 4
+IMAGES, SHOWN, CLASSES = 128, 4, 4
 # A method is said to invent where noise leaves more than this share of the power that particles leave, or where two
 # images that show nothing share more than this of the power that particles' images have.
 MOST_POWER, MOST_SHARED = 0.05, 0.05
@@ -124,7 +124,7 @@ def _words(share: float) -> str:
 def null_controls(
     noisy: NoisySet, method: Denoiser, diameter_px: float, seed: int, progress: Progress = silent
 ) -> Controls:
-    """The controls of a denoiser on at most 256 particles of a prepared stack, spread evenly over it."""
+    """The controls of a denoiser on at most 128 particles of a prepared stack, spread evenly over it."""
     some = noisy.subset(noisy.sample_rows(IMAGES))
     kinds = {PARTICLES: some, NOISE: pure_noise(some, seed), PHASES: phase_randomised(some, seed)}
     each = []
