@@ -20,8 +20,8 @@ from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.disjoint_sources import source_groups
 from clarice.training.finetuning_task import split_set
 
-# Particles that are looked at, in sets of so many at most, of so many sets at least; and the share of their coefficients
-# that is shown.
+# Particles that are looked at, in sets of so many at most, in so many sets at least; and the share of coefficients that
+# is shown.
 _PARTICLES, _LARGEST_SET, _LEAST_SETS, _SHOWN = 512, 64, 8, 0.8
 # Gains that chance alone would exceed more often are none.
 CHANCE = 0.025
