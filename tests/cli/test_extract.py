@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.io.ctf_tables import ctf_table
 
 from clarice.cli.extract import extract_particles
 from clarice.core.errors import InputError, UsageError
@@ -16,27 +17,7 @@ from clarice.io.star import read_star
 from clarice.pipeline.extraction import has_room, normalised
 
 OPTICS = {"voltage_kv": 300.0, "cs_mm": 2.7, "amplitude_contrast": 0.1}
-CTF = """data_optics
-
-loop_
-_rlnOpticsGroup #1
-_rlnVoltage #2
-_rlnSphericalAberration #3
-_rlnAmplitudeContrast #4
-_rlnMicrographPixelSize #5
-1 300 2.7 0.1 2.0
-
-data_micrographs
-
-loop_
-_rlnMicrographName #1
-_rlnOpticsGroup #2
-_rlnDefocusU #3
-_rlnDefocusV #4
-_rlnDefocusAngle #5
-a.mrc 1 15000 14000 30
-b.mrc 1 16000 15000 40
-"""
+CTF = ctf_table(2.0)
 
 
 @pytest.fixture

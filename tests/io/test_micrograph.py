@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.io.ctf_tables import ctf_table
 
 from clarice.core.errors import InputError
 from clarice.io.micrograph import read_micrograph, stated_pixel_size
@@ -71,27 +72,7 @@ def test_what_is_no_micrograph_is_refused(tmp_path: Path) -> None:
         read_micrograph(tmp_path / "movie.tif")
 
 
-CTF = """data_optics
-
-loop_
-_rlnOpticsGroup #1
-_rlnVoltage #2
-_rlnSphericalAberration #3
-_rlnAmplitudeContrast #4
-_rlnMicrographPixelSize #5
-1 300 2.7 0.1 1.5
-
-data_micrographs
-
-loop_
-_rlnMicrographName #1
-_rlnOpticsGroup #2
-_rlnDefocusU #3
-_rlnDefocusV #4
-_rlnDefocusAngle #5
-Mic/a.mrc 1 15000 14000 30
-Mic/b.mrc 1 16000 15000 40
-"""
+CTF = ctf_table(1.5, "Mic/")
 
 
 def test_the_ctf_of_micrographs_is_read_with_its_optics(tmp_path: Path) -> None:

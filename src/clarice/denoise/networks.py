@@ -45,6 +45,11 @@ class NetworkKind:
         """Whether it denoises each image by itself."""
         return self.use == "alone"
 
+    @property
+    def denoises(self) -> bool:
+        """Whether it makes clean images of noisy ones, rather than samples, or of samples."""
+        return self.alone or self.joint
+
     def build(self, changes: dict[str, Any]) -> nn.Module:
         """A network of the usual size but for `changes`. Raises UsageError for a size there is no network of.
 
@@ -113,4 +118,4 @@ def network_kind(name: str) -> NetworkKind:
 
 def is_denoising_network(name: str) -> bool:
     """Whether a method is a network that denoises images, by themselves or in sets."""
-    return name in NETWORKS and (NETWORKS[name].alone or NETWORKS[name].joint)
+    return name in NETWORKS and NETWORKS[name].denoises

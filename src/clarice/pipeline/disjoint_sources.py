@@ -50,7 +50,11 @@ class SharedPower:
     @property
     def frc(self) -> FloatArray:
         """Correlation of all pairs of images together; 0 where there is no power."""
-        return np.divide(self.shared, self.whole, out=np.zeros_like(self.shared), where=self.whole > 0)
+        return self.over(self.whole)
+
+    def over(self, power: FloatArray) -> FloatArray:
+        """What is shared over a `power` by shell; 0 where there is none."""
+        return np.divide(self.shared, power, out=np.zeros_like(power), where=power > 0)
 
 
 def shared_power(

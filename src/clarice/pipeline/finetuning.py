@@ -112,7 +112,7 @@ def finetune(
 
     Raises UsageError for a network that does not denoise, or too few particles.
     """
-    if not (trained.kind.joint or trained.kind.alone):
+    if not trained.kind.denoises:
         raise UsageError(f"{trained.kind.name} cannot be fine-tuned: choose a network that denoises")
     task = FinetuningTask(noisy, source_groups(noisy, trained, progress), trained, settings, seed)
     recipe = _recipe(folder, task, settings, training, seed)

@@ -24,7 +24,7 @@ from clarice.training.finetuning_task import split_set
 # is shown.
 _PARTICLES, _LARGEST_SET, _LEAST_SETS, _SHOWN = 512, 64, 8, 0.8
 # Gains that chance alone would exceed more often are none.
-CHANCE = 0.025
+_CHANCE = 0.025
 
 
 @dataclass(frozen=True)
@@ -73,4 +73,4 @@ def clustered_mean(clusters: Sequence[Tensor]) -> tuple[float, float]:
 
 def beyond_chance(gain: float, error: float, clusters: int) -> bool:
     """Whether a mean over clusters is above 0, by Student's t."""
-    return clusters > 1 and gain > error * float(student.isf(CHANCE, clusters - 1))
+    return clusters > 1 and gain > error * float(student.isf(_CHANCE, clusters - 1))

@@ -153,12 +153,13 @@ def run_job(
         )
     plan = stages(stack, particles, settings)
     _insist_on_other_files(stack, folder, plan)
-    _insist_on_same_stack(stack, folder)
+    sha256 = _sha256(stack.table)
+    _insist_on_same_stack(stack, sha256, folder)
     arguments = {**stack.as_arguments(), "output": str(folder), **asdict(settings)}
     with open_run(folder, command=command, arguments=arguments, seed=settings.seed, tell=tell) as run:
         run.describe_input(
             path=str(stack.table),
-            sha256=_sha256(stack.table),
+            sha256=sha256,
             particles=len(particles),
             box=particles.box,
             pixel_size_angstrom=particles.pixel_size_angstrom,
@@ -181,14 +182,14 @@ def _insist_on_other_files(stack: StackInput, folder: Path, plan: Sequence[Stage
             raise UsageError(f"{source} is a file of the run in {folder}, which writes it anew: name another --output")
 
 
-def _insist_on_same_stack(stack: StackInput, folder: Path) -> None:
+def _insist_on_same_stack(stack: StackInput, sha256: str, folder: Path) -> None:
     """Raises OutputError when the folder is a run of another table: its results would be lost, or mixed with these.
 
     A table that was edited where it lies, or moved as it was, is the same.
     """
     older = read_record(folder) if folder.is_dir() else None
     before = None if older is None else older.input
-    if not before or before.get("sha256") == _sha256(stack.table):
+    if not before or before.get("sha256") == sha256:
         return
     path = Path(str(before.get("path")))
     if path.resolve() != stack.table.resolve():

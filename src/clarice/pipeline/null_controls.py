@@ -74,8 +74,7 @@ class Controls:
 
         Of the particles it is their FRC. Against an FRC of its own, next to nothing that two images share would count.
         """
-        whole = self.each[0].twice.whole
-        return np.divide(control.twice.shared, whole, out=np.zeros_like(whole), where=whole > 0)
+        return control.twice.over(self.each[0].twice.whole)
 
     def shared(self, control: Control) -> float | None:
         """The same of all shells that tell of structure; None where a method has no sources.

@@ -52,7 +52,7 @@ class DenoisingTask(SimulatedSets):
     def __init__(self, settings: DenoiserSettings, seed: int) -> None:
         self.settings = settings
         self.kind = network_kind(settings.network.name)
-        if not (self.kind.alone or self.kind.joint):
+        if not self.kind.denoises:
             raise UsageError(f"network {self.kind.name} is none that denoises: choose another, or the task diffusion")
         super().__init__(settings, seed, box_of(settings.network.changes))
         if settings.start_blocks is not None and settings.start is None:

@@ -9,7 +9,7 @@ from clarice.core.particles import ParticleSet
 from clarice.io.cryosparc import CryosparcTable, missing_ctf_fields
 from clarice.io.relion import RelionTable, missing_ctf_columns
 from clarice.pipeline.preflight.pixels import DISK_SHARES, PixelScan, means_over_errors, z_scores
-from clarice.pipeline.preflight.transfer import FLIP_Z, TransferFindings
+from clarice.pipeline.preflight.transfer import TransferFindings
 from clarice.pipeline.preflight.verdict import Contrast, ContrastSign, CtfEvidence, CtfState
 
 # A sign is believed from this z-score on (from the second if disk and low frequencies agree), if the
@@ -18,6 +18,7 @@ from clarice.pipeline.preflight.verdict import Contrast, ContrastSign, CtfEviden
 CONTRAST_Z = 5.0
 _AGREEING_Z = 4.0
 _OPPOSITE_SHARE = 0.5
+FLIP_Z = 5.0
 _MULTIPLIED_BELOW, _UNTOUCHED_ABOVE = 0.35, 0.6
 # Below this share of the variance outside the particle, signal fills the spectra and no noise tells of the
 # CTF.

@@ -25,8 +25,6 @@ from clarice.pipeline.preflight.pixels import chunk_rows, z_scores
 # |H|² below the first counts as a zero of the CTF, above the second as a peak.
 _ZERO, _PEAK = 0.05, 0.5
 _MIN_PIXELS = 200
-# Flipping tells of the CTF from this z-score on.
-FLIP_Z = 5.0
 
 
 @dataclass(frozen=True)
