@@ -31,7 +31,8 @@ def documented_commands() -> set[tuple[str, int]]:
     job = (ROOT / "recipes" / "slurm.sh").read_text(encoding="utf-8")
     nodes, gpus = (int(re.findall(rf"^#SBATCH --{name}=(\d+)$", job, re.M)[0]) for name in ("nodes", "gpus-per-node"))
     found = set()
-    for path in (*(ROOT / "recipes").iterdir(), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"):
+    texts = (path for path in (ROOT / "recipes").rglob("*") if path.suffix in {".yaml", ".sh", ".md"})
+    for path in (*texts, *(ROOT / "docs").glob("*.md"), ROOT / "README.md"):
         for line in path.read_text(encoding="utf-8").splitlines():
             for program, recipe in re.findall(r"(clarice train|recipes/slurm\.sh) (recipes/[\w-]+\.yaml)", line):
                 asked = re.findall(r"--nproc-per-node (\d+)", line)
