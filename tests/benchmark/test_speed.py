@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,21 @@ import pytest
 from tests.benchmark.conftest import FAKE, SMALL
 
 from clarice.benchmark import speed as protocol
+from clarice.benchmark.measured import CLARICE
 from clarice.benchmark.protocol import SimulatedStack, StackSettings, make_stack
 from clarice.benchmark.records import Row
-from clarice.benchmark.speed import SpeedRequest, speed
+from clarice.benchmark.speed import CLASSES, SpeedRequest, speed
 from clarice.benchmark.structures import Subject
 from clarice.core.errors import UsageError
+
+# Writes the files of a classification, with the number of its process in them.
+BY_RANK = """
+import os, pathlib, sys
+out = pathlib.Path(sys.argv[sys.argv.index("-o") + 1])
+out.mkdir(exist_ok=True)
+for name in ("classes.mrcs", "class_members.star"):
+    (out / name).write_text(os.environ.get("RANK", "alone"))
+"""
 
 
 def nothing(_: Row) -> None:
@@ -45,6 +57,7 @@ def test_every_method_is_run_on_every_stack_and_held_against_half_of_it(
 
     monkeypatch.setattr(protocol, "make_stack", counted)
     results = speed(request_in(tmp_path), shown=nothing)
+    assert {row["processes"] for row in results.rows} == {1}
     named = [(row["method"], row["particles"]) for row in results.rows]
     assert named == [("covariance-wiener", 30), ("wiener", 30), ("covariance-wiener", 60), ("wiener", 60)]
     assert made == [30, 60]
@@ -66,6 +79,28 @@ def test_a_failure_is_a_row_without_a_ratio(tmp_path: Path) -> None:
     results = speed(request_in(tmp_path, program=failing, methods=("wiener",)), shown=nothing)
     assert [(row["failed"], row["note"]) for row in results.rows] == [(True, "out of luck")] * 2
     assert results.summary == {}
+
+
+def test_two_processes_killed_halfway_are_held_against_one(tmp_path: Path) -> None:
+    asked = request_in(tmp_path, counts=(60,), methods=(CLASSES,), processes=2, program=CLARICE, threads=1)
+    one, two = speed(asked, shown=nothing).rows
+    assert (one["processes"], two["processes"], two["same_files"]) == (1, 2, "yes")
+    assert two["killed_after_seconds"] == pytest.approx(one["seconds"] / 2, abs=0.1)
+    assert two["seconds"] > two["killed_after_seconds"]
+    text = speed(replace(asked, resume=True), shown=nothing).summary[f"{CLASSES}: 60 particles, 2 processes"]
+    assert text.endswith("× the time of one in all; the same files")
+
+
+def test_other_files_of_two_processes_are_told(tmp_path: Path) -> None:
+    asked = request_in(tmp_path, counts=(30,), methods=(CLASSES,), processes=2, program=(sys.executable, "-c", BY_RANK))
+    results = speed(asked, shown=nothing)
+    assert [row.get("same_files") for row in results.rows] == [None, "NO"]
+    assert results.summary[f"{CLASSES}: 30 particles, 2 processes"].endswith("OTHER FILES")
+
+
+def test_methods_that_are_not_shared_out_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--processes"):
+        request_in(tmp_path, processes=2)
 
 
 def test_no_particles_are_refused(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ import pytest
 import torch
 from tests.classify.blobs import Blobs, make_blobs
 
-from clarice.classify.initial import mean_signal_power, seed_references
+from clarice.classify.initial import seed_references
 from clarice.classify.neighbours import centred_stack, nearest_neighbours, neighbour_averages
 from clarice.classify.references import masked, soft_disk
+from clarice.classify.ring_blocks import mean_signal_power
 from clarice.core.errors import UsageError
 from clarice.geometry.expectation import RingStack
 from clarice.geometry.polar import FourierRings, hartley

@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 LAUNCHER = Path(__file__).with_name("measured_launcher.py")
 CLARICE = (sys.executable, "-c", "from clarice.cli.app import main; main()")
 MESSAGE_LENGTH = 300
@@ -80,9 +82,16 @@ def run_measured(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kills the launcher and everything it started: they share a session of their own."""
+    """Kills the launcher and everything it started, in sessions of their own too, as `torchrun` starts its workers."""
+    started: list[psutil.Process] = []
+    with suppress(psutil.Error):
+        started = psutil.Process(process.pid).children(recursive=True)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    for child in started:
+        with suppress(psutil.Error):
+            child.kill()
+    psutil.wait_procs(started)
     process.wait()
 
 

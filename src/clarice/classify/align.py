@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from clarice.classify.initial import expected_score, mean_signal_power, seed_references, split_references
+from clarice.classify.initial import expected_score, seed_references, split_references
 from clarice.classify.references import ClassSums, centred, masked, soft_disk, spectral_prior, turn, wiener
+from clarice.classify.ring_blocks import RingBlocks
 from clarice.core.errors import UsageError
 from clarice.core.progress import Progress, silent
 from clarice.geometry.angular import fast_dtype
-from clarice.geometry.expectation import Expectation, RingStack, expectation, shift_grid
+from clarice.geometry.expectation import Expectation, shift_grid
 from clarice.geometry.polar import FourierRings, from_hartley, hartley
 from clarice.physics.noisy_set import NoisySet
 
@@ -90,41 +90,41 @@ class _Classification:
         self.log_prior = torch.zeros(n_classes)
         self.log_likelihood: list[float] = []
         self.dtype = fast_dtype()
-        self.stack: RingStack | None = None
+        self.particles: RingBlocks | None = None
         self.references = torch.empty(0)
 
     def enter(self, stage: Stage) -> None:
         """Takes particles and references to the stage's rings."""
         radius = min(stage.details * self.box / self.diameter_px, (self.box - 1) // 2)
         rings = FourierRings.matching(self.box, radius, self.diameter_px)
-        before = self.stack.rings if self.stack is not None else None
-        self.stack = self.observed.rings(rings, np.arange(self.count))
-        self.power = mean_signal_power(self.stack)
-        self.expected = expected_score(self.stack, self.power).clamp_min(1e-6)
+        before = self.particles.rings if self.particles is not None else None
+        self.particles = RingBlocks(self.observed, rings)
+        power = self.particles.power()
+        self.power, self.expected = power.mean, expected_score(power, rings).clamp_min(1e-6)
         if before is None:
-            rows = torch.randperm(self.count, generator=self.generator)[: self.n_classes]
-            self.references = masked(seed_references(self.stack.subset(rows), self.power), rings, self.mask)
+            rows = torch.randperm(self.count, generator=self.generator)[: self.n_classes].numpy()
+            self.references = masked(seed_references(self.particles.of(rows), self.power), rings, self.mask)
         else:
             self.references = hartley(rings.sample(before.to_images(from_hartley(self.references))))
 
     def iterate(self, stage: Stage, rows: Tensor, rescue: bool) -> None:
         """One expectation and one maximisation step over the particles `rows`."""
-        assert self.stack is not None
-        stack = self.stack if len(rows) == self.count else self.stack.subset(rows)
+        assert self.particles is not None
+        rings = self.particles.rings
         grid = shift_grid(stage.shift_radius_px, stage.shift_step_px)
         trials = self.shift_px[rows][:, None] + grid if stage.local else grid
-        found = expectation(stack, self.references, trials, log_prior=self.log_prior, dtype=self.dtype)
+        found = self.particles.expectation(rows, self.references, trials, self.log_prior, self.dtype)
         self._keep(rows, found)
         sums = ClassSums(found.numerator, found.denominator)
         signals = wiener(sums, spectral_prior(sums, self.box), self.box)
-        self.references, move = centred(signals, stack.rings, self.mask, LARGEST_MOVE_PX)
+        self.references, move = centred(signals, rings, self.mask, LARGEST_MOVE_PX)
         # A class moved by c is met by its members' shifts: t' = t + R(φ) c.
         self.shift_px += turn(move[self.class_index], self.angle_rad)
-        mass = found.reference_mass.sum(dim=0)
+        mass = found.reference_mass[0]
         mean = len(rows) / self.n_classes
         self.log_prior = ((mass + mean) / (2 * mean)).log()
         if rescue:
-            self._rescue(stack, rows, mass, shift_grid(stage.shift_step_px, stage.shift_step_px))
+            self._rescue(self.particles, rows, mass, shift_grid(stage.shift_step_px, stage.shift_step_px))
 
     def _keep(self, rows: Tensor, found: Expectation) -> None:
         self.class_index[rows], self.angle_rad[rows] = found.reference, found.angle_rad
@@ -132,7 +132,7 @@ class _Classification:
         self.gain[rows] = found.log_evidence
         self.log_likelihood.append(float(found.log_evidence.mean()))
 
-    def _rescue(self, stack: RingStack, rows: Tensor, mass: Tensor, grid: Tensor) -> None:
+    def _rescue(self, particles: RingBlocks, rows: Tensor, mass: Tensor, grid: Tensor) -> None:
         """Classes that starve take over one half of the largest class, one after the other.
 
         Members count by how well they fit: a class of noise gains nothing from becoming two.
@@ -146,7 +146,8 @@ class _Classification:
             if size[largest] < SPLIT_ABOVE * typical or len(members) < SMALLEST_SPLIT:
                 return
             trials = self.shift_px[rows[members]][:, None] + grid
-            halves = split_references(stack.subset(members), trials, self.power, self.mask, self.generator, self.dtype)
+            stack = particles.of(rows[members].numpy())
+            halves = split_references(stack, trials, self.power, self.mask, self.generator, self.dtype)
             self.references[largest], self.references[starving] = halves
             self.class_index[rows[members[: len(members) // 2]]] = starving
             size[largest] = size[starving] = size[largest] / 2

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from clarice.classify.align import Assignment
 from clarice.classify.references import ClassSums, soft_disk, spectral_prior, wiener
-from clarice.core.particles import FloatArray
+from clarice.classify.ring_blocks import blocks_of
+from clarice.core.particles import FloatArray, RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.geometry.angular import from_spectrum, to_spectrum
 from clarice.geometry.expectation import RingStack
 from clarice.geometry.polar import FourierRings, from_hartley, hartley
+from clarice.io.kept_results import Arrays, map_parts
 from clarice.metrics.shells import resolution_at
 from clarice.physics.noisy_set import CHUNK_PIXELS, NoisySet
 
@@ -61,17 +63,23 @@ def summed(
     progress: Progress = silent,
 ) -> ClassSums:
     """Sums over the particles of each group (n,), each weighted by its probability; −1 leaves one out."""
-    total = ClassSums(torch.zeros((n_groups, rings.count, rings.n_angles)), torch.zeros((n_groups, rings.count)))
     members = torch.nonzero(group >= 0)[:, 0]
     step = max(8, CHUNK_PIXELS // (4 * rings.count * rings.n_angles))
-    for start in range(0, len(members), step):
-        rows = members[start : start + step]
-        stack = observed.rings(rings, rows.numpy())
-        weight = assignment.probability[rows]
-        aligned = aligned_rings(stack, assignment.shift_px[rows], assignment.angle_rad[rows])
-        total.numerator.index_add_(0, group[rows], aligned * weight[:, None, None])
-        total.denominator.index_add_(0, group[rows], stack.power * weight[:, None])
-        progress("class averages", min(start + step, len(members)), len(members))
+
+    def work(part: RowIndex) -> Arrays:
+        numerator = torch.zeros((n_groups, rings.count, rings.n_angles))
+        denominator = torch.zeros((n_groups, rings.count))
+        for rows in torch.split(members[torch.from_numpy(part)], step):
+            stack = observed.rings(rings, rows.numpy())
+            weight = assignment.probability[rows]
+            aligned = aligned_rings(stack, assignment.shift_px[rows], assignment.angle_rad[rows])
+            numerator.index_add_(0, group[rows], aligned * weight[:, None, None])
+            denominator.index_add_(0, group[rows], stack.power * weight[:, None])
+        return {"numerator": numerator.numpy(), "denominator": denominator.numpy()}
+
+    total = ClassSums(torch.zeros((n_groups, rings.count, rings.n_angles)), torch.zeros((n_groups, rings.count)))
+    for _, found in map_parts("class averages", work, blocks_of(len(members)), progress, at_once=False):
+        total += ClassSums(torch.from_numpy(found["numerator"]), torch.from_numpy(found["denominator"]))
     return total
 
 

@@ -6,25 +6,18 @@ import torch
 from torch import Tensor
 
 from clarice.classify.references import ClassSums, masked, spectral_prior, wiener
+from clarice.classify.ring_blocks import SignalPower
 from clarice.geometry.expectation import RingStack, expectation
-from clarice.geometry.polar import hartley
+from clarice.geometry.polar import FourierRings, hartley
 
 # A single particle is a poor rival of an average, so the halves of a class first grow for so many iterations.
 SPLIT_ITERATIONS = 4
 
 
-def mean_signal_power(stack: RingStack) -> Tensor:
-    """|X|² of each ring (R,), averaged over the particles: E|H y|² = H⁴ |X|² + H² L²."""
-    observed = stack.filtered.abs().square().mean(dim=-1)
-    noise = stack.power * stack.rings.box**2
-    power = (observed - noise).sum(dim=0) / stack.power.square().sum(dim=0).clamp_min(1e-12)
-    return power.clamp_min(1e-3 * float(power.max().clamp_min(1e-6)))
-
-
-def expected_score(stack: RingStack, power: Tensor) -> Tensor:
+def expected_score(power: SignalPower, rings: FourierRings) -> Tensor:
     """What a particle's log-likelihood gain (n,) would be on average, were its reference the truth."""
-    weights = stack.rings.area_weights() * stack.rings.n_angles
-    return 0.5 * stack.power @ (weights * power)
+    weights = rings.area_weights() * rings.n_angles
+    return 0.5 * power.of_transfer @ (weights * power.mean)
 
 
 def seed_references(stack: RingStack, power: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from clarice.classify.average import aligned_rings
-from clarice.classify.initial import mean_signal_power, seed_references
+from clarice.classify.initial import seed_references
 from clarice.classify.references import ClassSums, masked, spectral_prior, wiener
+from clarice.classify.ring_blocks import mean_signal_power
 from clarice.core.errors import UsageError
 from clarice.core.progress import Progress, silent
 from clarice.geometry import angular

@@ -39,7 +39,7 @@ COMMAND_MODULES = (
 )
 
 # Commands that take their work up where they left it.
-GOING_ON = ("run", "train", "finetune")
+GOING_ON = ("run", "train", "finetune", "denoise", "classify")
 NOBODY_READS = 141
 # What Typer raises for words that it does not understand; only its name differs from version to version.
 _NotUnderstood: type[Exception] = typer.BadParameter.__mro__[1]

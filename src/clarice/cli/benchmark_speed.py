@@ -9,8 +9,8 @@ import typer
 
 from clarice.benchmark.protocol import StackSettings
 from clarice.benchmark.records import Row
-from clarice.benchmark.speed import COUNTS, METHODS, SpeedRequest, speed
-from clarice.benchmark.structures import default_entries, load_subject, structures_folder
+from clarice.benchmark.speed import CLASSES, COUNTS, METHODS, SpeedRequest, speed
+from clarice.benchmark.structures import default_entries, load_subject, structures_folder, words
 from clarice.cli.benchmark_denoise import numbers
 from clarice.cli.benchmark_options import (
     BoxOption,
@@ -32,7 +32,10 @@ from clarice.cli.seed_option import seed_option
 
 _O = typer.Option
 ParticlesOption = Annotated[str, _O("--particles", help="Particles a stack, a list.")]
-MethodsOption = Annotated[str, _O("--methods", help="Denoisers, each run on every stack.")]
+MethodsOption = Annotated[str, _O("--methods", help="Denoisers, and `classify`: each is run on every stack.")]
+ProcessesOption = Annotated[
+    int, _O("--processes", min=1, help="Above 1: once more by so many processes, killed halfway and started again.")
+]
 EntryOption = Annotated[
     str | None, _O("--entry", help="Structure, as in 1qvr or molecule-101; the first acceptance structure if absent.")
 ]
@@ -58,15 +61,18 @@ def benchmark_speed(
     work: WorkOption = Path("scratch/benchmark"),
     resume: ResumeOption = False,
     threads: ThreadsOption = 2,
+    processes: ProcessesOption = 1,
     timeout: TimeoutOption = 60.0,
 ) -> None:
-    """Denoise stacks of one structure as they grow, and tell time and memory."""
+    """Denoise and classify stacks of one structure as they grow, and tell time and memory."""
     insist_on_limits(threads, timeout)
     data = None if molecules else data
     folder = structures_folder(data)
     chosen = (default_entries(folder)[0] if entry is None else entry).strip().lower()
     load_subject(chosen, folder)
-    named = denoisers_named(methods, METHODS)
+    named = tuple(words(methods))
+    if named != (CLASSES,):
+        denoisers_named(" ".join(name for name in named if name != CLASSES), METHODS)
     settings = StackSettings(box=box, snr=snr)
     settings.simulation(1, None)
     request = SpeedRequest(
@@ -79,6 +85,7 @@ def benchmark_speed(
         data,
         seed=seed,
         threads=threads,
+        processes=processes,
         resume=resume,
         timeout_seconds=60 * timeout,
     )
@@ -92,5 +99,10 @@ def benchmark_speed(
 
 def tell_row(row: Row) -> None:
     """One line on a row as soon as it is there."""
-    said = str(row.get("note")) if row.get("failed") else f"{row['seconds']:.1f} s, {row['peak_memory_mb']:.0f} MB"
+    if row.get("failed"):
+        said = str(row.get("note"))
+    elif row["processes"] > 1:
+        said = f"{row['seconds']:.1f} s by {row['processes']} processes, same files: {row['same_files']}"
+    else:
+        said = f"{row['seconds']:.1f} s, {row['peak_memory_mb']:.0f} MB"
     console.print(f"{row['particles']:,} particles, {row['method']}: {said}", markup=False)

@@ -14,7 +14,7 @@ from rich.table import Table
 from clarice.classify.classes import Classes2D, classify
 from clarice.classify.files import IMAGES, MEMBERS, RECORD, TABLE, quality_of, read_quality, write_classes
 from clarice.classify.select import IMPROBABLE, KEPT, Selection, judge_classes, select_automatically, select_classes
-from clarice.cli.console import console, showing_progress
+from clarice.cli.console import console
 from clarice.cli.matched_tables import ANY_PIXEL_SIZE_ANGSTROM, class_columns, insist_on_same_rows
 from clarice.cli.output_folder import (
     JsonOption,
@@ -25,6 +25,7 @@ from clarice.cli.output_folder import (
     said_written,
     writable_table,
 )
+from clarice.cli.shared_stack import shared_stack
 from clarice.cli.stack_options import (
     ContrastOption,
     CtfStateOption,
@@ -36,7 +37,6 @@ from clarice.cli.stack_options import (
     SeedOption,
     StackArgument,
     WorkingBoxOption,
-    prepare_stack,
 )
 from clarice.core.counting import counted
 from clarice.core.errors import InputError, UsageError
@@ -46,6 +46,7 @@ from clarice.io.stack import open_particles, write_particles
 from clarice.pipeline.durable import write_json
 from clarice.pipeline.frame import Frame
 from clarice.pipeline.job import default_class_count
+from clarice.pipeline.prepare import checked_box
 
 _O = typer.Option
 OutputFolder = Annotated[Path, _O("-o", "--output", help="Folder to write the classes to.")]
@@ -80,6 +81,9 @@ def classify_stack(
 
     Writes classes.mrcs (averages, CTF-corrected, sign as in the input), classes.star, classes.json and
     class_members.star: every row and column of the input, with class, psi, shift and probability.
+
+    After an interruption the same command goes on where it stopped. Started by `torchrun --no-python`, several
+    processes share out the work.
     """
     started = time.monotonic()
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
@@ -87,20 +91,22 @@ def classify_stack(
     keep_apart(output, (IMAGES, TABLE, MEMBERS, RECORD), files_read(particles, stack, passthrough))
     make_folder(output)
     count = default_class_count(len(particles)) if n_classes is None else n_classes
-    with showing_progress() as progress:
-        prepared = prepare_stack(particles, stack, contrast, ctf_state, working_box, progress)
+    job = {"classes": count, "iterations": iterations, "diameter_px": frame.diameter_px, "seed": seed}
+    box = checked_box(particles, working_box)
+    with shared_stack(particles, stack, passthrough, output, box, contrast, ctf_state, job) as shared:
         classes = classify(
-            prepared.noisy_set,
+            shared.prepared.noisy_set,
             count,
             iterations=iterations,
             diameter_px=frame.diameter_px,
             seed=seed,
-            progress=progress,
+            progress=shared.progress,
         )
-    sign = prepared.preparation.sign
-    settings = {"seed": seed, "iterations": iterations, "sign": sign, "stack": str(stack)}
-    settings["seconds"] = round(time.monotonic() - started, 1)
-    write_classes(classes, particles, output, sign=sign, settings=settings)
+        sign = shared.prepared.preparation.sign
+        settings = {"seed": seed, "iterations": iterations, "sign": sign, "stack": str(stack)}
+        settings["seconds"] = round(time.monotonic() - started, 1)
+        if shared.first:
+            write_classes(classes, particles, output, sign=sign, settings=settings)
     _show_classes(classes)
     console.print(
         f"{counted(len(particles), 'particle')} in {counted(len(classes), 'class', 'classes')}, "

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from clarice.cli.console import console, showing_progress
+from clarice.cli.console import console
 from clarice.cli.output_folder import files_read, keep_apart, make_folder
 from clarice.cli.seed_option import seed_option
+from clarice.cli.shared_stack import shared_stack
 from clarice.cli.stack_options import (
     ContrastOption,
     CtfStateOption,
@@ -20,19 +20,20 @@ from clarice.cli.stack_options import (
     PixelSizeOption,
     RootOption,
     StackArgument,
-    prepare_stack,
 )
 from clarice.core.counting import counted
 from clarice.core.errors import UsageError
-from clarice.core.large_array import IN_MEMORY_BYTES
 from clarice.denoise.diffusion import REFINED, sampling_denoiser
 from clarice.denoise.networks import is_denoising_network
 from clarice.denoise.registry import DEFAULT_METHOD, Denoiser, denoiser_names, get_denoiser
-from clarice.denoise.trained import trained_network
+from clarice.denoise.trained import trained_network, weights_digest, weights_of
+from clarice.io.kept_results import results_kept
 from clarice.io.stack import open_particles
+from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.denoised_files import DEVIATIONS, IMAGES, RECORD, TABLE, write_denoised
 from clarice.pipeline.denoised_notes import NOTES
 from clarice.pipeline.hidden_coefficients import foretold
+from clarice.pipeline.launched import process_count
 
 # Boxes above this are reduced to it while denoising: a single particle shows nothing finer.
 LARGEST_DEFAULT_BOX = 128
@@ -101,26 +102,42 @@ def denoise(
     and sign as in the input) and denoised.star, its table without the defocus that no longer applies. A joint
     method also writes denoised_sources.star: which particles each image was made from, and its expected error.
     A method that samples writes denoised_deviation.mrcs, how far the samples of each pixel lie apart.
+
+    After an interruption the same command goes on where it stopped. Started by `torchrun --no-python`, several
+    processes share out the work of the polar transformer and of the networks for single images.
     """
     chosen = _chosen(method, {"steps": steps, "samples": samples, "sampler": sampler, "seed": seed})
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     box = min(particles.box, LARGEST_DEFAULT_BOX) if working_box is None else working_box
     keep_apart(output, (IMAGES, TABLE, RECORD, NOTES, DEVIATIONS), files_read(particles, stack, passthrough))
     make_folder(output)
-    with showing_progress() as progress, tempfile.TemporaryDirectory(prefix=".prepared.", dir=output) as folder:
-        large = len(particles) * box**2 * 4 > IN_MEMORY_BYTES
-        prepared = prepare_stack(
+    job = {
+        "method": method,
+        "weights": [weights_digest(path) for path in weights_of(method)],
+        "sampling": None if chosen.sampling is None else asdict(chosen.sampling),
+        "halves_apart": halves_apart,
+    }
+    with shared_stack(
+        particles,
+        stack,
+        passthrough,
+        output,
+        box,
+        contrast,
+        ctf_state,
+        job,
+        background_radius_px=background_radius_px,
+    ) as shared:
+        seconds = write_denoised(
             particles,
-            stack,
-            contrast,
-            ctf_state,
-            box,
-            progress,
-            background_radius_px=background_radius_px,
-            images_path=Path(folder) / "prepared.mrcs" if large else None,
+            shared.prepared,
+            chosen,
+            output,
+            halves_apart=halves_apart,
+            progress=shared.progress,
+            first=shared.first,
         )
-        seconds = write_denoised(particles, prepared, chosen, output, halves_apart=halves_apart, progress=progress)
-        blind = is_denoising_network(method) and not foretold(prepared.noisy_set, trained_network(method), 0).sees
+        blind = shared.first and is_denoising_network(method) and _is_blind(method, shared.prepared.noisy_set)
     console.print(
         f"{counted(len(particles), 'particle')} denoised by {method} in {seconds:.1f} s: {output / 'denoised.star'}",
         markup=False,
@@ -135,9 +152,20 @@ def denoise(
         console.print("each image is one sample: one possibility of what the particle may be, not the likeliest")
 
 
+def _is_blind(method: str, noisy: NoisySet) -> bool:
+    """Whether what is hidden of the particles is foretold no better than by zeros."""
+    with results_kept(None):  # the first process alone asks
+        return not foretold(noisy, trained_network(method), 0).sees
+
+
 def _chosen(method: str, given: dict[str, Any]) -> Denoiser:
-    """The method, with the `given` settings of sampling. Raises UsageError where it does not sample."""
+    """The method, with the `given` settings of sampling.
+
+    Raises UsageError where it does not sample, or cannot be shared out among the processes that were started.
+    """
     chosen = get_denoiser(method)
+    if process_count() > 1 and not chosen.shared:
+        raise UsageError(f"the work of {method} is not shared out among processes: start it without torchrun")
     changes = {name: value for name, value in given.items() if value is not None}
     if not changes:
         return chosen

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from clarice.core.errors import InputError
-from clarice.core.parallel import ordered_map
 from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.core.seeds import seeds_of
@@ -32,6 +31,7 @@ from clarice.denoise.registry import DenoisedRows, Denoiser, as_array, denoiser,
 from clarice.denoise.trained import TrainedNetwork, trained_names, trained_network, weights_digest, weights_path
 from clarice.denoise.wiener import signal_spectrum
 from clarice.geometry.fourier import fourier_resize, power_by_shell
+from clarice.io.kept_results import Arrays, map_parts
 from clarice.physics.noisy_set import NoisySet
 
 NAME, REFINER, REFINED = "diffusion", "refiner", "diffusion+refiner"
@@ -152,24 +152,32 @@ def denoise_by_diffusion(
     step = max(1, BATCH // settings.samples)
     for rows, estimate in _estimates(noisy, trained, _network(placed).size, notes, progress):
 
-        def work(start: int, rows: RowIndex = rows, estimate: GaussianEstimate = estimate) -> tuple[int, Posterior]:
-            part = slice(start, start + step)
-            seen = network_input(noisy, rows[part], placed.box)
+        def work(some: RowIndex, first: int = int(rows[0]), estimate: GaussianEstimate = estimate) -> Arrays:
+            part = slice(int(some[0]) - first, int(some[-1]) + 1 - first)
+            seen = network_input(noisy, some, placed.box)
             known = GaussianEstimate(estimate.mean[part], estimate.squared_error[part])
-            return start, sampled_posterior(placed, *seen, known, settings, _draws_of(noisy, rows[part]), correcting)
+            drawn_by = _draws_of(noisy, some)
+            return _arrays(sampled_posterior(placed, *seen, known, settings, drawn_by, correcting), noisy.box)
 
-        for start, found in ordered_map(work, range(0, len(rows), step)):
-            some = rows[start : start + step]
+        parts = [rows[start : start + step] for start in range(0, len(rows), step)]
+        for some, found in map_parts("sampling", work, parts):
             if notes is not None:
-                _tell(notes, some, found, noisy.box)
+                notes.expected_error(some, found["squared_error"])
+            if notes is not None and "deviation" in found:
+                notes.deviation(some, found["deviation"])
             progress("sampling", int(some[-1]) + 1, len(noisy))
-            yield some, as_array(from_network(found.mean, noisy.box))
+            yield some, found["images"]
 
 
-def _tell(notes: Notes, rows: RowIndex, found: Posterior, box: int) -> None:
-    notes.expected_error(rows, error_from_network(found.squared_error.double(), box).numpy())
+def _arrays(found: Posterior, box: int) -> Arrays:
+    """`images` (k, L, L), `squared_error` (k, L // 2 + 1) and, of several samples, `deviation` (k, L, L)."""
+    arrays = {
+        "images": as_array(from_network(found.mean, box)),
+        "squared_error": error_from_network(found.squared_error.double(), box).numpy(),
+    }
     if found.deviation is not None:
-        notes.deviation(rows, as_array(from_network(found.deviation, box)))
+        arrays["deviation"] = as_array(from_network(found.deviation, box))
+    return arrays
 
 
 def _estimates(

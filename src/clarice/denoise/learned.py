@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor
 
 from clarice.core.batches import is_out_of_memory
 from clarice.core.large_array import large_array
-from clarice.core.parallel import ordered_map
 from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.denoise.angular_attention import MeasuredRings
@@ -19,11 +19,12 @@ from clarice.denoise.attention_sources import sources_of
 from clarice.denoise.neighbourhoods import invariants, neighbourhoods
 from clarice.denoise.network_input import error_from_network, from_network, network_input
 from clarice.denoise.networks import NETWORKS
-from clarice.denoise.notes import Notes
+from clarice.denoise.notes import Notes, Sources
 from clarice.denoise.placed_network import PlacedNetwork
 from clarice.denoise.polar_transformer import PolarTransformer
 from clarice.denoise.registry import DenoisedRows, DenoiserFunction, TellingFunction, as_array, denoiser
 from clarice.denoise.trained import TrainedNetwork, trained_names, trained_network
+from clarice.io.kept_results import Arrays, map_parts
 from clarice.physics.noisy_set import NoisySet
 
 # Images that a single-image network takes at once.
@@ -47,16 +48,15 @@ def denoise_alone(noisy: NoisySet, trained: TrainedNetwork, progress: Progress =
     """Each image by itself, streamed in row order."""
     placed = PlacedNetwork(trained)
 
-    def work(start: int) -> tuple[RowIndex, NDArray[np.float32]]:
-        rows = np.arange(start, min(start + BATCH, len(noisy)))
+    def work(rows: RowIndex) -> Arrays:
         images, transfer = network_input(noisy, rows, trained.box)
         with placed.precision():
             estimate = placed.network(*placed.placed(images[:, None], None if transfer is None else transfer[:, None]))
-        return rows, as_array(from_network(estimate.images[:, 0].float(), noisy.box))
+        return {"images": as_array(from_network(estimate.images[:, 0].float(), noisy.box))}
 
-    for rows, images in ordered_map(work, range(0, len(noisy), BATCH)):
-        progress("denoising", int(rows[-1]) + 1, len(noisy))
-        yield rows, images
+    parts = [np.arange(start, min(start + BATCH, len(noisy))) for start in range(0, len(noisy), BATCH)]
+    for rows, found in map_parts("denoising", work, parts, progress, for_all=False):
+        yield rows, found["images"]
 
 
 def denoise_jointly(
@@ -76,11 +76,9 @@ def denoise_jointly(
     runner = _Transformer(trained)
     count = len(noisy)
     if count <= size:
-        images = runner.joint(noisy, np.arange(count), notes)
-        yield np.arange(count), as_array(from_network(images, noisy.box))
-        return
-    features = _features(noisy, runner, looked_through, progress)
-    groups = neighbourhoods(features, size)
+        groups = [np.arange(count)]
+    else:
+        groups = neighbourhoods(_features(noisy, runner, looked_through, progress), size)
     yield from _in_row_order(noisy, runner, groups, progress, notes)
 
 
@@ -94,14 +92,10 @@ def look_alikes(noisy: NoisySet, trained: TrainedNetwork, size: int, progress: P
 def _features(noisy: NoisySet, runner: _Transformer, size: int, progress: Progress) -> NDArray[np.float32]:
     parts = np.array_split(np.arange(len(noisy)), -(-len(noisy) // size))
 
-    def work(rows: RowIndex) -> tuple[RowIndex, NDArray[np.float32]]:
-        return rows, as_array(runner.features(noisy, rows))
+    def work(rows: RowIndex) -> Arrays:
+        return {"features": as_array(runner.features(noisy, rows))}
 
-    found: list[NDArray[np.float32]] = []
-    for rows, part in ordered_map(work, parts):
-        found.append(part)
-        progress("finding neighbours", int(rows[-1]) + 1, len(noisy))
-    return np.concatenate(found)
+    return np.concatenate([found["features"] for _, found in map_parts("finding neighbours", work, parts, progress)])
 
 
 def _in_row_order(
@@ -109,18 +103,29 @@ def _in_row_order(
 ) -> Iterator[tuple[RowIndex, NDArray[np.float32]]]:
     """Denoises group after group and hands out the images in row order once all are there."""
 
-    def work(rows: RowIndex) -> tuple[RowIndex, NDArray[np.float32]]:
-        return rows, as_array(from_network(runner.joint(noisy, rows, notes), noisy.box))
+    wanted = 0 if notes is None else notes.sources_wanted
 
+    def work(rows: RowIndex) -> Arrays:
+        return runner.joint(noisy, rows, wanted)
+
+    found = map_parts("denoising", work, groups, progress, for_all=False)
+    first = next(found, None)
+    if first is None:  # another process takes up the images
+        return
     with large_array((len(noisy), noisy.box, noisy.box)) as waiting:
-        done = 0
-        for rows, images in ordered_map(work, groups):
-            waiting[rows] = images
-            done += len(rows)
-            progress("denoising", done, len(noisy))
+        for rows, part in chain((first,), found):
+            waiting[rows] = part["images"]
+            if notes is not None:
+                _tell(notes, rows, part)
         for start in range(0, len(noisy), noisy.rows_per_chunk):
             rows = np.arange(start, min(start + noisy.rows_per_chunk, len(noisy)))
             yield rows, np.array(waiting[rows])
+
+
+def _tell(notes: Notes, rows: RowIndex, part: Arrays) -> None:
+    if "squared_error" in part:
+        notes.sources(rows, Sources(part["row"], part["angle_deg"], part["weight"], part["kept"]))
+        notes.expected_error(rows, part["squared_error"])
 
 
 class _Transformer(PlacedNetwork):
@@ -134,26 +139,31 @@ class _Transformer(PlacedNetwork):
             sketch = network.early_sketch(self._measured(network, noisy, rows), BLOCKS_LOOKED_THROUGH)
         return invariants(sketch[0], network.ring_area).cpu()
 
-    def joint(self, noisy: NoisySet, rows: RowIndex, notes: Notes | None = None) -> Tensor:
-        """Estimates (k, box, box) of `rows`, denoised as one set, of which `notes` hears; two where memory runs out."""
+    def joint(self, noisy: NoisySet, rows: RowIndex, sources_wanted: int) -> Arrays:
+        """`images` (k, L, L) of `rows`, denoised as one set; as two where memory runs out.
+
+        Where sources are wanted, the fields of `Sources` as well, and `squared_error` (k, L // 2 + 1).
+        """
         try:
-            return self._as_one_set(noisy, rows, notes)
+            return self._as_one_set(noisy, rows, sources_wanted)
         except RuntimeError as error:
             if len(rows) == 1 or not is_out_of_memory(error):
                 raise
-        return torch.cat([self.joint(noisy, part, notes) for part in np.array_split(rows, 2)])
+        halves = [self.joint(noisy, part, sources_wanted) for part in np.array_split(rows, 2)]
+        return {name: np.concatenate([half[name] for half in halves]) for name in halves[0]}
 
     @torch.no_grad()
-    def _as_one_set(self, noisy: NoisySet, rows: RowIndex, notes: Notes | None) -> Tensor:
+    def _as_one_set(self, noisy: NoisySet, rows: RowIndex, sources_wanted: int) -> Arrays:
         network = self._transformer()
         with self.precision():
             found = network.denoise_rings(self._measured(network, noisy, rows))
             estimate = network.estimate_of(found)
-        if notes is not None and estimate.log_error is not None:
-            notes.sources(rows, sources_of(found.attended, rows, notes.sources_wanted))
+        told = {"images": as_array(from_network(estimate.images[0].cpu(), noisy.box))}
+        if sources_wanted and estimate.log_error is not None:
+            sources = sources_of(found.attended, rows, sources_wanted)
             squared = error_from_network(estimate.log_error[0].exp().double().cpu(), noisy.box)
-            notes.expected_error(rows, squared.numpy())
-        return estimate.images[0].cpu()
+            told |= {**vars(sources), "squared_error": squared.numpy()}
+        return told
 
     def _transformer(self) -> PolarTransformer:
         if not isinstance(self.network, PolarTransformer):
@@ -185,6 +195,6 @@ def _jointly(name: str) -> tuple[DenoiserFunction, TellingFunction]:
 for _name in trained_names():
     if NETWORKS[_name].joint:
         _function, _telling = _jointly(_name)
-        denoiser(_name, _SUMMARIES[_name], _telling)(_function)
+        denoiser(_name, _SUMMARIES[_name], _telling, shared=True)(_function)
     elif NETWORKS[_name].alone:
-        denoiser(_name, _SUMMARIES[_name])(_alone(_name))
+        denoiser(_name, _SUMMARIES[_name], shared=True)(_alone(_name))

@@ -48,7 +48,8 @@ class Denoiser:
     """A registered method: its name on the command line, one line about it, and the function.
 
     `telling` is the same function for methods that know more than their images, None for the others. `sampling`: how
-    it draws samples, None for methods that draw none.
+    it draws samples, None for methods that draw none. `shared`: several processes share out its work, and the first
+    yields all images.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Denoiser:
     function: DenoiserFunction
     telling: TellingFunction | None = None
     sampling: SamplingSettings | None = None
+    shared: bool = False
 
     @property
     def several_samples(self) -> bool:
@@ -96,14 +98,19 @@ _registered: dict[str, Denoiser] = {}
 
 
 def denoiser(
-    name: str, summary: str, telling: TellingFunction | None = None, *, sampling: SamplingSettings | None = None
+    name: str,
+    summary: str,
+    telling: TellingFunction | None = None,
+    *,
+    sampling: SamplingSettings | None = None,
+    shared: bool = False,
 ) -> Callable[[DenoiserFunction], DenoiserFunction]:
     """Registers the decorated function as method `name`; `summary` is its line in the command's help."""
 
     def register(function: DenoiserFunction) -> DenoiserFunction:
         if name in _registered and _registered[name].function is not function:
             raise ValueError(f"two denoisers are named {name}")
-        _registered[name] = Denoiser(name, summary, function, telling, sampling)
+        _registered[name] = Denoiser(name, summary, function, telling, sampling, shared)
         return function
 
     return register

@@ -31,9 +31,10 @@ def classify(
     names, makes it anew when they move.
     """
     noisy, preparation = open_prepared(work)
-    classes = make_classes(
-        noisy, n_classes, iterations=iterations, diameter_px=diameter_px, seed=seed, progress=work.progress
-    )
+    with work.keeping_results():
+        classes = make_classes(
+            noisy, n_classes, iterations=iterations, diameter_px=diameter_px, seed=seed, progress=work.progress
+        )
     settings = {"n_classes": n_classes, "iterations": iterations, "seed": seed}
     write_classes(classes, stack.open(), work.output(IMAGES).parent, sign=preparation.sign, settings=settings)
     work.say(f"{int((quality_of(classes).population > 0).sum())} of {n_classes} classes have members")

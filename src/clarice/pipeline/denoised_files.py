@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -79,11 +80,13 @@ def write_denoised(
     *,
     halves_apart: bool = False,
     progress: Progress = silent,
+    first: bool = True,
 ) -> float:
     """Denoises the `prepared` form of the raw `particles` and writes the three files; returns the seconds it took.
 
     Images are CTF-free projections in units of the input's noise standard deviation. A method that knows where its
-    images came from gets a fourth file, `denoised_notes.NOTES`, and one that samples `DEVIATIONS`. Raises OutputError.
+    images came from gets a fourth file, `denoised_notes.NOTES`, and one that samples `DEVIATIONS`. Of several processes
+    that share out the work, only the `first` writes. Raises OutputError.
     """
     started = time.monotonic()
     noisy = prepared.noisy_set
@@ -91,6 +94,9 @@ def write_denoised(
         apart = held.enter_context(large_array((len(noisy), noisy.box, noisy.box))) if method.several_samples else None
         notes = None if method.telling is None else Notebook(len(noisy), deviations=apart)
         found = method(noisy, halves_apart=halves_apart, progress=progress, notes=notes)
+        if not first:
+            deque(found, maxlen=0)
+            return round(time.monotonic() - started, 2)
         restore = prepared.preparation.restore
         _write_stack(
             folder / IMAGES, particles, (restore(part) for _, images in found for part in _parts(images, particles.box))

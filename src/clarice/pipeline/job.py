@@ -58,8 +58,8 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
     group_order = len(symmetry_rotations(settings.symmetry))
     size = (len(particles), particles.box, sizes.working_box)
     estimate = _Estimator(*size)
-    # Of a large stack, images that were denoised with later ones wait for their turn on the disk.
-    waiting = int(4 * len(particles) * sizes.working_box**2 > IN_MEMORY_BYTES)
+    # Denoised images are kept until the stage is done; those of a large stack wait for their turn on the disk as well.
+    waiting = 1 + int(4 * len(particles) * sizes.working_box**2 > IN_MEMORY_BYTES)
     first = FirstMapSettings(
         sizes.diameter_px,
         Method(settings.first_map),

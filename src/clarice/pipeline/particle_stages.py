@@ -74,4 +74,5 @@ def denoise(work: Work, stack: StackInput, *, method: str, weights: tuple[Path, 
     `weights`: the files that a trained method reads, so that other weights make other images.
     """
     folder = work.output(IMAGES).parent
-    write_denoised(stack.open(), _prepared(work), get_denoiser(method), folder, progress=work.progress)
+    with work.keeping_results():
+        write_denoised(stack.open(), _prepared(work), get_denoiser(method), folder, progress=work.progress)

@@ -129,7 +129,7 @@ def open_run(
         if older is not None:
             record.created, record.input = older.created, older.input
             record.stages, record.warnings = older.stages, older.warnings
-        _remove_leftovers(path)
+        remove_leftovers(path)
         run = RunFolder(path, record, tell)
         run.save()
         with _logging_to(path / LOG_NAME):
@@ -150,8 +150,8 @@ def _prepare(folder: Path) -> None:
         raise OutputError(f"{folder} holds files that are not a run's: choose a new or empty folder")
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files of a killed run."""
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files that a killed process has left in a folder whose lock is held."""
     for path in folder.iterdir():
         if TEMPORARY.fullmatch(path.name):
             path.unlink()

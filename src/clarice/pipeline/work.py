@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from clarice.core.progress import Progress, silent
+from clarice.io.kept_results import Keeping, results_kept
 from clarice.pipeline.checkpoint import Checkpoint
 from clarice.pipeline.durable import write_json
 from clarice.pipeline.run_folder import RunFolder
@@ -50,6 +53,14 @@ class Work:
     def checkpoint(self, name: str = "state") -> Checkpoint:
         """A place to save progress in; `name` keeps several apart (one a random start, one a half set)."""
         return Checkpoint(self.run.working_folder(self.stage.name) / f"{name}.pt", self.inputs_hash)
+
+    @contextmanager
+    def keeping_results(self) -> Iterator[None]:
+        """What `map_parts` finds meanwhile is kept until the stage is done."""
+        keeping = Keeping(self.run.working_folder(self.stage.name) / "results")
+        keeping.begin(self.inputs_hash)
+        with results_kept(keeping):
+            yield
 
     def warn(self, message: str) -> None:
         """Records a warning, which the report shows first."""
