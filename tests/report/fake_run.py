@@ -65,6 +65,7 @@ def make_run(folder: Path, name: str = "T20S_particles.star", seed: int = 3) -> 
     _write_maps(folder, density(points, 3), rng)
     _write_records(folder, name, rng)
     _write_controls(folder, rng)
+    _write_map_controls(folder, rng)
     return folder
 
 
@@ -92,6 +93,25 @@ def _write_controls(folder: Path, rng: np.random.Generator) -> None:
     )
     content = {"method": "wiener", "images": 256, "invents": False, "sentence": sentence, "kinds": kinds}
     (folder / "controls.json").write_text(json.dumps(content))
+
+
+def _write_map_controls(folder: Path, rng: np.random.Generator) -> None:
+    """Three projections of each of five maps."""
+    pictures = gaussian_filter(rng.normal(0, 1, (15, BOX, BOX)).astype(np.float32), (0, 2, 2))
+    write_mrc(folder / "map_controls.mrcs", pictures, PIXEL_ANGSTROM, is_volume=False)
+    figures = {"particles": (153.2, 1.0), "pure noise": (-75.9, 0.038), "particles on a wrong molecule": (83.1, 0.55)}
+    kinds = [
+        {"kind": kind, "gain": gain, "gain_error": 2.85, "power_share": share, "fsc": [1.0, 0.98, 0.9, 0.4]}
+        for kind, (gain, share) in figures.items()
+    ]
+    content = {
+        "images": 256,
+        "resolution_angstrom": 23.4,
+        "doubtful": False,
+        "sentence": "particles fit the map of the other half set better: the map is what its particles show",
+        "kinds": kinds,
+    }
+    (folder / "map_controls.json").write_text(json.dumps(content))
 
 
 def _write_images(

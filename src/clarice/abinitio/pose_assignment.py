@@ -1,4 +1,4 @@
-"""Poses of particles on a finished map, searched for over all views."""
+"""Particles laid on finished maps, searched for over all views: their poses, and the maps that they then make."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from clarice.abinitio.half_sets import HalfSets
 from clarice.abinitio.pose_search import PoseSearch
+from clarice.abinitio.reconstruct import SliceSums, open_halves
 from clarice.abinitio.refinement import GLOBAL_SPACING_DEG, Settings
 from clarice.abinitio.ring_source import RingSource
 from clarice.core.particles import FloatArray, Poses
@@ -27,15 +30,10 @@ class Laid:
 
 def lay_on(particles: RingSource, volume: Tensor, settings: Settings) -> Laid:
     """Particles on a finished map (L, L, L), searched for over all views up to `settings.start_radius_px`."""
-    count, box = len(particles), particles.box
-    rings = FourierRings.matching(box, min(settings.start_radius_px, box / 2 - 1), settings.diameter_px)
-    anywhere = np.broadcast_to(np.eye(3), (count, 3, 3)).copy()
-    symmetry = so3.symmetry_rotations(settings.symmetry)
-    search = PoseSearch(
-        rings, GLOBAL_SPACING_DEG, False, settings.seed, anywhere, None, settings.max_shift_px, symmetry
-    )
-    grid = search.grid(box)
-    rotations, shifts = anywhere.copy(), np.zeros((count, 2))
+    count = len(particles)
+    search = _everywhere(particles, settings)
+    grid = search.grid(particles.box)
+    rotations, shifts = search.rotations.copy(), np.zeros((count, 2))
     confidence, evidence = np.zeros(count), np.zeros(count)
     parts = search.parts(particles, grid, grid.references(volume), np.arange(count), averaging=False)
     for rows, _, result in parts:
@@ -44,3 +42,41 @@ def lay_on(particles: RingSource, volume: Tensor, settings: Settings) -> Laid:
         confidence[rows] = result.confidence.double().numpy()
         evidence[rows] = result.log_evidence.double().numpy() - math.log(2 * len(grid))
     return Laid(Poses(rotations, shifts), confidence, evidence)
+
+
+@dataclass(frozen=True)
+class LaidHalves:
+    """Half maps (2, b, b, b) of particles laid on maps of edge b, and their `log_evidence` (n,) against pure noise."""
+
+    halves: Tensor
+    log_evidence: FloatArray
+
+
+def lay_halves_on(particles: RingSource, volumes: Tensor, half_set: HalfSets, settings: Settings) -> LaidHalves:
+    """Rows of half set 1 laid on the first of two `volumes` (2, b, b, b), those of 2 on the second, and averaged there.
+
+    The maps have the particles' field of view, in a box that may be smaller, and are made from posteriors over all
+    views up to `settings.start_radius_px`: what one first iteration of refinement would make.
+    """
+    search, box = _everywhere(particles, settings), volumes.shape[-1]
+    grid, evidence = search.grid(box), np.zeros(len(particles))
+    sums: list[SliceSums] = []
+    for half, volume in enumerate(volumes, start=1):
+        numerator, denominator = search.empty()
+        mine = np.flatnonzero(half_set == half)
+        for rows, _, result in search.parts(particles, grid, grid.references(volume), mine):
+            numerator += result.numerator
+            denominator += result.denominator
+            evidence[rows] = result.log_evidence.double().numpy() - math.log(2 * len(grid))
+        sums.append(grid.sums(numerator, denominator, search.symmetry))
+    seen = torch.arange(box // 2 + 1) <= int(search.rings.radii[-1]) + 1
+    return LaidHalves(open_halves(sums, seen), evidence)
+
+
+def _everywhere(particles: RingSource, settings: Settings) -> PoseSearch:
+    """A search of every particle over all views and shifts."""
+    count, box = len(particles), particles.box
+    rings = FourierRings.matching(box, min(settings.start_radius_px, box / 2 - 1), settings.diameter_px)
+    anywhere = np.broadcast_to(np.eye(3), (count, 3, 3)).copy()
+    symmetry = so3.symmetry_rotations(settings.symmetry)
+    return PoseSearch(rings, GLOBAL_SPACING_DEG, False, settings.seed, anywhere, None, settings.max_shift_px, symmetry)

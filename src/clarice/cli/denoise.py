@@ -111,32 +111,11 @@ def denoise(
     box = min(particles.box, LARGEST_DEFAULT_BOX) if working_box is None else working_box
     keep_apart(output, (IMAGES, TABLE, RECORD, NOTES, DEVIATIONS), files_read(particles, stack, passthrough))
     make_folder(output)
-    job = {
-        "method": method,
-        "weights": [weights_digest(path) for path in weights_of(method)],
-        "sampling": None if chosen.sampling is None else asdict(chosen.sampling),
-        "halves_apart": halves_apart,
-    }
-    with shared_stack(
-        particles,
-        stack,
-        passthrough,
-        output,
-        box,
-        contrast,
-        ctf_state,
-        job,
-        background_radius_px=background_radius_px,
-    ) as shared:
-        seconds = write_denoised(
-            particles,
-            shared.prepared,
-            chosen,
-            output,
-            halves_apart=halves_apart,
-            progress=shared.progress,
-            first=shared.first,
-        )
+    job = {**_job(chosen), "halves_apart": halves_apart}
+    options = {"background_radius_px": background_radius_px}
+    with shared_stack(particles, stack, passthrough, output, box, contrast, ctf_state, job, **options) as shared:
+        how: dict[str, Any] = {"halves_apart": halves_apart, "progress": shared.progress, "first": shared.first}
+        seconds = write_denoised(particles, shared.prepared, chosen, output, **how)
         blind = shared.first and is_denoising_network(method) and _is_blind(method, shared.prepared.noisy_set)
     console.print(
         f"{counted(len(particles), 'particle')} denoised by {method} in {seconds:.1f} s: {output / 'denoised.star'}",
@@ -150,6 +129,15 @@ def denoise(
         )
     if chosen.sampling is not None and chosen.sampling.samples == 1 and method != REFINED:
         console.print("each image is one sample: one possibility of what the particle may be, not the likeliest")
+
+
+def _job(chosen: Denoiser) -> dict[str, Any]:
+    """What tells work by this method from other work."""
+    return {
+        "method": chosen.name,
+        "weights": [weights_digest(path) for path in weights_of(chosen.name)],
+        "sampling": None if chosen.sampling is None else asdict(chosen.sampling),
+    }
 
 
 def _is_blind(method: str, noisy: NoisySet) -> bool:

@@ -25,8 +25,19 @@ from clarice.pipeline.engine import execute
 from clarice.pipeline.first_map_settings import FirstMapSettings, Method
 from clarice.pipeline.frame import Frame
 from clarice.pipeline.job_settings import STAGE_NAMES, JobSettings, checked
+from clarice.pipeline.map_control_stage import control_map
+from clarice.pipeline.map_controls import IMAGES as MAP_IMAGES
 from clarice.pipeline.map_stages import abinitio, export, refine
-from clarice.pipeline.memory import controlling, grown, images_mb, on_images_mb, postprocessing, refinement, volume_mb
+from clarice.pipeline.memory import (
+    controlling,
+    controlling_map,
+    grown,
+    images_mb,
+    on_images_mb,
+    postprocessing,
+    refinement,
+    volume_mb,
+)
 from clarice.pipeline.null_controls import IMAGES
 from clarice.pipeline.particle_stages import check, denoise, prepare
 from clarice.pipeline.postprocess import postprocess
@@ -95,6 +106,9 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
         controls(
             method=settings.method, weights=weights_of(settings.method), diameter_px=sizes.diameter_px, seed=seed
         ).expecting(controlling(min(len(particles), IMAGES), sizes.working_box)),
+        control_map(**frame, symmetry=settings.symmetry, seed=seed).expecting(
+            controlling_map(min(len(particles), MAP_IMAGES), particles.box, sizes.working_box)
+        ),
         export(stack, whereabouts=stack.whereabouts(), **frame, symmetry=settings.symmetry, seed=seed).expecting(
             estimate(1, maps_held=MAPS_OF_EXPORT)
         ),

@@ -16,7 +16,7 @@ from clarice.pipeline.first_map_settings import Method
 LARGEST_SEED = 2**48
 STAGE_NAMES = (
     *("check", "prepare", "denoise", "classify", "select"),
-    *("ab initio", "refine", "postprocess", "controls", "export"),
+    *("ab initio", "refine", "postprocess", "controls", "map controls", "export"),
 )
 # The same as one types them.
 UNTIL_NAMES = tuple(name.replace(" ", "") for name in STAGE_NAMES)

@@ -207,3 +207,9 @@ def controlling(images: int, box: int) -> Estimate:
     """Null controls on so many images of three kinds, one kind at a time."""
     memory = on_images_mb(images, box) + IMAGES_OF_A_CONTROL * images_mb(images, box) + DENOISING_MB
     return Estimate(seconds=grown(SECONDS_PER_CONTROL, 3 * images, box), memory_mb=memory)
+
+
+def controlling_map(images: int, input_box: int, box: int) -> Estimate:
+    """Controls of a map: so many images of three kinds, each laid once over all views."""
+    seconds = grown(SECONDS_PER_ITERATION, 3 * images, box)
+    return Estimate(seconds, first_map_mb(images, input_box, box))

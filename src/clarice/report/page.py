@@ -17,6 +17,7 @@ from clarice.report import provenance
 from clarice.report.convergence import PoseSummary, convergence, pose_summary
 from clarice.report.folder import RunFiles, Volume, number
 from clarice.report.local_resolution import local_resolution
+from clarice.report.map_controls import map_controls
 from clarice.report.next_steps import next_steps
 from clarice.report.null_controls import null_controls
 from clarice.report.optics import optics_summary
@@ -90,6 +91,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "local": local_resolution(run),
         "classes": classes,
         "controls": null_controls(run),
+        "map_controls": map_controls(run),
         "method": method,
         "box": plain(prepared.get("working_box")),
         "pixel": quantity(number(prepared.get("working_pixel_size_angstrom")), "Å", 4),
