@@ -71,8 +71,8 @@ class Expectation:
     """Result of one expectation step over n images and J references (2J with mirrors folded back to J).
 
     `numerator` (J, R, T) Hartley rings Σ p H y turned and shifted back; `denominator` (J, R) Σ p H²;
-    `log_evidence` (n,); `reference`, `angle_rad`, `shift_px` (n, 2), `mirrored`: the most probable pose;
-    `confidence` (n,): the posterior mass of its reference; `reference_mass` (n, J). Where poses alone were asked for,
+    `log_evidence` (n,); `reference`, `angle_rad`, `mirrored`: the most probable pose, and `shift_px` (n, 2) the mean of
+    the posterior over shifts at its reference, which lies between the trial shifts; `confidence` (n,): the posterior mass of its reference; `reference_mass` (n, J). Where poses alone were asked for,
     `numerator` and `denominator` are zero.
     """
 
@@ -171,7 +171,7 @@ class _Part:
     rows: slice
     log_evidence: Tensor
     best: Tensor  # (b, 3): shift index, reference, angle index
-    best_shift: Tensor
+    mean_shift: Tensor
     mass: Tensor
     numerator: Tensor | None  # None where nothing is averaged
 
@@ -205,7 +205,10 @@ def _posterior(
     weights = weights.clamp_min_(FAINTEST).exp_()
     averaged = scores.mass(weights) if averaging else None
     total = weights.sum(dim=0, dtype=torch.float32) if averaged is None else averaged.total
-    by_reference = total.view(count, n_shifts, n_references).sum(dim=1)
+    by_shift = total.view(count, n_shifts, n_references)
+    by_reference = by_shift.sum(dim=1)
+    at_best = by_shift[every, :, reference]
+    mean_shift = ((at_best / at_best.sum(dim=1, keepdim=True))[..., None] * shifts).sum(dim=1)
     normaliser = by_reference.sum(dim=1)
     mass = by_reference / normaliser[:, None]
     numerator = None
@@ -216,7 +219,7 @@ def _posterior(
         rows,
         temperature * (peak + normaliser.log() - math.log(n_angles * n_shifts)),
         torch.stack([shift_index, reference, angle], dim=1),
-        shifts[every, shift_index],
+        mean_shift,
         mass,
         numerator,
     )
@@ -229,7 +232,7 @@ class _Accumulator:
     denominator: Tensor
     log_evidence: Tensor
     best: Tensor  # (n, 3): shift index, reference, angle index
-    best_shift: Tensor
+    mean_shift: Tensor
     confidence: Tensor
     mass: Tensor
 
@@ -252,7 +255,7 @@ class _Accumulator:
         rows = part.rows
         self.log_evidence[rows] = part.log_evidence
         self.best[rows] = part.best
-        self.best_shift[rows] = part.best_shift
+        self.mean_shift[rows] = part.mean_shift
         self.confidence[rows] = part.mass.gather(1, part.best[:, 1:2])[:, 0]
         self.mass[rows] = part.mass
         if part.numerator is not None:
@@ -277,7 +280,7 @@ class _Accumulator:
             self.log_evidence,
             reference,
             self.best[:, 2].float() * (2 * math.pi / n_angles),
-            self.best_shift,
+            self.mean_shift,
             mirrored,
             self.confidence,
             mass,
