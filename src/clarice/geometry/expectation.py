@@ -72,8 +72,9 @@ class Expectation:
 
     `numerator` (J, R, T) Hartley rings Σ p H y turned and shifted back; `denominator` (J, R) Σ p H²;
     `log_evidence` (n,); `reference`, `angle_rad`, `mirrored`: the most probable pose, and `shift_px` (n, 2) the mean of
-    the posterior over shifts at its reference, which lies between the trial shifts; `confidence` (n,): the posterior mass of its reference; `reference_mass` (n, J). Where poses alone were asked for,
-    `numerator` and `denominator` are zero.
+    the posterior over shifts at its reference, which lies between the trial shifts; `confidence` (n,): the posterior
+    mass of its reference; `reference_mass` (n, J). Where poses alone were asked for, `numerator` and `denominator` are
+    zero.
     """
 
     numerator: Tensor
