@@ -85,6 +85,17 @@ def test_a_result_that_vanishes_is_told(tmp_path: Path) -> None:
             list(found)
 
 
+def test_a_result_about_other_rows_is_computed_anew(tmp_path: Path) -> None:
+    """Parts may follow from the data: another machine can come to others."""
+    with results_kept(Keeping(tmp_path)):
+        list(map_parts("pass", Squares(), PARTS))
+    others, work = [*PARTS[:2], *np.array_split(np.arange(PARTS[2][0], 40), 5)[::-1]], Squares()
+    with results_kept(Keeping(tmp_path)):
+        found = list(map_parts("pass", work, others, at_once=False))
+    assert all(np.array_equal(arrays["square"], rows**2) for rows, arrays in found)
+    assert len(work.done) == 4  # the middle one of the reversed parts is where it was
+
+
 def test_another_job_begins_anew(tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     for job, computed in (("a", 14), ("a", 0), ("b", 14)):

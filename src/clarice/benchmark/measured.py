@@ -83,16 +83,21 @@ def run_measured(
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kills the launcher and everything it started, in sessions of their own too, as `torchrun` starts its workers."""
-    started: list[psutil.Process] = []
+    stopped: set[psutil.Process] = set()
     with suppress(psutil.Error):
-        started = psutil.Process(process.pid).children(recursive=True)
+        whole = psutil.Process(process.pid)
+        while new := {whole, *whole.children(recursive=True)} - stopped:
+            for each in new:  # what is stopped starts nothing any more
+                with suppress(psutil.Error):
+                    each.suspend()
+            stopped |= new
+    for each in stopped:
+        with suppress(psutil.Error):
+            each.kill()
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    for child in started:
-        with suppress(psutil.Error):
-            child.kill()
-    psutil.wait_procs(started)
     process.wait()
+    psutil.wait_procs(stopped)
 
 
 def last_line(log: Path) -> str:

@@ -23,6 +23,7 @@ from clarice.benchmark.structures import load_subject, structures_folder
 from clarice.core.errors import UsageError
 from clarice.core.progress import Progress, silent
 from clarice.denoise.registry import get_denoiser
+from clarice.pipeline.unfinished import FOLDER
 
 NAME = "speed"
 VERSION = 2
@@ -37,6 +38,7 @@ COLUMNS = (
     Column("particles", "particles", "{:,}"),
     Column("processes", "processes"),
     Column("killed after, s", "killed_after_seconds", "{:.0f}"),
+    Column("results kept", "results_kept", "{:,}"),
     Column("files of the undisturbed one", "same_files"),
     Column("time, s", "seconds", "{:.1f}"),
     Column("CPU, s", "cpu_seconds", "{:.1f}"),
@@ -136,22 +138,27 @@ class _Work:
         return {**_used(usage), "images_per_second": self._speed(usage.seconds), **judged}
 
     def killed_halfway(self, undisturbed_seconds: float) -> Row:
-        """By several processes, killed together after their share of half the time and started again."""
+        """By several processes, killed together after half the time that one took, and started again.
+
+        They share out the same threads, so that they would be about halfway.
+        """
         number = self.request.processes
         out = self._fresh(number)
         launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python")
         program = (*launcher, "--nproc-per-node", str(number), *self.request.program)
         threads = max(1, self.request.threads // number)
         killed = self._run(program, out, threads, undisturbed_seconds / 2)
-        usage = self._run(program, out, threads, self.request.timeout_seconds)
-        if usage.failed:
-            return {**_used(usage), "failed": True, "note": usage.message}
-        seconds = killed.seconds + usage.seconds
+        kept = len(list((out / FOLDER).rglob("*.safetensors")))
+        again = self._run(program, out, threads, self.request.timeout_seconds) if killed.timed_out else killed
+        if again.failed:
+            return {**_used(again), "failed": True, "note": again.message}
+        seconds = killed.seconds + again.seconds if killed.timed_out else killed.seconds
         return {
             # What processes of a launcher took is not added up.
             "seconds": round(seconds, 2),
             "images_per_second": self._speed(seconds),
             "killed_after_seconds": round(killed.seconds, 1) if killed.timed_out else None,
+            "results_kept": kept,
             "same_files": "yes" if self._digests(number) == self._digests(1) else "NO",
         }
 
@@ -179,7 +186,11 @@ class _Work:
     def _digests(self, processes: int) -> list[str]:
         found = []
         for name in OUTPUTS[self.method == CLASSES]:
-            with (self._folder(processes) / name).open("rb") as file:
+            path = self._folder(processes) / name
+            if not path.is_file():
+                found.append(f"no {name} by {processes}")
+                continue
+            with path.open("rb") as file:
                 found.append(hashlib.file_digest(file, "sha256").hexdigest())
         return found
 
@@ -214,7 +225,11 @@ def summarise(results: Results) -> None:
             alone = rows[row["method"], row["particles"]]["seconds"]
             same = "the same files" if row["same_files"] == "yes" else "OTHER FILES"
             after = row["killed_after_seconds"]
-            killed = "ended before they could be killed" if after is None else f"killed after {after:.0f} s"
+            killed = (
+                "ended before they could be killed"
+                if after is None
+                else f"killed after {after:.0f} s with {row['results_kept']:,} results"
+            )
             results.summary[f"{row['method']}: {row['particles']:,} particles, {row['processes']} processes"] = (
                 f"{killed}, then done in {row['seconds'] / alone:.2f} × the time of one in all; {same}"
             )

@@ -109,11 +109,12 @@ def denoise(
     chosen = _chosen(method, {"steps": steps, "samples": samples, "sampler": sampler, "seed": seed})
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     box = min(particles.box, LARGEST_DEFAULT_BOX) if working_box is None else working_box
-    keep_apart(output, (IMAGES, TABLE, RECORD, NOTES, DEVIATIONS), files_read(particles, stack, passthrough))
+    names = (IMAGES, TABLE, RECORD, NOTES, DEVIATIONS)
+    keep_apart(output, names, files_read(particles, stack, passthrough))
     make_folder(output)
     job = {**_job(chosen), "halves_apart": halves_apart}
     options = {"background_radius_px": background_radius_px}
-    with shared_stack(particles, stack, passthrough, output, box, contrast, ctf_state, job, **options) as shared:
+    with shared_stack(particles, stack, passthrough, output, names, box, contrast, ctf_state, job, **options) as shared:
         how: dict[str, Any] = {"halves_apart": halves_apart, "progress": shared.progress, "first": shared.first}
         seconds = write_denoised(particles, shared.prepared, chosen, output, **how)
         blind = shared.first and is_denoising_network(method) and _is_blind(method, shared.prepared.noisy_set)

@@ -13,9 +13,11 @@ from clarice.cli.output_folder import files_read
 from clarice.cli.stack_options import Contrast, CtfState, prepare_stack
 from clarice.core.particles import ParticleSet
 from clarice.core.progress import Progress, silent
+from clarice.denoise.trained import best_device
+from clarice.geometry.angular import fast_dtype
 from clarice.pipeline.launched import launched
 from clarice.pipeline.prepare import Prepared
-from clarice.pipeline.unfinished import prepared_once, unfinished
+from clarice.pipeline.unfinished import particles_digest, prepared_once, unfinished
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,15 @@ def shared_stack(
     stack: Path,
     passthrough: Sequence[Path] | None,
     output: Path,
+    names: Sequence[str],
     box: int,
     contrast: Contrast | None,
     ctf_state: CtfState | None,
     job: Mapping[str, Any],
     **options: Any,
 ) -> Iterator[SharedStack]:
-    """Checks and prepares the particles of `stack` in a working `box`, for work whose results are kept in `output`.
+    """Checks and prepares the particles of `stack` in a working `box`, for work whose results are kept in `output`, and
+    that ends with files of these `names` there.
 
     `job`: whatever else the work depends on (JSON types); `options` are further ones of `pipeline.prepare.prepare`.
     Under `torchrun` all processes but the first are silent.
@@ -48,8 +52,8 @@ def shared_stack(
         "box": box,
         "contrast": contrast,
         "ctf_state": ctf_state,
-        "pixel_size_angstrom": particles.pixel_size_angstrom,
-        "particles": len(particles),
+        "particles": particles_digest(particles),
+        "device": f"{best_device().type} {fast_dtype()}",
         **options,
     }
 
@@ -60,7 +64,7 @@ def shared_stack(
     with launched() as processes, showing_progress() as shown:
         progress = shown if processes.first else silent
         console.quiet = not processes.first
-        with unfinished(output, processes, {**job, "preparing": preparing}, read) as keeping:
+        with unfinished(output, names, processes, {**job, "preparing": preparing}, read) as keeping:
             if keeping.holds_results:
                 told(f"going on with what an earlier call has left in {keeping.folder}")
             yield SharedStack(prepared_once(particles, box, keeping, make), progress, processes.first)

@@ -78,7 +78,7 @@ def denoise_jointly(
     if count <= size:
         groups = [np.arange(count)]
     else:
-        groups = neighbourhoods(_features(noisy, runner, looked_through, progress), size)
+        groups = _kept_neighbourhoods(_features(noisy, runner, looked_through, progress), size)
     yield from _in_row_order(noisy, runner, groups, progress, notes)
 
 
@@ -87,6 +87,17 @@ def look_alikes(noisy: NoisySet, trained: TrainedNetwork, size: int, progress: P
     if len(noisy) <= size:
         return [np.arange(len(noisy))]
     return neighbourhoods(_features(noisy, _Transformer(trained), LOOKED_THROUGH, progress), size)
+
+
+def _kept_neighbourhoods(features: NDArray[np.float32], size: int) -> list[RowIndex]:
+    """Neighbourhoods as one process found them: where features differ by rounding, another might cut elsewhere."""
+
+    def work(rows: RowIndex) -> Arrays:  # noqa: ARG001
+        groups = neighbourhoods(features, size)
+        return {"order": np.concatenate(groups), "sizes": np.array([len(group) for group in groups])}
+
+    ((_, found),) = map_parts("neighbourhoods", work, [np.arange(len(features))], at_once=False)
+    return np.split(found["order"], np.cumsum(found["sizes"])[:-1])
 
 
 def _features(noisy: NoisySet, runner: _Transformer, size: int, progress: Progress) -> NDArray[np.float32]:

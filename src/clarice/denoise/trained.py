@@ -130,5 +130,5 @@ def network_settings(trained: TrainedNetwork) -> dict[str, Any]:
 
 
 def best_device() -> torch.device:
-    """A GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU in use where there is one, by its number, which holds for every thread; else the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from clarice.core.errors import OutputError
+
+# What the temporary files of `writing` are named.
+TEMPORARY_NAME = re.compile(r"\.(.+)\.[0-9a-f]{12}\.part(\..*)?")
 
 # What the disk, not the program, may refuse while a file is written.
 _WRITE_FAILURES = {

@@ -7,6 +7,7 @@ of a single one.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,11 +26,13 @@ from clarice.core.errors import OutputError
 from clarice.core.parallel import ordered_map
 from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
-from clarice.io.atomic import writing
+from clarice.io.atomic import TEMPORARY_NAME, writing
 
 # By name, all about the same rows or sums over them.
 Arrays = Mapping[str, NDArray[Any]]
 _JOB = "job.txt"
+# Key of the digest of the rows that a result is about.
+_ROWS = "rows"
 
 
 def _alone() -> None:
@@ -56,11 +59,19 @@ class Keeping:
         return self.rank == 0
 
     def begin(self, job: str) -> None:
-        """Removes what another job than the one `job` describes has left. Raises OutputError."""
+        """Removes what another job than the one `job` describes has left, and what was half-written.
+
+        Raises OutputError.
+        """
         if self.first:
             told = self.folder / _JOB
             if self.folder.exists() and (not told.exists() or told.read_text(encoding="utf-8") != job):
                 self.discard()
+                if self.holds_results:
+                    raise OutputError(f"{self.folder}, left by another job, cannot be removed: remove it by hand")
+            for path in self.folder.rglob(".*"):
+                if TEMPORARY_NAME.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
             with writing(told) as temporary:
                 temporary.write_text(job, encoding="utf-8")
         self.meet()
@@ -69,6 +80,11 @@ class Keeping:
     def holds_results(self) -> bool:
         """Whether there is anything that a later call could use."""
         return self.folder.is_dir() and any(path.name != _JOB for path in self.folder.iterdir())
+
+    @property
+    def holds_maps(self) -> bool:
+        """Whether there are results of `map_parts`."""
+        return self.folder.is_dir() and any(path.is_dir() for path in self.folder.iterdir())
 
     def discard(self) -> None:
         """Removes all that is kept."""
@@ -114,15 +130,16 @@ def map_parts(
         return
     place = keeping.place(label)
     mine = range(keeping.rank, len(parts), keeping.world)
-    missing = [index for index in mine if not _is_whole(_path(place, index))]
+    missing = [index for index in mine if not _is_whole(_path(place, index), parts[index])]
     rows = [parts[index] for index in missing]
     for index, (_, found) in zip(missing, _computed(label, work, rows, progress, at_once), strict=True):
         with writing(_path(place, index)) as temporary:
-            temporary.write_bytes(save({name: np.ascontiguousarray(values) for name, values in found.items()}))
+            kept = {name: np.ascontiguousarray(values) for name, values in found.items()}
+            temporary.write_bytes(save(kept, metadata={_ROWS: _digest(parts[index])}))
     keeping.meet()
     if for_all or keeping.first:
         for index, part in enumerate(parts):
-            yield part, _read(_path(place, index))
+            yield part, _read(_path(place, index), part)
 
 
 def _computed(
@@ -139,16 +156,23 @@ def _path(place: Path, index: int) -> Path:
     return place / f"{index:06d}.safetensors"
 
 
-def _is_whole(path: Path) -> bool:
+def _digest(rows: RowIndex) -> str:
+    return hashlib.sha256(np.ascontiguousarray(rows, dtype=np.int64).tobytes()).hexdigest()
+
+
+def _is_whole(path: Path, rows: RowIndex) -> bool:
+    """Whether the result is there, and about these rows."""
     try:
-        with safe_open(path, framework="numpy"):
-            return True
+        with safe_open(path, framework="numpy") as file:
+            return bool((file.metadata() or {}).get(_ROWS) == _digest(rows))
     except (OSError, SafetensorError):
         return False
 
 
-def _read(path: Path) -> Arrays:
+def _read(path: Path, rows: RowIndex) -> Arrays:
     try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"{path}, kept for an unfinished job, is gone or damaged: start the command again") from error
+        if _is_whole(path, rows):
+            return load_file(path)
+    except (OSError, SafetensorError):
+        pass
+    raise OutputError(f"{path}, kept for an unfinished job, is gone or damaged: start the command again")

@@ -29,6 +29,7 @@ from clarice.pipeline.map_control_stage import control_map
 from clarice.pipeline.map_controls import IMAGES as MAP_IMAGES
 from clarice.pipeline.map_stages import abinitio, export, refine
 from clarice.pipeline.memory import (
+    classifying,
     controlling,
     controlling_map,
     grown,
@@ -96,7 +97,7 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
             iterations=settings.iterations,
             diameter_px=sizes.diameter_px,
             seed=seed,
-        ).expecting(estimate(20, images_held=8)),
+        ).expecting(classifying(*size)),
         select(stack, whereabouts=stack.whereabouts()).expecting(estimate(1)),
         abinitio(first).expecting(first.estimate(*size, denoised_before=True)),
         refine(**frame, symmetry=settings.symmetry, seed=seed).expecting(

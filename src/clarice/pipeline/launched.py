@@ -10,6 +10,8 @@ from datetime import timedelta
 
 import torch
 
+from clarice.core.errors import ResourceError
+
 # What `torchrun` tells each process that it starts.
 _LAUNCHED = "TORCHELASTIC_RUN_ID"
 # Processes wait for one another as long as it takes: one that fails ends the others.
@@ -51,4 +53,7 @@ def launched() -> Iterator[Launched]:
 
 
 def _meet() -> None:
-    torch.distributed.barrier()
+    try:
+        torch.distributed.barrier()
+    except RuntimeError as error:
+        raise ResourceError("another process of this job has ended before its time: see what it says") from error

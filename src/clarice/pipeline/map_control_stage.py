@@ -68,8 +68,8 @@ def record_of(found: MapControls, field_angstrom: float) -> dict[str, object]:
             {
                 "kind": kind.kind,
                 "gain": round(float(kind.gain.mean()), 4),
-                "gain_error": round(float(kind.gain.std() / np.sqrt(len(kind.gain))), 4),
-                "power_share": round(kind.power, 6),
+                "gain_error": round(float(kind.gain.std(ddof=1) / np.sqrt(len(kind.gain))), 4),
+                "power_share": None if kind.power is None else round(kind.power, 6),
                 "fsc": kind.fsc.round(5).tolist(),
             }
             for kind in found.each

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clarice.abinitio.grey_scale import compared_radius
@@ -32,8 +33,8 @@ from clarice.physics.potential import atoms_to_volume
 PARTICLES, NOISE, WRONG = "particles", "pure noise", "particles on a wrong molecule"
 # Images of each kind.
 IMAGES = 256
-# Of the power that particles make a map of, the share that noise may make. Runs on particles gave 0.04, on noise 0.5.
-MOST_POWER = 0.25
+# Particles that each half set must hold for a verdict.
+FEWEST = 10
 # Standard errors that a gain in log-likelihood must stand out by.
 ERRORS = 3.0
 # The wrong molecule: which one, its mass before it takes on the particle's size, and the share of its atoms inside.
@@ -48,27 +49,30 @@ class LaidKind:
     """What became of one kind of images.
 
     `gain` (n,): log-likelihood of each image on the map it was laid on, against pure noise; `volume` (b, b, b) what all
-    of them make; `fsc` (b // 2 + 1,) between its halves; `power`: what these share, over what particles' halves share.
+    of them make; `fsc` (b // 2 + 1,) between its halves; `power`: what these share, over what particles' halves share,
+    None where these share nothing.
     """
 
     kind: str
     gain: FloatArray
     volume: Tensor
     fsc: FloatArray
-    power: float
+    power: float | None
 
 
 @dataclass(frozen=True)
 class MapControls:
     """Particles, noise and wrong molecule in this order, all up to `radius_px` Fourier pixels.
 
-    `reference` and `wrong` (b, b, b): the run's map and the wrong molecule as images were laid on them.
+    `reference` and `wrong` (b, b, b): the run's map and the wrong molecule as images were laid on them. `fewest`:
+    images of the smaller half set.
     """
 
     each: Sequence[LaidKind]
     reference: Tensor
     wrong: Tensor
     radius_px: float
+    fewest: int
 
     @property
     def images(self) -> int:
@@ -79,17 +83,22 @@ class MapControls:
     def over_noise(self) -> tuple[float, float]:
         """How much better than noise the particles fit the other half's map, in log-likelihood each; standard error."""
         own, noise = self.each[0].gain, self.each[1].gain
-        return float(own.mean() - noise.mean()), float(np.sqrt((own.var() + noise.var()) / self.images))
+        return float(own.mean() - noise.mean()), float(np.sqrt((own.var(ddof=1) + noise.var(ddof=1)) / self.images))
 
     @property
     def over_wrong(self) -> tuple[float, float]:
         """How much better than on the wrong molecule; standard error of the differences, image by image."""
         difference = self.each[0].gain - self.each[2].gain
-        return float(difference.mean()), float(difference.std() / np.sqrt(self.images))
+        return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(self.images))
 
     @property
     def doubts(self) -> list[str]:
-        """In words, what speaks against the map; none is as it should be."""
+        """In words, what speaks against the map; none is as it should be.
+
+        The power that noise makes is told beside them: it grows as particles show less, right as their map may be.
+        """
+        if self.fewest < FEWEST:
+            return [f"one half set has {self.fewest} particles, by which its map cannot be judged"]
         found = []
         if _hidden_in_error(self.over_noise):
             found.append(
@@ -97,8 +106,6 @@ class MapControls:
             )
         if _hidden_in_error(self.over_wrong):
             found.append(f"they fit a wrong molecule of its size and spectrum as well ({_text(self.over_wrong)})")
-        if self.each[1].power > MOST_POWER:
-            found.append(f"pure noise that is laid on the map makes {self.each[1].power:.0%} of what particles make")
         return found
 
     @property
@@ -106,11 +113,12 @@ class MapControls:
         """The verdict in words."""
         if self.doubts:
             return f"{'; '.join(self.doubts)}: the map may be no more than what its images were turned towards"
+        power = self.each[1].power
+        made = "" if power is None else f"; the map that noise makes there has {100 * max(power, 0):.1f} % of the power"
         return (
-            "particles fit the map of the other half set, which they had no part in, better than pure noise does by "
-            f"{_text(self.over_noise)} in log-likelihood each, and better than a wrong molecule by "
-            f"{_text(self.over_wrong)}; noise that is laid on the map makes {100 * self.each[1].power:.1f} % of what "
-            "particles make: the map is what its particles show"
+            "particles fit the map of the other half set, which they had no part in since the first map, better than "
+            f"pure noise does by {_text(self.over_noise)} in log-likelihood each, and better than a wrong molecule by "
+            f"{_text(self.over_wrong)}{made}: the map is what its particles show"
         )
 
 
@@ -131,7 +139,7 @@ def map_controls(
     settings: Settings,
     progress: Progress = silent,
 ) -> MapControls:
-    """The controls of a map with `half_maps` (2, L, L, L), on at most 256 of its `particles`, spread evenly.
+    """The controls of a map with `half_maps` (2, L, L, L), on at most 128 particles of each half, spread evenly.
 
     `half_set` (n,) of the particles; of `settings`, resolution and grid are those of the controls.
     """
@@ -141,11 +149,12 @@ def map_controls(
     support = spherical_support(small, settings.diameter_px * small / box)
     references = _filtered_by_agreement(_in_box(half_maps, small), support)
     wrong = wrong_molecule(references, support, settings, particles.particles.pixel_size_angstrom * box / small)
-    rows = particles.sample_rows(IMAGES)
+    rows = _sampled(half_set)
     some, halves = particles.subset(rows), half_set[rows]
     laid_with = replace(settings, start_radius_px=radius)
     crossed = references.flip(0)
     each: list[LaidKind] = []
+    whole = 0.0
     for number, (kind, images, volumes) in enumerate(
         (
             (PARTICLES, some, crossed),
@@ -158,11 +167,21 @@ def map_controls(
         shared = _shared_power(laid.halves * support, radius)
         agreement = fsc(laid.halves[0].numpy(), laid.halves[1].numpy(), support.numpy())
         mean = _up_to(laid.halves.mean(dim=0), radius) * support
-        each.append(LaidKind(kind, laid.log_evidence, mean, agreement, shared))
+        whole = shared if kind == PARTICLES else whole
+        power = shared / whole if whole > 0 else None
+        each.append(LaidKind(kind, laid.log_evidence, mean, agreement, power))
     progress("", 3, 3)
-    whole = max(each[0].power, 1e-30)
-    relative = [replace(kind, power=kind.power / whole) for kind in each]
-    return MapControls(relative, references.mean(dim=0), wrong, radius)
+    fewest = int(min(np.sum(halves == half) for half in (1, 2)))
+    return MapControls(each, references.mean(dim=0), wrong, radius, fewest)
+
+
+def _sampled(half_set: HalfSets) -> NDArray[np.int64]:
+    """Rows of both half sets, as many of each as there are, up to half of `IMAGES`, each spread evenly."""
+    members = [np.flatnonzero(half_set == half) for half in (1, 2)]
+    spread = [
+        np.unique(np.linspace(0, len(rows) - 1, min(len(rows), IMAGES // 2)).astype(np.int64)) for rows in members
+    ]
+    return np.sort(np.concatenate([rows[chosen] for rows, chosen in zip(members, spread, strict=True)]))
 
 
 def wrong_molecule(references: Tensor, support: Tensor, settings: Settings, pixel_size_angstrom: float) -> Tensor:

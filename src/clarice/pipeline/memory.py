@@ -13,6 +13,7 @@ from clarice.abinitio.from_poses import samples_at_once
 from clarice.abinitio.pose_search import PARTICLES_AT_ONCE
 from clarice.abinitio.refinement import FINEST_SPACING_DEG
 from clarice.abinitio.views import samples_at_once as view_samples_at_once
+from clarice.core.large_array import IN_MEMORY_BYTES
 from clarice.core.parallel import worker_count
 from clarice.geometry.polar import FourierRings
 from clarice.geometry.so3 import sphere_grid_spaced
@@ -48,6 +49,10 @@ SECONDS_PER_START, SECONDS_PER_ITERATION = 12.0, 7.5
 # for 1,000 laid on the map.
 LINE_TABLE_BYTES, LINE_PAIR_BYTES, DENOISING_MB = 11, 600, 700.0
 SECONDS_PER_DENOISED, SECONDS_PER_LINE_START, SECONDS_PER_LINES, SECONDS_PER_LAID = 8.0, 10.0, 6.0, 3.0
+# 2D classes: copies of the images of a small stack on Fourier rings, and what is held for each particle; seconds for
+# 1,000 particles that every iteration sees, up to so many, and for 1,000 more, which few iterations see.
+IMAGES_OF_CLASSES, BYTES_PER_MEMBER = 8, 1000
+SECONDS_PER_CLASSIFIED, WHOLLY_CLASSIFIED, SECONDS_PER_MORE_CLASSIFIED = 20.0, 2500, 2.0
 # Null controls: copies of their images alive at once, and seconds for 1,000 of them.
 IMAGES_OF_A_CONTROL, SECONDS_PER_CONTROL = 12, 15.0
 # Half maps compared by place and direction: floats a voxel, and seconds for each shell of a map of 2²⁰ bytes.
@@ -213,3 +218,11 @@ def controlling_map(images: int, input_box: int, box: int) -> Estimate:
     """Controls of a map: so many images of three kinds, each laid once over all views."""
     seconds = grown(SECONDS_PER_ITERATION, 3 * images, box)
     return Estimate(seconds, first_map_mb(images, input_box, box))
+
+
+def classifying(count: int, input_box: int, box: int) -> Estimate:
+    """2D classes: small stacks are held on Fourier rings, of large ones no more than a bounded part."""
+    held = min(IMAGES_OF_CLASSES * images_mb(count, box), 2 * IN_MEMORY_BYTES / MEGABYTE)
+    whole = min(count, WHOLLY_CLASSIFIED)
+    seconds = grown(SECONDS_PER_CLASSIFIED, whole, box) + grown(SECONDS_PER_MORE_CLASSIFIED, count - whole, box)
+    return Estimate(seconds, on_images_mb(count, input_box) + held + BYTES_PER_MEMBER * count / MEGABYTE)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from clarice.core.errors import ClariceError, OutputError
-from clarice.io.atomic import why_refused
+from clarice.io.atomic import TEMPORARY_NAME, why_refused
 from clarice.pipeline.fingerprint import fingerprint_file
 from clarice.pipeline.lock import locked
 from clarice.pipeline.resources import hardware
@@ -23,8 +22,6 @@ from clarice.pipeline.run_record import RECORD_NAME, RunRecord, StageRecord, rea
 LOG_NAME = "clarice.log"
 WORK_NAME = ".work"
 LOGGED = ("clarice", "py.warnings")
-# What `clarice.io.atomic.writing` names its temporary files.
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.part(\..*)?")
 
 logger = logging.getLogger(__name__)
 
@@ -150,10 +147,14 @@ def _prepare(folder: Path) -> None:
         raise OutputError(f"{folder} holds files that are not a run's: choose a new or empty folder")
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files that a killed process has left in a folder whose lock is held."""
+def remove_leftovers(folder: Path, names: Sequence[str] | None = None) -> None:
+    """Removes the temporary files that a killed process has left in a folder whose lock is held: all, or those that
+    were to become files of these `names`.
+    """
+    stems = None if names is None else {Path(name).stem for name in names}
     for path in folder.iterdir():
-        if TEMPORARY.fullmatch(path.name):
+        found = TEMPORARY_NAME.fullmatch(path.name)
+        if found and (stems is None or found[1] in stems):
             path.unlink()
 
 

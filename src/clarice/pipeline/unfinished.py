@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from clarice import __version__
+from clarice.core.errors import InputError, UsageError
 from clarice.core.large_array import IN_MEMORY_BYTES
 from clarice.core.particles import ParticleSet
 from clarice.io.kept_results import Keeping, results_kept
 from clarice.io.mrc import MrcSource
+from clarice.io.stack import files_behind
 from clarice.pipeline.durable import write_json
 from clarice.pipeline.fingerprint import fingerprint_value
 from clarice.pipeline.launched import Launched
@@ -26,18 +31,25 @@ _IMAGES, _RECORD = "prepared.mrcs", "prepared.json"
 
 
 @contextmanager
-def unfinished(output: Path, processes: Launched, job: Mapping[str, Any], read: Iterable[Path]) -> Iterator[Keeping]:
+def unfinished(
+    output: Path, names: Sequence[str], processes: Launched, job: Mapping[str, Any], read: Iterable[Path]
+) -> Iterator[Keeping]:
     """Results are kept in a folder within `output` until the body has ended; what an equal job has left there is used.
 
-    A job is told by `job` (JSON types), the program's version, and size and time of change of the files it `read`.
+    `names`: of the files it ends with, half-written ones of which are removed. A job is told by `job` (JSON types), the
+    program's version, and size and time of change of the files it `read`.
     Raises OutputError where another process works in `output`, or nothing can be written there.
     """
     files = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in read]
     keeping = Keeping(output / FOLDER, processes.rank, processes.world, processes.meet)
-    with _alone(output, processes.first), results_kept(keeping):
+    with _alone(output, names, processes.first), results_kept(keeping):
         keeping.begin(fingerprint_value([__version__, dict(job), files]))
         try:
             yield keeping
+        except (InputError, UsageError):  # another call would come as far again, and no further
+            if keeping.first and not keeping.holds_maps:
+                keeping.discard()
+            raise
         except BaseException:
             if keeping.first and not keeping.holds_results:
                 keeping.discard()
@@ -48,14 +60,30 @@ def unfinished(output: Path, processes: Launched, job: Mapping[str, Any], read: 
 
 
 @contextmanager
-def _alone(output: Path, first: bool) -> Iterator[None]:
+def _alone(output: Path, names: Sequence[str], first: bool) -> Iterator[None]:
     """The folder's lock, which the first process holds for all; what a killed one left half-written is removed."""
     if not first:
         yield
         return
     with locked(output):
-        remove_leftovers(output)
+        remove_leftovers(output, names)
         yield
+
+
+def particles_digest(particles: ParticleSet) -> str:
+    """Tells which particles of their files these are, and what is known of them; not what their images show."""
+    behind = files_behind(particles.images)
+    optics = particles.optics
+    known = [
+        None if behind is None else behind[1],
+        *([] if optics is None else vars(optics).values()),
+        particles.half_set,
+        particles.optics_group,
+    ]
+    told = hashlib.sha256(f"{len(particles)} {particles.box} {particles.pixel_size_angstrom}".encode())
+    for values in known:
+        told.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
+    return told.hexdigest()
 
 
 def prepared_once(
