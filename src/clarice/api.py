@@ -69,8 +69,8 @@ def run(
         ctf_state: CTF in the images; found from them if None.
         working_box: box to work in, pixels; the stack's, at most 64, if None.
         seed: seed of everything random: the same seed gives the same result.
-        until: last stage to run: check, prepare, denoise, classify, select, abinitio, refine, postprocess, controls or
-            export; all if None.
+        until: last stage to run: check, prepare, denoise, classify, select, abinitio, refine, postprocess, controls,
+            mapcontrols or export; all if None.
         progress: True shows what `clarice run` shows, False nothing; a function `(label, done, total)` is told instead.
 
     Raises:

@@ -20,6 +20,7 @@ from clarice.metrics.image import image_scores
 from clarice.physics.molecules import make_molecule
 from clarice.physics.simulate import SimulationSettings, simulate
 from clarice.physics.simulation_files import write_simulation
+from clarice.pipeline.denoised_files import DEVIATIONS
 from clarice.pipeline.denoised_notes import NOTES
 
 
@@ -51,7 +52,8 @@ def test_images_come_in_the_inputs_order_box_sign_and_noise_units(
     out = tmp_path / "out"
     text = run(str(stack), "-o", str(out), "--method", method, "--contrast", "dark", "--working-box", "30")
     assert "250 particles denoised" in text
-    told = {NOTES} if get_denoiser(method).telling is not None else set()
+    chosen = get_denoiser(method)
+    told = ({NOTES} if chosen.telling is not None else set()) | ({DEVIATIONS} if chosen.several_samples else set())
     assert {path.name for path in out.iterdir()} == {"denoised.mrcs", "denoised.star", "denoised.json"} | told
     images, pixel_size = read_mrc(out / "denoised.mrcs")
     assert images.shape == (250, 36, 36)

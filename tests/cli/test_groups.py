@@ -88,5 +88,5 @@ def test_every_file_of_denoising_is_listed() -> None:
 
 
 def test_the_help_of_run_names_every_stage() -> None:
-    shown = " ".join(CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).output.split())
+    shown = " ".join(CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "300"}).output.split())
     assert f"Stop after this stage: {', '.join(UNTIL_NAMES[:-1])} or {UNTIL_NAMES[-1]}" in shown
