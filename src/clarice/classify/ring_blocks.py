@@ -10,7 +10,6 @@ from torch import Tensor
 
 from clarice.core.large_array import IN_MEMORY_BYTES
 from clarice.core.particles import RowIndex
-from clarice.core.progress import Progress, silent
 from clarice.geometry.expectation import Expectation, RingStack, expectation
 from clarice.geometry.polar import FourierRings
 from clarice.io.kept_results import Arrays, map_parts
@@ -91,7 +90,6 @@ class RingBlocks:
         shifts_px: Tensor,
         log_prior: Tensor,
         dtype: torch.dtype,
-        progress: Progress = silent,
     ) -> Expectation:
         """One expectation step of the particles `rows` (ascending) against `references`, summed over the blocks.
 
@@ -109,7 +107,7 @@ class RingBlocks:
             kept = {name: value.numpy() for name, value in vars(found).items()}
             return {**kept, "reference_mass": found.reference_mass.sum(dim=0, keepdim=True).numpy()}
 
-        found = [part for _, part in map_parts("2D classes", work, parts, progress, at_once=False)]
+        found = [part for _, part in map_parts("2D classes", work, parts, at_once=False)]
         whole = {name: torch.from_numpy(_joined(name, [part[name] for part in found])) for name in found[0]}
         return Expectation(**whole)
 

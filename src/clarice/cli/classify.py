@@ -89,12 +89,13 @@ def classify_stack(
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     frame = Frame.of(particles, working_box, diameter)
     names = (IMAGES, TABLE, MEMBERS, RECORD)
-    keep_apart(output, names, files_read(particles, stack, passthrough))
+    read = files_read(particles, stack, passthrough)
+    keep_apart(output, names, read)
     make_folder(output)
     count = default_class_count(len(particles)) if n_classes is None else n_classes
     job = {"classes": count, "iterations": iterations, "diameter_px": frame.diameter_px, "seed": seed}
     box = checked_box(particles, working_box)
-    with shared_stack(particles, stack, passthrough, output, names, box, contrast, ctf_state, job) as shared:
+    with shared_stack(particles, stack, read, output, names, box, contrast, ctf_state, job) as shared:
         classes = classify(
             shared.prepared.noisy_set,
             count,

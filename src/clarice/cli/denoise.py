@@ -110,11 +110,12 @@ def denoise(
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     box = min(particles.box, LARGEST_DEFAULT_BOX) if working_box is None else working_box
     names = (IMAGES, TABLE, RECORD, NOTES, DEVIATIONS)
-    keep_apart(output, names, files_read(particles, stack, passthrough))
+    read = files_read(particles, stack, passthrough)
+    keep_apart(output, names, read)
     make_folder(output)
     job = {**_job(chosen), "halves_apart": halves_apart}
     options = {"background_radius_px": background_radius_px}
-    with shared_stack(particles, stack, passthrough, output, names, box, contrast, ctf_state, job, **options) as shared:
+    with shared_stack(particles, stack, read, output, names, box, contrast, ctf_state, job, **options) as shared:
         how: dict[str, Any] = {"halves_apart": halves_apart, "progress": shared.progress, "first": shared.first}
         seconds = write_denoised(particles, shared.prepared, chosen, output, **how)
         blind = shared.first and is_denoising_network(method) and _is_blind(method, shared.prepared.noisy_set)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from clarice.cli.console import console, showing_progress, told
-from clarice.cli.output_folder import files_read
 from clarice.cli.stack_options import Contrast, CtfState, prepare_stack
 from clarice.core.particles import ParticleSet
 from clarice.core.progress import Progress, silent
@@ -33,7 +32,7 @@ class SharedStack:
 def shared_stack(
     particles: ParticleSet,
     stack: Path,
-    passthrough: Sequence[Path] | None,
+    read: Sequence[Path],
     output: Path,
     names: Sequence[str],
     box: int,
@@ -45,7 +44,8 @@ def shared_stack(
     """Checks and prepares the particles of `stack` in a working `box`, for work whose results are kept in `output`, and
     that ends with files of these `names` there.
 
-    `job`: whatever else the work depends on (JSON types); `options` are further ones of `pipeline.prepare.prepare`.
+    `read`: the files that the particles come from, which tell the work as well; `job`: whatever else it depends on
+    (JSON types); `options` are further ones of `pipeline.prepare.prepare`.
     Under `torchrun` all processes but the first are silent.
     """
     preparing = {
@@ -60,7 +60,6 @@ def shared_stack(
     def make(images: Path | None) -> Prepared:
         return prepare_stack(particles, stack, contrast, ctf_state, box, progress, images_path=images, **options)
 
-    read = files_read(particles, stack, passthrough)
     with launched() as processes, showing_progress() as shown:
         progress = shown if processes.first else silent
         console.quiet = not processes.first

@@ -19,11 +19,11 @@ from torch import Tensor
 from clarice.abinitio.grey_scale import compared_radius
 from clarice.abinitio.half_sets import HalfSets
 from clarice.abinitio.pose_assignment import lay_halves_on
-from clarice.abinitio.reconstruct import spherical_support
+from clarice.abinitio.reconstruct import spectral_prior, spherical_support
 from clarice.abinitio.refinement import Settings
 from clarice.core.particles import FloatArray
 from clarice.core.progress import Progress, silent
-from clarice.geometry.fourier import centred_fft3, centred_ifft3, fourier_resize, shell_index, shell_mean
+from clarice.geometry.fourier import centred_fft3, centred_ifft3, fourier_resize, shell_index, shell_mean, up_to_radius
 from clarice.metrics.shells import FIRST_TELLING_SHELL, fsc
 from clarice.physics.molecules import make_molecule
 from clarice.physics.noisy_set import NoisySet
@@ -166,7 +166,7 @@ def map_controls(
         laid = lay_halves_on(images, volumes, halves, laid_with)
         shared = _shared_power(laid.halves * support, radius)
         agreement = fsc(laid.halves[0].numpy(), laid.halves[1].numpy(), support.numpy())
-        mean = _up_to(laid.halves.mean(dim=0), radius) * support
+        mean = up_to_radius(laid.halves.mean(dim=0), radius, 3) * support
         whole = shared if kind == PARTICLES else whole
         power = shared / whole if whole > 0 else None
         each.append(LaidKind(kind, laid.log_evidence, mean, agreement, power))
@@ -221,13 +221,9 @@ def _times(volume: Tensor, weight: Tensor) -> Tensor:
     return filtered
 
 
-def _up_to(volume: Tensor, radius: float) -> Tensor:
-    return _times(volume, (torch.arange(volume.shape[-1] // 2 + 1) <= radius).float())
-
-
 def _power(volumes: Tensor) -> Tensor:
     """Mean |V(k)|² of each shell (b // 2 + 1,), over maps (m, b, b, b)."""
-    return torch.stack([shell_mean(centred_fft3(volume).abs().square(), 3) for volume in volumes]).mean(dim=0)
+    return torch.stack([spectral_prior(volume) for volume in volumes]).mean(dim=0)
 
 
 def _shared_power(halves: Tensor, radius: float) -> float:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-
-from clarice.report.charts import Axis, Chart, Series, line_chart
-from clarice.report.folder import RunFiles, number, numbers, records
+from clarice.report.charts import Chart
+from clarice.report.folder import RunFiles, number, records
+from clarice.report.null_controls import chart_of_kinds
 from clarice.report.pictures import contrast, grey_png
 from clarice.report.wording import percent, quantity
 
-_ROLES = ("role-a", "role-b", "role-c")
 _PROJECTIONS = 3
 # The maps in the order of their pictures: the run's, those of each kind of images, and the wrong molecule.
 _REFERENCE, _WRONG = "the run's map", "the wrong molecule"
@@ -72,21 +72,13 @@ def _gain(kind: dict[str, object]) -> str:
     return f"{gain:+.{digits}f} ± {max(error, 0.01):.{2 if error < 1 else 1}f}".replace("-", "−")
 
 
-def _chart(kinds: list[dict[str, object]]) -> Chart | None:
+def _chart(kinds: Sequence[dict[str, Any]]) -> Chart | None:
     """Agreement of half maps, by shell."""
-    curves = [(str(kind.get("kind")), numbers(kind.get("fsc"))) for kind in kinds]
-    drawn = [
-        Series(name, np.arange(1.0, len(curve)), curve[1:], role)
-        for (name, curve), role in zip(curves, _ROLES, strict=False)
-        if len(curve) > 1
-    ]
-    if not drawn:
-        return None
     caption = (
         "Agreement of the half maps that each kind of images makes. Noise agrees with itself as well, because both "
         "halves are turned towards maps of one molecule: an FSC by itself does not tell a structure from what images "
         "were laid on."
     )
-    x = Axis.spanning("Fourier shell", np.concatenate([series.x for series in drawn]), from_zero=True)
-    y = Axis.spanning("FSC", np.clip(np.concatenate([*(series.y for series in drawn), [0.0, 1.0]]), -0.2, 1.0))
-    return line_chart("Half maps of particles, of noise, and on a wrong molecule", caption, drawn, x, y)
+    return chart_of_kinds(
+        kinds, "fsc", "Half maps of particles, of noise, and on a wrong molecule", caption, "FSC", highest=1.0
+    )

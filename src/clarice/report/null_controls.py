@@ -79,7 +79,21 @@ def _share(value: float | None) -> str:
 
 def _chart(kinds: Sequence[dict[str, Any]]) -> Chart | None:
     """Power that two images from disjoint sources share, by shell; None where the method has no sources."""
-    curves = [(str(kind.get("kind")), numbers(kind.get("shared_curve"))) for kind in kinds]
+    caption = (
+        "Each image denoised twice, from halves of its own Fourier coefficients and of the other images: the power "
+        "that both results share, over the power that denoised particles have. Of particles it is their Fourier ring "
+        "correlation; of images that show nothing it should be 0 but for the first shells, which tell how large and "
+        "bright something is."
+    )
+    title = "What two images from disjoint sources share"
+    return chart_of_kinds(kinds, "shared_curve", title, caption, "shared power", highest=1.5)
+
+
+def chart_of_kinds(
+    kinds: Sequence[dict[str, Any]], key: str, title: str, caption: str, quantity: str, highest: float
+) -> Chart | None:
+    """A curve by Fourier shell for each kind of images, under `key` of its record; None where no kind has one."""
+    curves = [(str(kind.get("kind")), numbers(kind.get(key))) for kind in kinds]
     drawn = [
         Series(name, np.arange(1.0, len(curve)), curve[1:], role)
         for (name, curve), role in zip(curves, _ROLES, strict=False)
@@ -87,13 +101,7 @@ def _chart(kinds: Sequence[dict[str, Any]]) -> Chart | None:
     ]
     if not drawn:
         return None
-    caption = (
-        "Each image denoised twice, from halves of its own Fourier coefficients and of the other images: the power "
-        "that both results share, over the power that denoised particles have. Of particles it is their Fourier ring "
-        "correlation; of images that show nothing it should be 0 but for the first shells, which tell how large and "
-        "bright something is."
-    )
     values = np.concatenate([series.y for series in drawn])
     x = Axis.spanning("Fourier shell", np.concatenate([series.x for series in drawn]), from_zero=True)
-    y = Axis.spanning("shared power", np.clip(np.append(values, [0.0, 1.0]), -0.2, 1.5))
-    return line_chart("What two images from disjoint sources share", caption, drawn, x, y)
+    y = Axis.spanning(quantity, np.clip(np.append(values, [0.0, 1.0]), -0.2, highest))
+    return line_chart(title, caption, drawn, x, y)
