@@ -21,6 +21,8 @@ from clarice.geometry.angular import RULED_OUT, assign, correlate_spectra, to_sp
 TEMPERATURE = 4.0
 KEPT_SCORE = -3.0
 _LEAST = 1e-8
+# What is kept is what a sum in float32 lacks of one: below this there is nothing but its rounding.
+_LEAST_KEPT = 1e-5
 
 
 @torch.no_grad()
@@ -51,11 +53,11 @@ def divergence(attended: Sequence[AngularWeights], target: Tensor, clean: Tensor
     """
     shown = (clean.square().sum(dim=(-2, -1)) > 0).float()
     kept = (1 - target.sum(dim=(0, -1))).clamp(0, 1)
-    entropy = -(target * target.clamp_min(_LEAST).log()).sum(dim=(0, -1)) - kept * kept.clamp_min(_LEAST).log()
+    entropy = -(target * target.clamp_min(_LEAST).log()).sum(dim=(0, -1)) - kept * kept.clamp_min(_LEAST_KEPT).log()
     total = target.new_zeros(())
     for weights in attended:
         log_weight = weights.posterior.clamp_min(_LEAST).log().mean(dim=2)
-        log_kept = weights.kept.clamp_min(_LEAST).log().mean(dim=1)
+        log_kept = weights.kept.clamp_min(_LEAST_KEPT).log().mean(dim=1)
         cross = -(target * log_weight).sum(dim=(0, -1)) - kept * log_kept
         total = total + ((cross - entropy) * shown).mean()
     return total / len(attended)
