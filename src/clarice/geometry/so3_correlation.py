@@ -116,9 +116,9 @@ def _climbed(first: Tensor, second: Tensor, rotations: FloatArray) -> tuple[Floa
 
 def _to_complex(degree: int) -> Tensor:
     """The unitary matrix from real harmonics to ones that a turn about z by α multiplies by e^{−imα}."""
-    matrix = torch.zeros((2 * degree + 1, 2 * degree + 1), dtype=torch.complex128)
+    matrix = np.zeros((2 * degree + 1, 2 * degree + 1), dtype=np.complex128)
     matrix[degree, degree] = 1
     for m in range(1, degree + 1):  # cos mφ − i sin mφ turned by α: e^{−im(φ − α)} = e^{imα} e^{−imφ}
         matrix[degree - m, degree + m], matrix[degree - m, degree - m] = 1 / math.sqrt(2), 1j / math.sqrt(2)
         matrix[degree + m, degree + m], matrix[degree + m, degree - m] = 1 / math.sqrt(2), -1j / math.sqrt(2)
-    return matrix
+    return torch.from_numpy(matrix)
