@@ -186,14 +186,14 @@ class BallBasis:
     def to_volume(self, coefficients: Tensor) -> Tensor:
         """The density (L, L, L) float32 of coefficients (size,)."""
         volume = torch.zeros((self.box,) * 3)
-        inside, points, radii = self._voxels()
+        inside, points, radii = self.voxels()
         values = [self._at(points[part], radii[part], self.split(coefficients.double())) for part in _parts(len(radii))]
         volume[torch.from_numpy(inside)] = torch.cat(values).float()
         return volume
 
     def of_volume(self, volume: Tensor) -> Tensor:
         """Coefficients (size,) float64 of a volume's (L, L, L) part in the ball: inner products over voxels."""
-        inside, points, radii = self._voxels()
+        inside, points, radii = self.voxels()
         values = volume[torch.from_numpy(inside)].double()
         sums = [torch.zeros(len(zeros), 2 * l + 1, dtype=torch.float64) for l, zeros in enumerate(self.zeros)]  # noqa: E741
         for part in _parts(len(radii)):
@@ -209,7 +209,7 @@ class BallBasis:
             total += ((torch.from_numpy(self._radial(l, radii_px)) @ part) * harmonics[l]).sum(dim=-1)
         return total
 
-    def _voxels(self) -> tuple[NDArray[np.bool_], FloatArray, FloatArray]:
+    def voxels(self) -> tuple[NDArray[np.bool_], FloatArray, FloatArray]:
         """Which voxels lie in the ball (L, L, L), their directions (n, 3), (x, y, z), and their distances (n,)."""
         axis = np.arange(self.box) - self.box // 2
         z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")

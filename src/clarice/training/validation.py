@@ -96,7 +96,9 @@ class ValidationSettings:
 
 
 @dataclass(frozen=True)
-class _Subject:
+class ValidationSubject:
+    """A structure to validate on: its name and its centred atoms."""
+
     entry: str
     atoms: Atoms
 
@@ -116,7 +118,7 @@ def validation_sets(
     kept = None if path is None else _read(path, settings)
     if kept is not None:
         return kept
-    subjects = _subjects(settings, collection)
+    subjects = validation_subjects(settings.structures, data)
     made: dict[str, SetBatch] = {}
     for number, kind in enumerate(settings.kinds, start=1):
         parts = [
@@ -150,21 +152,28 @@ def _digest(settings: ValidationSettings, collection: Path | None) -> str:
     return hashlib.sha256(words.encode()).hexdigest()[:16]
 
 
-def _subjects(settings: ValidationSettings, collection: Path | None) -> list[_Subject]:
+def validation_subjects(count: int, data: Path | None) -> list[ValidationSubject]:
+    """The largest validation structure of each of `count` clusters, or as many molecules without a folder `data`.
+
+    Raises InputError when the folder has no validation structures, UsageError when there are not so many.
+    """
+    collection = _collection(data)
     if collection is None:
-        if settings.structures > len(_STAND_INS):
-            raise UsageError(f"there are {len(_STAND_INS)} molecules to validate on, not {settings.structures}")
-        seeds = range(_FIRST_SEED, _FIRST_SEED + settings.structures)
-        makes = zip(seeds, _STAND_INS, strict=False)
-        return [_Subject(f"molecule-{seed}", make_molecule(seed, mass_kda=kda, symmetry=s)) for seed, (kda, s) in makes]
+        if count > len(_STAND_INS):
+            raise UsageError(f"there are {len(_STAND_INS)} molecules to validate on, not {count}")
+        seeds = range(_FIRST_SEED, _FIRST_SEED + count)
+        made = [
+            make_molecule(seed, mass_kda=kda, symmetry=s) for seed, (kda, s) in zip(seeds, _STAND_INS, strict=False)
+        ]
+        return [ValidationSubject(f"molecule-{seed}", atoms) for seed, atoms in zip(seeds, made, strict=True)]
     entries = StructureCollection(collection)
     largest = entries.largest_of_clusters(_LEAST_ATOMS)
-    if settings.structures > len(largest):
-        raise UsageError(f"{collection} holds {len(largest)} clusters of 40 kDa, not {settings.structures}")
-    return [_Subject(entries.ids[one], entries.atoms(one).centred()) for one in largest[: settings.structures]]
+    if count > len(largest):
+        raise UsageError(f"{collection} holds {len(largest)} clusters of 40 kDa, not {count}")
+    return [ValidationSubject(entries.ids[one], entries.atoms(one).centred()) for one in largest[:count]]
 
 
-def _sets_of(subject: _Subject, kind: SetKind, settings: ValidationSettings) -> list[SetBatch]:
+def _sets_of(subject: ValidationSubject, kind: SetKind, settings: ValidationSettings) -> list[SetBatch]:
     """A structure's sets of one kind. Sets of one image are one simulation, whose SNR they have on average."""
     stacks, particles = (1, kind.sets) if kind.images == 1 else (kind.sets, kind.images)
     made = [_stack(subject, kind, settings, number, particles) for number in range(stacks)]
@@ -182,7 +191,9 @@ def _apart(stack: SetBatch) -> SetBatch:
     return SetBatch.of({name: values.contiguous() for name, values in each.items()})
 
 
-def _stack(subject: _Subject, kind: SetKind, settings: ValidationSettings, number: int, particles: int) -> SetBatch:
+def _stack(
+    subject: ValidationSubject, kind: SetKind, settings: ValidationSettings, number: int, particles: int
+) -> SetBatch:
     words = f"{settings.seed} {subject.entry} {kind.name} {number}"
     seed = int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big")
     generator = torch.Generator().manual_seed(seed)
