@@ -14,74 +14,82 @@ All of it is of batches, in scaled coefficients z = x / s, and does not depend o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from clarice.abinitio.kam import coupling
+from clarice.abinitio.kam import Autocorrelations, coupling
 from clarice.abinitio.structure_space import StructureSpace, structure_space
 
 # Errors of correlations are never taken for less: what double precision and the finite ball leave.
 LEAST_ERROR = 1e-8
+# Correlations with errors as large as this tell nothing.
+UNKNOWN = 10.0
 # The error of the first moment, over the root of that of the second: what some ten thousand particles have.
 _FIRST_ERROR = 0.1
 
 
 @dataclass(frozen=True)
 class KnownCorrelations:
-    """`factors` F_l (B, S_l, r_l) of scaled coefficients, and `context` (B, …), what is known in numbers.
-
-    `length` (B,): the length of degree 0, by which coefficients were divided.
-    """
+    """`factors` F_l (B, S_l, r_l) of scaled coefficients, and `context` (B, …), what is known in numbers."""
 
     space: StructureSpace
     factors: list[Tensor]
     context: Tensor
-    length: Tensor
 
     @classmethod
     def of(cls, first: Tensor, correlations: Tensor, error: Tensor, spread: Tensor) -> KnownCorrelations:
-        """Of A_0 `first` (B, K) and C_l `correlations` (B, degree + 1, K, K), whose errors are `error` (B,) in degree 0.
+        """Of A_0 `first` (B, K) and C_l `correlations` (B, degree + 1, K, K) with errors of `error` (B,) in degree 0.
 
-        Errors are in units of the square of `first`'s scale, and grow with the degree as `error_growth`. `spread`
-        (size,) is the population's. Float64.
+        In a scale in which degree 0 has about unit length; errors grow with the degree as `error_growth` says. `spread`
+        (size,) is the population's. Calculated in float64.
         """
         space = structure_space()
-        of_group = torch.zeros(int(space.group_of_each[-1]) + 1, dtype=torch.float64)
-        of_group[torch.from_numpy(space.group_of_each)] = spread.double()
-        growth = error_growth(space.degree)
-        factors, told = [], []
         error = error.double().clamp_min(LEAST_ERROR)
-        length = torch.ones_like(error)
-        for l, (transform, scale) in enumerate(zip(space.transforms, of_group.split(space.counts), strict=True)):  # noqa: E741 — the name in the field
-            seen = transform * scale
-            inner = seen @ seen.T + growth[l] * error[:, None, None] * torch.eye(len(seen), dtype=torch.float64)
-            inverse = torch.linalg.solve(inner, seen.expand(len(error), -1, -1)).mT  # R_l / s, (B, S_l, K)
+        factors, told = [], []
+        for l, inverse in enumerate(_inverses(error, spread)):  # noqa: E741 — the degree's name in the field
             if l == 0:
-                degree_0 = (inverse @ first[:, :, None].double())[..., 0] * scale
-                length = degree_0.norm(dim=-1).clamp_min(1e-300)
-                factor = (degree_0 / length[:, None] / scale)[..., None]
+                factor = inverse @ first[:, :, None].double()
             else:
-                known = inverse @ correlations[:, l].double() @ inverse.mT / length[:, None, None].square()
+                known = inverse @ correlations[:, l].double() @ inverse.mT
                 factor = _factor(known, min(space.counts[l], 2 * l + 1))
             factors.append(factor.float())
             told.append(_numbers(factor @ factor.mT / (2 * l + 1)))
-        told.append((error / length.square()).log10()[:, None] / 4)
-        return cls(space, factors, torch.cat(told, dim=-1).float(), length)
+        told.append(error.log10()[:, None] / 4)
+        return cls(space, factors, torch.cat(told, dim=-1).float())
+
+    @classmethod
+    def measured(cls, first_moment: Tensor, found: Autocorrelations, spread: Tensor) -> KnownCorrelations:
+        """Of one stack's M1 (K,) and C_l (degree + 1, K, K) with their errors, in any scale."""
+        space = structure_space()
+        first = first_moment.double() * (4 * math.pi) ** 0.5  # a_0 of degree 0 is A_0 / √4π
+        # The length of degree 0 in the scale of M1, which is well known.
+        degree_0 = spread.double()[: space.counts[0]]
+        inverse = _inverses(torch.tensor([LEAST_ERROR], dtype=torch.float64) ** 0.5, spread)[0][0]
+        scale = float((inverse @ first * degree_0).norm())
+        growth = error_growth(space.degree)[:, None, None]
+        error = (found.errors[: space.degree + 1] / growth).median() / scale**2
+        correlations = found.values[: space.degree + 1] / scale**2
+        return cls.of(first[None] / scale, correlations[None], error[None], spread)
+
+    @classmethod
+    def unknown(cls, spread: Tensor) -> KnownCorrelations:
+        """Of a stack whose views do not come from everywhere: its moments are no correlations of the structure."""
+        space = structure_space()
+        rings = len(space.transforms[0])
+        nothing = torch.zeros((space.degree + 1, rings, rings), dtype=torch.float64)
+        return cls.of(nothing[None, 0, 0], nothing[None], torch.tensor([UNKNOWN]), spread)
 
     def __len__(self) -> int:
-        return len(self.length)
+        return len(self.context)
 
     def repeated(self, times: int) -> KnownCorrelations:
         """Each of the batch so many times, one after the other."""
         factors = [factor.repeat_interleave(times, dim=0) for factor in self.factors]
-        return KnownCorrelations(
-            self.space,
-            factors,
-            self.context.repeat_interleave(times, dim=0),
-            self.length.repeat_interleave(times, dim=0),
-        )
+        return KnownCorrelations(self.space, factors, self.context.repeat_interleave(times, dim=0))
 
     def nearest(self, structures: Tensor) -> Tensor:
         """The structures (B, size) nearest to `structures` (B, size) that have these correlations."""
@@ -93,6 +101,20 @@ class KnownCorrelations:
             left, _, right = torch.linalg.svd(factor.to(part).mT @ part, full_matrices=False)
             found.append(factor.to(part) @ (left @ right))
         return self.space.joined(found)
+
+
+def _inverses(error: Tensor, spread: Tensor) -> list[Tensor]:
+    """R_l (B, S_l, K) over the spread of each degree, for errors (B,) of C_0."""
+    space = structure_space()
+    firsts = np.flatnonzero(np.diff(space.group_of_each, prepend=-1))
+    growth = error_growth(space.degree)
+    found = []
+    scales = torch.split(spread.double()[torch.from_numpy(firsts)], space.counts)
+    for transform, scale, factor in zip(space.transforms, scales, growth, strict=True):
+        seen = transform * scale
+        inner = seen @ seen.T + factor * error[:, None, None] * torch.eye(len(seen), dtype=torch.float64)
+        found.append(torch.linalg.solve(inner, seen.expand(len(error), -1, -1)).mT)
+    return found
 
 
 def error_growth(degree: int) -> Tensor:

@@ -25,7 +25,7 @@ BEYOND_RINGS = 2.5
 # The part of the third moment's weight in each phase of a start.
 _THIRD_SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 1.0)
 # Standard deviation of c_lm, before any moment is seen, is this over l.
-_DENSITY_SPREAD = 1.0
+DENSITY_SPREAD = 1.0
 _HISTORY = 30
 # Third moments are taken of so many rings, and of orders up to this sum.
 _THIRD_RINGS, _THIRD_ORDERS = 6, 10
@@ -75,7 +75,7 @@ def fit_moments(
     """The structure and density whose moments are nearest to `targets`, up to one rotation and hand."""
     spread = torch.cat([
         prior_spread(targets, model.ball),
-        _DENSITY_SPREAD / torch.from_numpy(degree_of_each(model.density_degree)[1:]),
+        DENSITY_SPREAD / torch.from_numpy(degree_of_each(model.density_degree)[1:]),
     ]).double()  # fmt: skip
     shares = _THIRD_SHARES if targets.moments.third is not None else (0.0,)
 
@@ -84,7 +84,7 @@ def fit_moments(
         z = torch.randn(len(spread), generator=generator, dtype=torch.float64)
         z[model.ball.size :] *= 0.1  # views from nearly everywhere
         for share in shares:
-            z, misfit = _minimised(z, spread, targets, model, share, settings.iterations)
+            z, misfit = minimised(z, spread, targets, model, share, settings.iterations)
         return misfit, z
 
     fitted: list[tuple[float, Tensor]] = []
@@ -92,7 +92,7 @@ def fit_moments(
         fitted.append(each)
         progress("fitting moments", len(fitted), settings.starts)
     best = min(fitted, key=lambda each: each[0])
-    z, misfit = _minimised(best[1], spread, targets, model, shares[-1], settings.last_iterations)
+    z, misfit = minimised(best[1], spread, targets, model, shares[-1], settings.last_iterations)
     x, c = torch.split(z * spread, [model.ball.size, model.density_size])
     within = x * (model.ball.frequencies() <= targets.rings.radii[-1] + 0.5)
     return MomentFit(model.ball.to_volume(within), x, c, misfit, [each[0] for each in fitted])
@@ -115,10 +115,21 @@ def prior_spread(targets: MomentTargets, ball: BallBasis) -> Tensor:
     return spread * (4 * math.pi * power.sum() / expected.sum()).sqrt()
 
 
-def _minimised(
-    z: Tensor, spread: Tensor, targets: MomentTargets, model: MomentModel, share: float, iterations: int
+def minimised(
+    z: Tensor,
+    spread: Tensor,
+    targets: MomentTargets,
+    model: MomentModel,
+    share: float,
+    iterations: int,
+    expected: Tensor | None = None,
+    prior_weight: float = 1.0,
 ) -> tuple[Tensor, float]:
-    """z (coefficients over their prior spread) after L-BFGS, and the misfit there with the third moment in full."""
+    """z (structure and density over `spread`) after L-BFGS, and the misfit with all of the third moment.
+
+    `share`: that of the third moment's weight while fitting; it is not looked at if 0. What is minimised is the misfit
+    and `prior_weight` times the squared distance of z from `expected`, or from 0.
+    """
     z = z.clone().requires_grad_()
     optimiser = torch.optim.LBFGS(
         [z],
@@ -135,7 +146,8 @@ def _minimised(
 
     def closure() -> float:
         optimiser.zero_grad()
-        loss = misfit_of(z, share) + z.square().sum()
+        from_expected = z if expected is None else z - expected
+        loss = misfit_of(z, share) + prior_weight * from_expected.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 

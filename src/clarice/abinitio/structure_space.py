@@ -75,7 +75,8 @@ class StructureSpace:
         """Degrees l of coefficients (…, size), each (…, S_l, 2l + 1)."""
         sizes = [count * (2 * l + 1) for l, count in enumerate(self.counts)]  # noqa: E741 — the name in the field
         parts = torch.split(coefficients, sizes, dim=-1)
-        return [part.unflatten(-1, (count, -1)) for part, count in zip(parts, self.counts, strict=True)]
+        shape = coefficients.shape[:-1]
+        return [part.reshape(*shape, count, -1) for part, count in zip(parts, self.counts, strict=True)]
 
     def joined(self, parts: list[Tensor]) -> Tensor:
         """The inverse of `split`."""

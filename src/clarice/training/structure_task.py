@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from clarice.abinitio.known_correlations import KnownCorrelations, correlations_of, disturbed
+from clarice.abinitio.known_correlations import UNKNOWN, KnownCorrelations, correlations_of, disturbed
 from clarice.abinitio.moment_network import MomentNetwork, MomentNetworkSize
 from clarice.abinitio.structure_space import structure_space
 from clarice.core.errors import UsageError
@@ -26,8 +26,6 @@ from clarice.training.structures import MOLECULES_ALONE, data_folder, training_s
 from clarice.training.task import task
 from clarice.training.validation import validation_subjects
 
-# Correlations with errors as large as this tell nothing.
-UNKNOWN = 10.0
 # What is validated on: levels of noise, errors of correlations, and draws of each structure.
 _VALIDATION_LEVELS, _VALIDATION_ERRORS, _VALIDATION_DRAWS = (0.3, 1.0, 3.0), (0.0, 1e-5, UNKNOWN), 4
 
@@ -212,7 +210,7 @@ def seen_structures(
     spheres = structure_space().spheres(structures.double())
     first, correlations = disturbed(spheres[:, 0], correlations_of(spheres), error, generator)
     known = KnownCorrelations.of(first, correlations, error, spread)
-    clean = structures / known.length[:, None].float() / spread
+    clean = structures / spread
     noisy = clean + level[:, None] * torch.randn(clean.shape, generator=generator)
     return StructureBatch(clean, noisy, known.nearest(noisy), known.context, level)
 
