@@ -71,7 +71,9 @@ class KnownCorrelations:
         inverse = _inverses(torch.tensor([LEAST_ERROR], dtype=torch.float64) ** 0.5, spread)[0][0]
         scale = float((inverse @ first * degree_0).norm())
         growth = error_growth(space.degree)[:, None, None]
-        error = (found.errors[: space.degree + 1] / growth).median() / scale**2
+        errors = found.errors[: space.degree + 1] / growth
+        told = errors[errors > 0]  # of a pair of rings, the degrees that both see
+        error = (told.median() if len(told) else errors.new_zeros(())) / scale**2
         correlations = found.values[: space.degree + 1] / scale**2
         return cls.of(first[None] / scale, correlations[None], error[None], spread)
 
@@ -104,10 +106,11 @@ class KnownCorrelations:
 
 
 def _inverses(error: Tensor, spread: Tensor) -> list[Tensor]:
-    """R_l (B, S_l, K) over the spread of each degree, for errors (B,) of C_0."""
+    """R_l (B, S_l, K) over the spread of each degree, for errors (B,) of C_0; that of degree 0 is for the first moment."""
     space = structure_space()
     firsts = np.flatnonzero(np.diff(space.group_of_each, prepend=-1))
     growth = error_growth(space.degree)
+    growth[0] = _FIRST_ERROR**2
     found = []
     scales = torch.split(spread.double()[torch.from_numpy(firsts)], space.counts)
     for transform, scale, factor in zip(space.transforms, scales, growth, strict=True):

@@ -87,6 +87,17 @@ class StructureSpace:
         parts = zip(self.transforms, self.split(coefficients), strict=True)
         return torch.cat([part.mT @ transform.T.to(part) for transform, part in parts], dim=-2)
 
+    def scaled(self, coefficients: Tensor) -> Tensor:
+        """Coefficients (…, size) divided by the length of their degree 0."""
+        return coefficients / self.split(coefficients)[0][..., 0].norm(dim=-1)[..., None]
+
+    def spread_of(self, population: Tensor) -> Tensor:
+        """s, the root mean square of each (l, s) in a `population` (n, size) that was scaled: (size,) float32."""
+        groups = torch.from_numpy(self.group_of_each)
+        total = torch.zeros(int(groups[-1]) + 1, dtype=torch.float64)
+        total.index_add_(0, groups, population.double().square().mean(dim=0))
+        return (total / torch.bincount(groups)).sqrt()[groups].float()
+
     @cached_property
     def places(self) -> tuple[Tensor, Tensor]:
         """Where coefficients (size,) stand in a table ((degree + 1)², S_0), and the inverse.

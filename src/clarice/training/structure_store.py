@@ -85,21 +85,6 @@ class StructureStore:
         return structure_space().of_volume(make_specimen(self._settings, number, self._structures).volume)
 
 
-def scaled_to_degree_0(coefficients: Tensor) -> Tensor:
-    """Coefficients (n, size) divided by the length of their degree 0."""
-    degree_0 = structure_space().split(coefficients)[0][..., 0]
-    return coefficients / degree_0.norm(dim=-1, keepdim=True)
-
-
-def spread_of(coefficients: Tensor) -> Tensor:
-    """Root mean square of each (l, s) in a population (n, size) scaled to degree 0: (size,)."""
-    space = structure_space()
-    groups = torch.from_numpy(space.group_of_each)
-    total = torch.zeros(int(groups[-1]) + 1, dtype=torch.float64)
-    total.index_add_(0, groups, coefficients.double().square().mean(dim=0))
-    return (total / torch.bincount(groups)).sqrt()[groups].float()
-
-
 def specimen_settings(seed: int, fill_spread: Sequence[float]) -> SpecimenSettings:
     """Specimens in the box that the space learns from, filling between so many times its usual share of it."""
     space = structure_space()

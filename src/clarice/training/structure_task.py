@@ -21,7 +21,7 @@ from clarice.core.errors import UsageError
 from clarice.core.seeds import generator_of
 from clarice.physics.potential import atoms_to_volume
 from clarice.training.simulated_sets import SettingsPart
-from clarice.training.structure_store import StructureStore, scaled_to_degree_0, specimen_settings, spread_of
+from clarice.training.structure_store import StructureStore, specimen_settings
 from clarice.training.structures import MOLECULES_ALONE, data_folder, training_structures
 from clarice.training.task import task
 from clarice.training.validation import validation_subjects
@@ -115,7 +115,7 @@ class StructureTask:
     @cached_property
     def spread(self) -> Tensor:
         """The population's root mean square in each (l, s), of the first specimens: (size,)."""
-        return spread_of(scaled_to_degree_0(self.store.first(self.settings.first)))
+        return structure_space().spread_of(structure_space().scaled(self.store.first(self.settings.first)))
 
     @property
     def source(self) -> str:
@@ -142,7 +142,7 @@ class StructureTask:
         generator = generator_of(self.seed, position, rank)
         made = settings.first + settings.added * position
         chosen = torch.randint(made, (count,), generator=generator)
-        structures = scaled_to_degree_0(self.store.first(made)[chosen])
+        structures = structure_space().scaled(self.store.first(made)[chosen])
         level = settings.log_level_mean + settings.log_level_spread * torch.randn(count, generator=generator)
         level = level.exp().clamp(settings.least_level, settings.largest_level)
         return seen_structures(structures, self.spread, level, self._errors(count, generator), generator).to(device)
@@ -200,7 +200,7 @@ def validation_structures(count: int, data: Path | None) -> Tensor:
     for subject in validation_subjects(count, data):
         pixel = subject.atoms.diameter_angstrom() / (space.learning_fill * space.learning_box)
         volumes.append(space.of_volume(atoms_to_volume(subject.atoms, space.learning_box, pixel)))
-    return scaled_to_degree_0(torch.stack(volumes))
+    return space.scaled(torch.stack(volumes))
 
 
 def seen_structures(
