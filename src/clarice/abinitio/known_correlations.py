@@ -106,7 +106,7 @@ class KnownCorrelations:
 
 
 def _inverses(error: Tensor, spread: Tensor) -> list[Tensor]:
-    """R_l (B, S_l, K) over the spread of each degree, for errors (B,) of C_0; that of degree 0 is for the first moment."""
+    """R_l (B, S_l, K) over the spread of each degree, for errors (B,) of C_0; R_0 is for the first moment."""
     space = structure_space()
     firsts = np.flatnonzero(np.diff(space.group_of_each, prepend=-1))
     growth = error_growth(space.degree)
