@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clarice.abinitio.kam import Autocorrelations, autocorrelations_of
-from clarice.abinitio.orthogonal_retrieval import RetrievalSettings, _Known, likeness, retrieve
+from clarice.abinitio.orthogonal_retrieval import Likeness, RetrievalSettings, _Known, retrieve
 from clarice.geometry.harmonics import BallBasis, degrees_of, slice_series
 from clarice.geometry.so3 import random_rotations
 from clarice.metrics.registration import register
@@ -93,11 +93,12 @@ def test_the_same_seed_finds_the_same_and_residuals_choose_without_images() -> N
 
 
 def test_a_structure_is_most_like_its_own_images() -> None:
-    own = likeness(spheres(), images(8, seed=5), RADII)
+    like = Likeness(images(8, seed=5), BALL.degree, RADII)
+    own = like(spheres())
     assert own > 0.97
     other = torch.cat([part.flip(0) for part in degrees_of(spheres(), 0)])
-    assert likeness(other, images(8, seed=5), RADII) < own - 0.005
-    assert likeness(2 * spheres(), 3 * images(8, seed=5), RADII) == pytest.approx(own)
+    assert like(other) < own - 0.005
+    assert Likeness(3 * images(8, seed=5), BALL.degree, RADII)(2 * spheres()) == pytest.approx(own)
 
 
 def test_degrees_of_which_nothing_was_measured_stay_empty() -> None:

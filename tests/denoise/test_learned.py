@@ -18,8 +18,8 @@ from clarice.denoise.network_input import from_network, network_input, resized_t
 from clarice.denoise.notes import Notebook, Notes
 from clarice.denoise.polar_transformer import DenoisedRings, PolarTransformer, PolarTransformerSize
 from clarice.denoise.registry import Denoiser, denoise_all, get_denoiser
-from clarice.denoise.trained import TrainedNetwork, load_trained, trained_network, weights_path
-from clarice.io.weights import write_weights
+from clarice.denoise.trained import TrainedNetwork, load_trained, trained_network
+from clarice.io.weights import weights_path, write_weights
 from clarice.physics.noisy_set import NoisySet, white_set
 
 SIZES = {

@@ -10,14 +10,15 @@ from there (`moment_fit`), whose random starts this replaces. The hand stays ope
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from clarice.abinitio.known_correlations import KnownCorrelations
-from clarice.abinitio.moment_fit import DENSITY_SPREAD, minimised
+from clarice.abinitio.moment_fit import DENSITY_SPREAD, MomentFit, minimised
 from clarice.abinitio.moment_model import MomentModel, MomentTargets
 from clarice.abinitio.moment_network import MomentNetwork
 from clarice.abinitio.moments import MomentRings
@@ -29,6 +30,10 @@ from clarice.geometry.harmonics import degree_of_each
 
 # Third moments are taken of so many rings, and of orders up to this sum.
 _THIRD_RINGS, _THIRD_ORDERS = 6, 10
+# The highest frequency of the map, in units of the last ring's.
+_FINEST = 1.05
+# How far from 0 coefficients may be in the last fit, in units of the population's.
+_LOOSELY = 10.0
 
 
 def learned_model(box: int, diameter_px: float, density_degree: int = 1, *, third: bool = True) -> MomentModel:
@@ -41,66 +46,52 @@ def learned_model(box: int, diameter_px: float, density_degree: int = 1, *, thir
 
 @dataclass(frozen=True)
 class LearnedSettings:
-    """The draws; how many of them, the best, go on; the levels at which each takes turns with the moments.
+    """The draws from each of what may be known; how many of them, the best, go on; and the levels of the turns.
 
-    `iterations` of least squares a turn, and `last_iterations` of the fit at the end.
+    At each level the best of so many `tries` is taken, and met with the moments by `iterations` of least squares; the
+    fit at the end takes `last_iterations`.
     """
 
     draws: DrawSettings = field(default_factory=DrawSettings)
     going_on: int = 2
+    tries: int = 4
     levels: tuple[float, ...] = (1.0, 0.7, 0.5, 0.35, 0.2)
     iterations: int = 50
     last_iterations: int = 600
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class LearnedStructure:
-    """`volume` (L, L, L) and `coefficients` (size,) of the structure, and `density` c of its views.
-
-    By draw: its `score`, the lower the better. `misfit`: of those that went on, at the end.
-    """
-
-    volume: Tensor
-    coefficients: Tensor
-    density: Tensor
-    score: list[float]
-    misfit: list[float]
-
-
 def retrieve_learned(
     targets: MomentTargets,
     model: MomentModel,
     network: MomentNetwork,
-    known: KnownCorrelations,
+    known: Sequence[KnownCorrelations],
     settings: LearnedSettings,
     *,
     score: Callable[[Tensor], float] | None = None,
     progress: Progress = silent,
-) -> LearnedStructure:
-    """The structure that explains `targets` best, of those that the network draws.
+) -> MomentFit:
+    """The structure that explains `targets` best, of those that the network draws from each of `known`.
 
     `score`: of a structure's spheres A (n, K), the lower the better, by which draws are chosen and compared at the end;
-    their misfit to the moments if None.
+    their misfit to the moments if None. The scores of the draws stand for the misfits of starts.
     """
-    turns = _Turns(targets, model, network, known, settings)
-    draws = draw_structures(network, known, settings.draws, progress)
-
-    def scored(draw: Tensor) -> float:
-        z = turns.placed(draw)
-        return turns.misfit(z) if score is None else score(turns.spheres(z))
-
-    scores = list(ordered_map(scored, draws))
+    draws: list[tuple[_Turns, Tensor]] = []
+    for each in known:
+        turns = _Turns(targets, model, network, each, settings, score)
+        draws += [(turns, draw) for draw in draw_structures(network, each, settings.draws, progress)]
+    scores = list(ordered_map(lambda item: item[0].score_of(item[0].placed(item[1])), draws))
     best = sorted(range(len(scores)), key=scores.__getitem__)[: settings.going_on]
-    ended: list[Tensor] = []
+    ended: list[tuple[float, Tensor]] = []
     for place in best:
-        ended.append(turns.taken(draws[place], settings.seed * 1_000_003 + place))
-        progress("taking turns with the moments", len(ended), len(best))
-    misfits = [turns.misfit(z) for z in ended]
-    last = misfits if score is None else [score(turns.spheres(z)) for z in ended]
-    chosen = ended[min(range(len(ended)), key=last.__getitem__)]
-    x, c = turns.coefficients(chosen)
-    return LearnedStructure(model.ball.to_volume(x), x, c, scores, misfits)
+        turns, draw = draws[place]
+        z = turns.taken(draw, settings.seed * 1_000_003 + place)
+        ended.append((turns.score_of(z), z))
+        progress("network and moments take turns", len(ended), len(best))
+    _, z = min(ended, key=lambda each: each[0])
+    x, c = turns.coefficients(z)
+    within = x * (model.ball.frequencies() <= _FINEST * targets.rings.radii[-1])
+    return MomentFit(model.ball.to_volume(within), x, c, turns.misfit(z), scores)
 
 
 @dataclass(frozen=True)
@@ -112,8 +103,13 @@ class _Turns:
     network: MomentNetwork
     known: KnownCorrelations
     settings: LearnedSettings
+    score: Callable[[Tensor], float] | None
 
-    @property
+    @cached_property
+    def _transforms(self) -> list[Tensor]:
+        return self.model.ball.transforms(self.targets.rings.radii)
+
+    @cached_property
     def _spread(self) -> Tensor:
         of_density = DENSITY_SPREAD / torch.from_numpy(degree_of_each(self.model.density_degree)[1:])
         return torch.cat([self.network.spread.double(), of_density]).double()
@@ -122,10 +118,6 @@ class _Turns:
         """Those of the structure in the model's ball, and those of the density."""
         x, c = torch.split(z * self._spread, [self.model.ball.size, self.model.density_size])
         return x, c
-
-    def spheres(self, z: Tensor) -> Tensor:
-        """A (n, K) of the structure."""
-        return self.model.ball.on_spheres(self.coefficients(z)[0], self.model.ball.transforms(self.targets.rings.radii))
 
     def placed(self, draw: Tensor) -> Tensor:
         """z of a network's structure (size,), as strong as the first moment says, seen from everywhere."""
@@ -136,6 +128,12 @@ class _Turns:
         amplitude = (weight * first * wanted).sum() / (weight * first.square()).sum().clamp_min(1e-300)
         z[: self.model.ball.size] *= amplitude
         return z
+
+    def score_of(self, z: Tensor) -> float:
+        """By what structures are compared, the lower the better."""
+        if self.score is None:
+            return self.misfit(z)
+        return self.score(self.model.ball.on_spheres(self.coefficients(z)[0], self._transforms))
 
     def misfit(self, z: Tensor) -> float:
         """Of all moments there are."""
@@ -150,19 +148,20 @@ class _Turns:
         size = self.model.ball.size
         best = self.placed(draw)
         amplitude = float(best[:size].norm() / draw.double().norm())
-        least = self.misfit(best)
+        least = self.score_of(best)
         for level in self.settings.levels:
-            around = (best[:size] / amplitude).float()[None]
-            drawn = drawn_around(self.network, self.known, around, level, generator)[0]
-            expected = torch.cat([amplitude * drawn.double(), best[size:]])
+            around = (best[:size] / amplitude).float().expand(self.settings.tries, -1)
+            drawn = drawn_around(self.network, self.known, around, level, generator)
+            tried = [torch.cat([amplitude * each.double(), best[size:]]) for each in drawn]
+            expected = min(tried, key=self.score_of)
             # What the network is unsure of by, in each coefficient, is about the level of its noise.
             weight = 1 / (amplitude * level) ** 2
-            z, misfit = minimised(
+            z, _ = minimised(
                 expected, self._spread, self.targets, self.model, share, self.settings.iterations, expected, weight
             )
-            if misfit < least:
-                best, least = z, misfit
-        weight = 1 / (10 * amplitude) ** 2
+            if (found := self.score_of(z)) < least:
+                best, least = z, found
+        weight = 1 / (_LOOSELY * amplitude) ** 2
         return minimised(
             best, self._spread, self.targets, self.model, share, self.settings.last_iterations, None, weight
         )[0]

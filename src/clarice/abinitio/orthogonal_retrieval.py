@@ -88,7 +88,8 @@ def retrieve(
         found.append(each)
         progress("retrieving", len(found), settings.starts)
     residual = [each[0] for each in found]
-    score = None if further is None else [likeness(each[1], further, radii) for each in found]
+    like = None if further is None else Likeness(further, ball.degree, radii)
+    score = None if like is None else [like(each[1]) for each in found]
     chosen = int(np.argmin(residual)) if score is None else int(np.argmax(score))
     spheres = found[chosen][1]
     return Retrieved(ball.to_volume(known.coefficients(spheres)), spheres, residual, score, chosen)
@@ -182,21 +183,29 @@ class _Known:
         return spheres + inverse @ (wanted - matrix @ spheres)
 
 
-def likeness(spheres: Tensor, images: Tensor, radii: tuple[float, ...]) -> float:
-    """Mean over images of their correlation with the slice of A (n, K) that they are most like.
+class Likeness:
+    """How like slices of a structure are to images (n, orders + 1, K), given by their series on rings of `radii`.
 
-    `images` (n, orders + 1, K): their series. Slices are looked through view by view and angle by angle.
+    Slices of structures up to `degree` are looked through view by view and angle by angle.
     """
-    degree, orders = int(len(spheres) ** 0.5) - 1, images.shape[1] - 1
-    views = view_rotations(sphere_grid(_VIEWS))
-    slices = slice_series(views, degree, orders) @ spheres.to(torch.complex128)
-    area = torch.tensor(radii, dtype=torch.float64)
-    sides = torch.full((orders + 1,), 2.0, dtype=torch.float64)
-    sides[0] = 1.0  # orders below 0 are the conjugates of those above
-    weight = sides[:, None] * area
-    images = images.to(torch.complex128)
-    cross = torch.einsum("iok,vok->ivo", images * weight, slices.conj())
-    turned = torch.fft.fft(cross, n=max(_ANGLES, orders + 1), dim=-1).real
-    lengths = [(series.abs().square() * weight).sum(dim=(1, 2)).sqrt() for series in (images, slices)]
-    best = (turned.amax(dim=-1) / lengths[1]).amax(dim=1) / lengths[0]
-    return float(best.mean())
+
+    def __init__(self, images: Tensor, degree: int, radii: tuple[float, ...]) -> None:
+        orders = images.shape[1] - 1
+        self._slices = slice_series(view_rotations(sphere_grid(_VIEWS)), degree, orders)
+        sides = torch.full((orders + 1,), 2.0, dtype=torch.float64)
+        sides[0] = 1.0  # orders below 0 are the conjugates of those above
+        self._weight = sides[:, None] * torch.tensor(radii, dtype=torch.float64)
+        images = images.to(torch.complex128)
+        self._images, self._lengths = images * self._weight, self._length(images)
+        self._angles = max(_ANGLES, orders + 1)
+
+    def _length(self, series: Tensor) -> Tensor:
+        return (series.abs().square() * self._weight).sum(dim=(1, 2)).sqrt()
+
+    def __call__(self, spheres: Tensor) -> float:
+        """Mean over images of their correlation with the slice of A (n, K) that they are most like."""
+        slices = self._slices @ spheres.to(torch.complex128)
+        cross = torch.einsum("iok,vok->ivo", self._images, slices.conj())
+        turned = torch.fft.fft(cross, n=self._angles, dim=-1).real
+        best = (turned.amax(dim=-1) / self._length(slices)).amax(dim=1) / self._lengths
+        return float(best.mean())

@@ -17,7 +17,8 @@ from clarice.benchmark.denoise_sets import ImageSet, joined
 from clarice.core.errors import UsageError
 from clarice.denoise.networks import NETWORKS
 from clarice.denoise.registry import denoise_all, denoiser_names, get_denoiser
-from clarice.denoise.trained import trained_names, trained_network, weights_path
+from clarice.denoise.trained import trained_names, trained_network
+from clarice.io.weights import weights_path
 
 # Answers to sets of one structure, of the setting named.
 Measure = Callable[[Sequence[ImageSet], str], list[Answer]]

@@ -16,7 +16,7 @@ from clarice.abinitio.moment_fit import BEYOND_RINGS, FitSettings, fit_moments, 
 from clarice.abinitio.moment_model import MomentModel, MomentSet, MomentTargets, ViewNodes
 from clarice.abinitio.moments import Moments, moments_of_particles
 from clarice.benchmark.main_job import Request
-from clarice.benchmark.moment_retrieval import DENOISED_TOGETHER, RetrievalInput, retrieved
+from clarice.benchmark.moment_retrieval import DENOISED_TOGETHER, RetrievalInput, learned, retrieved
 from clarice.benchmark.protocol import MAP_COLUMNS, laid_on
 from clarice.benchmark.records import Column, Results, Row, with_interval
 from clarice.benchmark.row_by_row import Task, measure_rows
@@ -33,7 +33,7 @@ from clarice.physics.simulate import FILL, SimulatedSet, SimulationSettings, def
 from clarice.physics.view_mixture import ViewMixture
 
 NAME = "moments"
-VERSION = 3
+VERSION = 4
 COLUMNS = (
     Column("entry", "entry"),
     Column("seed", "seed"),
@@ -50,7 +50,7 @@ COLUMNS = (
     Column("note", "note"),
 )
 KEYS = ("entry", "seed", "case", "method")
-FIT, RETRIEVAL = "fit", "retrieval"
+FIT, RETRIEVAL, LEARNED = "fit", "retrieval", "learned"
 COMPONENTS, CONCENTRATION = 10, 6.0
 # A structure is right when its FSC with the truth holds 0.5 to this many pixels: rings end at 7.1.
 RIGHT_WITHIN_PX = 8.0
@@ -68,18 +68,19 @@ _FINER, _DENSITY_DEGREE = 4, 24
 class Case:
     """What moments are taken of: `particles` at an SNR with CTF in so many defocus groups, or the structure itself.
 
-    Views come from `everywhere` alike, or from a few components.
+    Views come from `everywhere` alike, or from a few components; `third` moments are looked at, or are not.
     """
 
     particles: int | None
     snr: float | None = None
     defocus_groups: int = 50
     everywhere: bool = False
+    third: bool = True
 
     @property
     def methods(self) -> tuple[str, ...]:
         """Retrieval needs views from everywhere."""
-        return (FIT, RETRIEVAL) if self.everywhere else (FIT,)
+        return (FIT, RETRIEVAL, LEARNED) if self.everywhere else (FIT,)
 
     def views(self, seed: int) -> ViewMixture:
         """The density of views."""
@@ -91,8 +92,14 @@ CASES = {
     "10,000": Case(10_000, 0.05),
     "100,000": Case(100_000, 1 / 16, 100),
     "exact everywhere": Case(None, everywhere=True),
+    "exact everywhere, two": Case(None, everywhere=True, third=False),
     "10,000 everywhere": Case(10_000, 0.05, everywhere=True),
 }
+
+
+def word_of(case: str) -> str:
+    """How a case is called on the command line, and in the names of folders."""
+    return case.replace(",", "").replace(" ", "-")
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ def measure_rows_of(request: MomentRequest, entry: str, seed: int, name: str, pr
     box, case = request.common.settings.box, CASES[name]
     subject = load_subject(entry, structures_folder(request.common.data))
     views = case.views(seed)
-    model = model_for(box, FILL * box, round(MAX_RADIUS * box))
+    model = model_for(box, FILL * box, round(MAX_RADIUS * box), third=case.third)
     pixel = default_pixel_size(subject.atoms, box)
     truth = atoms_to_volume(subject.atoms.centred(), box, pixel)
     started = time.perf_counter()
@@ -125,7 +132,7 @@ def measure_rows_of(request: MomentRequest, entry: str, seed: int, name: str, pr
             given = RetrievalInput.measured(measured, shown, model)
     taken = time.perf_counter()
     fit = fit_moments(targets, model, FitSettings(starts=request.starts, seed=seed), progress)
-    place = f"{entry}_seed{seed}_{name.replace(',', '').replace(' ', '_')}"
+    place = f"{entry}_seed{seed}_{word_of(name)}"
     common: Row = {
         "particles": case.particles,
         "snr": None if case.snr is None else f"{case.snr:g}",
@@ -146,6 +153,15 @@ def measure_rows_of(request: MomentRequest, entry: str, seed: int, name: str, pr
             **_judged(request, f"{place}_{RETRIEVAL}", found.volume, truth, pixel),
             "fit_seconds": round(time.perf_counter() - started, 1),
             "residual_by_start": [round(each, 5) for each in found.residual],
+        })  # fmt: skip
+        started = time.perf_counter()
+        drawn = learned(targets, given, box, seed, progress)
+        rows.append({
+            **common,
+            **_judged(request, f"{place}_{LEARNED}", drawn.volume, truth, pixel),
+            "misfit": round(drawn.misfit / targets.elements, 4),
+            "misfit_by_start": [round(each / targets.elements, 4) for each in drawn.by_start],
+            "fit_seconds": round(time.perf_counter() - started, 1),
         })  # fmt: skip
     return rows
 
@@ -168,7 +184,8 @@ def exact_moments(volume: Tensor, model: MomentModel, views: ViewMixture) -> Mom
     rings, degree = model.rings, model.ball.degree + _FINER
     nodes = ViewNodes.of(degree, rings.orders, _DENSITY_DEGREE)
     here, opposite = (torch.from_numpy(views.density(side * nodes.directions)) * nodes.area for side in (1.0, -1.0))
-    return nodes.moments(sphere_coefficients(volume, rings.radii, degree), here, opposite, rings)
+    spheres = sphere_coefficients(volume, rings.radii, degree)
+    return nodes.moments(spheres, here, opposite, rings, third=rings.third_rings > 0)
 
 
 def measured_moments(

@@ -1,4 +1,4 @@
-"""Orthogonal-matrix retrieval in the protocol `moments`: views from everywhere, a reference image, and further ones."""
+"""Retrieval in the protocol `moments`: from views from everywhere, by a reference image or by a network."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ import torch
 from torch import Tensor
 
 from clarice.abinitio.kam import Autocorrelations, autocorrelations, autocorrelations_of
-from clarice.abinitio.moment_model import MomentModel
+from clarice.abinitio.known_correlations import KnownCorrelations
+from clarice.abinitio.learned_retrieval import LearnedSettings, learned_model, retrieve_learned
+from clarice.abinitio.moment_fit import MomentFit
+from clarice.abinitio.moment_model import MomentModel, MomentTargets
 from clarice.abinitio.moments import Moments
-from clarice.abinitio.orthogonal_retrieval import RetrievalSettings, Retrieved, retrieve
+from clarice.abinitio.orthogonal_retrieval import Likeness, RetrievalSettings, Retrieved, retrieve
+from clarice.abinitio.structure_draws import DrawSettings
+from clarice.abinitio.trained_moment_network import moment_network
 from clarice.core.progress import Progress, silent
 from clarice.denoise.registry import DEFAULT_METHOD, denoise_all, get_denoiser
 from clarice.geometry.harmonics import BallBasis, slice_series, sphere_coefficients
@@ -21,6 +26,8 @@ from clarice.physics.simulate import FILL
 
 # Images beside the reference by which starts are told apart, and particles that are denoised together for them.
 FURTHER_IMAGES, DENOISED_TOGETHER = 20, 256
+# Structures that the network draws.
+DRAWS = 16
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,24 @@ class RetrievalInput:
         images = torch.from_numpy(denoise_all(get_denoiser(DEFAULT_METHOD)(some), len(some), box))
         series = model.rings.series(images[: 1 + FURTHER_IMAGES])
         return cls(autocorrelations(moments, FILL * box), series[0], series[1:])
+
+
+def learned(
+    targets: MomentTargets, given: RetrievalInput, box: int, seed: int, progress: Progress = silent
+) -> MomentFit:
+    """The structure that the network and the moments agree on; without third moments, the one most like the images."""
+    network, own = moment_network(), learned_model(box, FILL * box)
+    if not np.allclose(own.rings.radii, targets.rings.radii):
+        raise ValueError("the moments are on other rings than the learned space has")
+    model = MomentModel(own.ball, targets.rings, own.density_degree)
+    known = KnownCorrelations.measured(targets.moments.first, given.correlations, network.spread)
+    score = None
+    if targets.moments.third is None:
+        images = torch.cat([given.reference[None], given.further])
+        like = Likeness(images, model.ball.degree, model.rings.radii)
+        score = lambda spheres: -like(spheres)  # noqa: E731 -- a name would say no more
+    settings = LearnedSettings(draws=DrawSettings(count=DRAWS, seed=seed), seed=seed)
+    return retrieve_learned(targets, model, network, [known], settings, score=score, progress=progress)
 
 
 def retrieved(

@@ -135,7 +135,7 @@ def common_lines(
 
 def fit_moments(cases: CasesOption = "exact,10000", starts: StartsOption = 8) -> Protocol:
     """Fit structures and densities of views to moments, exact or of simulated particles, and compare with the truth."""
-    known = {name.replace(",", "").replace(" ", "-"): name for name in moments.CASES}
+    known = {moments.word_of(name): name for name in moments.CASES}
     chosen = words(cases)
     if not chosen or any(word not in known for word in chosen):
         raise UsageError(f"--cases {cases!r} is not known: use some of {', '.join(known)}")

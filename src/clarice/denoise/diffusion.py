@@ -28,10 +28,11 @@ from clarice.denoise.notes import Notebook, Notes, Sources
 from clarice.denoise.placed_network import PlacedNetwork
 from clarice.denoise.refiner import Refiner
 from clarice.denoise.registry import DenoisedRows, Denoiser, as_array, denoiser, get_denoiser
-from clarice.denoise.trained import TrainedNetwork, trained_names, trained_network, weights_digest, weights_path
+from clarice.denoise.trained import TrainedNetwork, trained_names, trained_network, weights_digest
 from clarice.denoise.wiener import signal_spectrum
 from clarice.geometry.fourier import fourier_resize, power_by_shell
 from clarice.io.kept_results import Arrays, map_parts
+from clarice.io.weights import weights_path
 from clarice.physics.noisy_set import NoisySet
 
 NAME, REFINER, REFINED = "diffusion", "refiner", "diffusion+refiner"

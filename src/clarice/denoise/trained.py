@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import nn
 
 from clarice.core.errors import InputError, UsageError
 from clarice.denoise.networks import NETWORKS, NetworkKind, box_of, network_kind
-from clarice.io.weights import read_weights
+from clarice.io.weights import read_weights, weights_path
 
 N = TypeVar("N", bound=nn.Module)
 # Tensors beside the weights: noisy images (1, n, L, L), and what the network made of them.
@@ -24,7 +23,6 @@ NETWORKS_OF = {
     "diffusion": ("polar-transformer", "diffusion"),
     "diffusion+refiner": ("polar-transformer", "diffusion", "refiner"),
 }
-_SHIPPED = Path(__file__).parents[1] / "weights"
 
 
 @dataclass(frozen=True)
@@ -52,11 +50,6 @@ class TrainedNetwork:
     def parameters(self) -> int:
         """How many numbers were trained."""
         return sum(parameter.numel() for parameter in self.network.parameters())
-
-
-def weights_path(name: str) -> Path:
-    """Where the weights of the network `name` are, or would be."""
-    return Path(os.environ.get("CLARICE_WEIGHTS", "") or _SHIPPED) / f"{name}.safetensors"
 
 
 def weights_of(method: str) -> tuple[Path, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from clarice.core.errors import InputError
 from clarice.io.atomic import writing
 
 _CARD = "card"
+_SHIPPED = Path(__file__).parents[1] / "weights"
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,11 @@ class Weights:
 
     tensors: dict[str, Tensor]
     card: dict[str, Any]
+
+
+def weights_path(name: str) -> Path:
+    """Where the weights of the network `name` are, or would be."""
+    return Path(os.environ.get("CLARICE_WEIGHTS", "") or _SHIPPED) / f"{name}.safetensors"
 
 
 def write_weights(

@@ -16,8 +16,9 @@ from clarice.denoise.diffusion_network import Condition
 from clarice.denoise.gaussian_estimate import GaussianEstimate
 from clarice.denoise.network_input import explicit_transfer
 from clarice.denoise.polar_transformer import PolarTransformer
-from clarice.denoise.trained import load_network, weights_digest, weights_path
+from clarice.denoise.trained import load_network, weights_digest
 from clarice.geometry.angular import fast_autocast
+from clarice.io.weights import weights_path
 from clarice.training.batches import SetBatch
 from clarice.training.denoising_loss import shell_error
 from clarice.training.network_copies import NetworkCopies

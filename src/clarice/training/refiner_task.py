@@ -19,8 +19,9 @@ from clarice.denoise.diffusion_network import DiffusionNetwork
 from clarice.denoise.diffusion_sampling import Draws, SamplingSettings, sample_residuals
 from clarice.denoise.networks import box_of, network_kind
 from clarice.denoise.refiner import Refiner
-from clarice.denoise.trained import load_network, load_trained, weights_digest, weights_path
+from clarice.denoise.trained import load_network, load_trained, weights_digest
 from clarice.geometry.angular import fast_autocast
+from clarice.io.weights import weights_path
 from clarice.training.batches import SetBatch
 from clarice.training.denoising_loss import relative_error
 from clarice.training.diffusion_task import KINDS
