@@ -33,7 +33,7 @@ def run(
     symmetry: str = "C1",
     classes: int | None = None,
     iterations: int = 20,
-    first_map: Literal["projection-matching", "common-lines", "moments", "both"] = "both",
+    first_map: Literal["projection-matching", "common-lines", "moments", "learned", "both"] = "both",
     starts: int = 4,
     max_shift_angstrom: float | None = None,
     contrast: Literal["bright", "dark"] | None = None,

@@ -18,7 +18,7 @@ from clarice.physics.molecules import make_molecule
 from clarice.physics.simulate import SimulatedSet, SimulationSettings, simulate
 
 FOLDER = Path(clarice.__file__).parent / "weights"
-SHIPPED = sorted(FOLDER.glob("*.safetensors"))
+SHIPPED = sorted(path for path in FOLDER.glob("*.safetensors") if path.stem in NETWORKS)
 DENOISING = [name for name, kind in NETWORKS.items() if kind.alone or kind.joint]
 LARGEST_BYTES = 16 * 2**20
 

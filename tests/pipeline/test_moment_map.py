@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tests.abinitio.structures import spread
 
+from clarice.abinitio.learned_retrieval import LearnedSettings
 from clarice.abinitio.moment_fit import FitSettings, MomentFit
+from clarice.abinitio.moment_network import MomentNetwork, MomentNetworkSize
 from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import RowIndex
+from clarice.io.weights import write_weights
 from clarice.metrics.registration import register
 from clarice.metrics.shells import fsc
 from clarice.physics.molecules import make_molecule
@@ -103,6 +108,28 @@ def test_what_moments_were_taken_of_is_not_held_out(
     assert asked == [judges]
     assert record["judged_by"] == ("particles held out" if judges < COUNT else "its own particles")
     assert (record["particles_in_moments"], record["particles_in_map"]) == (counted, 100)
+
+
+def test_a_network_and_the_moments_find_a_map_together(
+    noisy: NoisySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a network that was never trained: half of the draws have the correlations, half of them have not."""
+    learned = replace(SETTINGS, method=Method.LEARNED)
+    monkeypatch.setenv("CLARICE_WEIGHTS", str(tmp_path))
+    with pytest.raises(InputError, match=r"there are no weights .*structures\.safetensors"):
+        find_first_map(noisy, learned)
+    size = MomentNetworkSize(channels=4, products=2, blocks=1, context=8)
+    network = MomentNetwork(size)
+    network.spread.copy_(spread())
+    write_weights(tmp_path / "structures.safetensors", network.state_dict(), {"recipe": {"network": vars(size)}})
+    quick = partial(LearnedSettings, going_on=1, tries=1, levels=(0.5,), iterations=5, last_iterations=30)
+    monkeypatch.setattr(moment_map, "LearnedSettings", quick)
+    record = find_first_map(noisy, learned).as_record()
+    assert record["method"] == "learned"
+    assert len(record["misfit_by_start"]) == 2 * 2 * SETTINGS.starts
+    assert record["misfit"] < 0.5 * min(record["misfit_by_start"])
+    with pytest.raises(UsageError, match="too small for --method learned"):
+        find_first_map(noisy, replace(learned, diameter_px=6.0))
 
 
 def test_what_moments_know_nothing_of_is_refused(noisy: NoisySet) -> None:

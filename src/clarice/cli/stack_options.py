@@ -55,7 +55,7 @@ FirstMapOption = Annotated[
     Method,
     _O(
         help="projection-matching: of raw particles; common-lines: of denoised ones; moments: of their statistics; "
-        "both: the likelier of the first two."
+        "learned: of these and a network that knows molecules; both: the likelier of the first two."
     ),
 ]
 SymmetryOption = Annotated[str, _O(help="Point group: C1, Cn, Dn, T, O or I.")]

@@ -108,7 +108,7 @@ def _by_moments(
         "misfit": found.misfit,
         "misfit_by_start": [each / found.elements for each in found.fit.by_start],
     }
-    return _judged(particles, settings, Method.MOMENTS, found, found.counted, record, said)
+    return _judged(particles, settings, settings.method, found, found.counted, record, said)
 
 
 def _judged(
@@ -141,6 +141,7 @@ _FINDERS: dict[Method, Callable[[NoisySet, FirstMapSettings, Progress, DenoisedB
     Method.COMMON_LINES: _by_common_lines,
     Method.PROJECTION_MATCHING: _by_projection_matching,
     Method.MOMENTS: _by_moments,
+    Method.LEARNED: _by_moments,
 }
 # Of Method.BOTH.
 COMPARED = (Method.COMMON_LINES, Method.PROJECTION_MATCHING)

@@ -26,6 +26,7 @@ class Method(StrEnum):
     PROJECTION_MATCHING = "projection-matching"
     COMMON_LINES = "common-lines"
     MOMENTS = "moments"
+    LEARNED = "learned"
     BOTH = "both"
 
 
@@ -51,9 +52,9 @@ class FirstMapSettings:
 
     def insist_on_sense(self) -> None:
         """Raises UsageError for a method that knows nothing of point groups, or of several structures."""
-        if self.method is Method.MOMENTS and self.symmetry.upper() != "C1":
+        if self.method in (Method.MOMENTS, Method.LEARNED) and self.symmetry.upper() != "C1":
             raise UsageError(f"--symmetry {self.symmetry} is not for a map by moments: find it in C1, or another way")
-        if self.sorts and self.method in (Method.COMMON_LINES, Method.MOMENTS):
+        if self.sorts and self.method in (Method.COMMON_LINES, Method.MOMENTS, Method.LEARNED):
             raise UsageError(
                 f"--classes and --junk are for projection matching: leave out --method {self.method.value}"
             )
@@ -117,7 +118,7 @@ class FirstMapSettings:
         )
         if self.method is Method.COMMON_LINES:
             return by_lines
-        if self.method is Method.MOMENTS:
+        if self.method in (Method.MOMENTS, Method.LEARNED):
             return memory.first_map_by_moments(by_lines, self.starts)
         larger = max(by_lines.memory_mb, by_matching.memory_mb)
         return Estimate(by_lines.seconds + by_matching.seconds, larger, by_lines.disk_mb)

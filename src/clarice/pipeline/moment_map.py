@@ -1,7 +1,8 @@
 """A first map by moments: a structure and its views' density fitted to moments of particles, which are laid on it.
 
 Moments know nothing of single particles but that they are centred. So each is moved by the centre of mass of its
-denoised image; the moments are of the raw ones, of which the share of the noise is known.
+denoised image; the moments are of the raw ones, of which the share of the noise is known. The structure is fitted from
+random starts, or, by the method `learned`, from what a network draws that knows molecules (`learned_retrieval`).
 """
 
 from __future__ import annotations
@@ -12,17 +13,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clarice.abinitio.kam import autocorrelations
+from clarice.abinitio.known_correlations import KnownCorrelations
+from clarice.abinitio.learned_retrieval import LearnedSettings, learned_model, retrieve_learned
 from clarice.abinitio.line_shifts import mass_centres
 from clarice.abinitio.moment_fit import FitSettings, MomentFit, fit_moments, model_for
-from clarice.abinitio.moment_model import MomentTargets
-from clarice.abinitio.moments import moments_of_particles
+from clarice.abinitio.moment_model import MomentModel, MomentTargets
+from clarice.abinitio.moments import Moments, moments_of_particles
+from clarice.abinitio.structure_draws import DrawSettings
+from clarice.abinitio.structure_space import structure_space
+from clarice.abinitio.trained_moment_network import moment_network
 from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.denoise.registry import get_denoiser
 from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.denoised_files import DenoisedBefore, denoise_some
-from clarice.pipeline.first_map_settings import DENOISED_FOR_EACH, FEWEST_HELD_OUT, FirstMapSettings
+from clarice.pipeline.first_map_settings import DENOISED_FOR_EACH, FEWEST_HELD_OUT, FirstMapSettings, Method
 from clarice.pipeline.laid_map import finest_ring, map_laid_on
 
 # Third moments of fewer tell one structure from another no more.
@@ -31,6 +38,10 @@ FEWEST_PARTICLES = 200
 MOST_HELD_OUT, HELD_OUT_SHARE = 400, 0.2
 # Waves across the particle in the finest ring: finer ones have too many coefficients for a fit of minutes.
 FINEST_WAVES = 5.85
+# Of the density of views.
+DENSITY_DEGREE = 8
+# Structures that the network draws for each of the starts that a fit would make, with and without correlations.
+_DRAWS_A_START = 2
 # What an element's error is never taken for less than, as a share of what it may be: centres and CTFs err, too.
 _FLOOR = 0.02
 
@@ -70,6 +81,8 @@ def first_map_by_moments(
     """
     settings.insist_on_sense()
     get_denoiser(settings.denoiser)
+    if settings.method is Method.LEARNED:
+        moment_network()  # where there are no weights, it is said before any work is done
     drawn = np.random.default_rng(settings.seed).permutation(len(particles))
     drawn, others = np.split(drawn, [min(len(drawn), DENOISED_FOR_EACH * settings.images)])
     rows = np.sort(drawn)
@@ -78,12 +91,48 @@ def first_map_by_moments(
     whole = particles.subset(counted)
     centres = _centres(whole, counted, settings, denoised, progress)
     box = particles.box
-    finest = min(round(FINEST_WAVES * box / settings.diameter_px), box // 2 - 2)
-    model = model_for(box, settings.diameter_px, finest)
-    targets = MomentTargets.of(moments_of_particles(whole, model.rings, progress, centres), _FLOOR)
-    fit = fit_moments(targets, model, FitSettings(starts=settings.starts, seed=settings.seed), progress)
-    made = map_laid_on(particles.subset(rows), fit.volume.float(), float(finest), settings, progress)
+    model = _model(box, settings)
+    moments = moments_of_particles(whole, model.rings, progress, centres)
+    targets = MomentTargets.of(moments, _FLOOR)
+    if settings.method is Method.LEARNED:
+        fit = _learned(moments, targets, model, settings, progress)
+    else:
+        fit = fit_moments(targets, model, FitSettings(starts=settings.starts, seed=settings.seed), progress)
+    made = map_laid_on(particles.subset(rows), fit.volume.float(), model.rings.radii[-1], settings, progress)
     return MomentMap(made.volume, rows, counted, finest_ring(made, settings), targets.elements, fit)
+
+
+def _model(box: int, settings: FirstMapSettings) -> MomentModel:
+    """The model of moments whose structure is sought. Raises UsageError where a box has no room for its rings."""
+    most = box // 2 - 2
+    if settings.method is not Method.LEARNED:
+        finest = min(round(FINEST_WAVES * box / settings.diameter_px), most)
+        return model_for(box, settings.diameter_px, finest)
+    if structure_space().radii(box, settings.diameter_px)[-1] > most:
+        raise UsageError(
+            f"a particle of {settings.diameter_px:.0f} px in a box of {box} is too small for --method learned: "
+            "give a larger --working-box, or find the first map another way"
+        )
+    return learned_model(box, settings.diameter_px, DENSITY_DEGREE)
+
+
+def _learned(
+    moments: Moments, targets: MomentTargets, model: MomentModel, settings: FirstMapSettings, progress: Progress
+) -> MomentFit:
+    """What the network draws and the moments agree on, whether views come from everywhere or not.
+
+    Draws are made with the correlations that the moments are if they do, and without; the moments tell which is right.
+    """
+    spread = moment_network().spread
+    found = autocorrelations(moments, settings.diameter_px)
+    known = [
+        KnownCorrelations.measured(moments.first_moment(), found, spread),
+        KnownCorrelations.unknown(spread),
+    ]
+    how = LearnedSettings(
+        draws=DrawSettings(count=_DRAWS_A_START * settings.starts, seed=settings.seed), seed=settings.seed
+    )
+    return retrieve_learned(targets, model, moment_network(), known, how, progress=progress)
 
 
 def _held_out(laid: int, others: int) -> int:

@@ -77,7 +77,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
     )
     total, kept = particle_counts(run, record)
     method = run.json("denoised.json").get("method")
-    laid = run.json("abinitio.json").get("method") in ("common-lines", "moments")
+    laid = run.json("abinitio.json").get("method") in ("common-lines", "moments", "learned")
     found = Findings(result, poses, stages, total, kept)
     has_mirror = run.has("map_mirror.mrc")
     diameter = None if drawn is None else drawn.diameter_angstrom

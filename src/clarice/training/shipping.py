@@ -9,6 +9,9 @@ from typing import Any
 
 import torch
 
+from clarice.abinitio import trained_moment_network
+from clarice.abinitio.moment_network import MomentNetwork
+from clarice.abinitio.trained_moment_network import load_moment_network
 from clarice.core.errors import InputError
 from clarice.core.progress import Progress, silent
 from clarice.denoise.diffusion_network import DiffusionNetwork
@@ -27,7 +30,7 @@ from clarice.training.sampling_calibration import measure_unsaid
 from clarice.training.simulated_sets import SimulatedSets
 from clarice.training.summary import LAST_WEIGHTS, SUMMARY_NAME
 from clarice.training.task import Task
-from clarice.training.weights_card import FIGURES, card_page
+from clarice.training.weights_card import FIGURES, STRUCTURES, card_page
 
 # Images of sets that foretold errors are calibrated on.
 CALIBRATION_IMAGES = 20_000
@@ -54,17 +57,18 @@ def ship_weights(
     summary = _summary(run_folder)
     stored = read_weights(run_folder / LAST_WEIGHTS)
     tensors = {name: t.half().float() if t.is_floating_point() else t for name, t in stored.tensors.items()}
-    trained = load_trained(run_folder / LAST_WEIGHTS)
-    network = trained.network
     calibration: dict[str, Any] | None = None
+    structures = summary["recipe"]["task"] == STRUCTURES
+    trained = None if structures else load_trained(run_folder / LAST_WEIGHTS)
+    network = load_moment_network(run_folder / LAST_WEIGHTS) if trained is None else trained.network
+    network.load_state_dict(tensors)
     if calibration_images > 0 and isinstance(network, (PolarTransformer, DiffusionNetwork)):
-        network.load_state_dict(tensors)
         sets = equal_sizes(stored.card["recipe"]["sets"])  # equal odds for all sizes of sets
         task = _task(run_folder / LAST_WEIGHTS, stored.card, data, sets=sets)
         calibration = _calibrated(network, task, int(stored.card["images"]), calibration_images, progress)
         tensors = {name: t.half().float() for name, t in network.state_dict().items()}
     trained_on: dict[str, str] = {}
-    if summary["recipe"]["task"] != "denoiser":
+    if summary["recipe"]["task"] in ("diffusion", "refiner"):
         before = _task(run_folder / LAST_WEIGHTS, stored.card, data)
         trained_on = before.trained_on if isinstance(before, _ON_OTHERS) else {}
     validated, figures = last_validation(run_folder)
@@ -81,7 +85,11 @@ def ship_weights(
         "calibration": calibration,
         "note": note,
     }
-    write_weights(output, with_example(tensors, replace(trained, card=card)), card, torch.float16)
+    if trained is not None:
+        tensors = with_example(tensors, replace(trained, card=card))
+    elif isinstance(network, MomentNetwork):
+        tensors = trained_moment_network.with_example(network)
+    write_weights(output, tensors, card, torch.float16)
     with writing(output.with_suffix(".md")) as temporary:
         parameters = sum(parameter.numel() for parameter in network.parameters())
         temporary.write_text(card_page(output.stem, card, parameters), encoding="utf-8")
@@ -143,6 +151,6 @@ def _without_folders(recipe: dict[str, Any]) -> dict[str, Any]:
     """The recipe less where things lay on the machine it ran on; of weights to start from, their name."""
     kept = {key: value for key, value in recipe.items() if key not in ("data", "cache")}
     for name in ("start", "first", "sampler"):
-        if kept.get(name):
+        if isinstance(kept.get(name), str):
             kept[name] = Path(kept[name]).name
     return kept

@@ -15,13 +15,15 @@ FIGURES = {
     "denoiser": "relative MSE",
     "diffusion": "error of what is said of the noise, over that of saying nothing (mse: relative MSE of the mean)",
     "refiner": "relative MSE",
+    "structures": "squared error over the structure's own square",
 }
+# The task that knows structures rather than images.
+STRUCTURES = "structures"
 
 
 def card_page(name: str, card: dict[str, Any], parameters: int) -> str:
     """The card as a page of Markdown."""
     recipe = card["recipe"]
-    sets = with_defaults(recipe["sets"])
     gain = card["last_quarter_gain"]
     lines = [
         f"# {name}",
@@ -31,8 +33,7 @@ def card_page(name: str, card: dict[str, Any], parameters: int) -> str:
         f"- network: {json.dumps(recipe['network'])}, {parameters:,} parameters, stored as float16",
         f"- trained on {card['images']:,} images in {card['seconds']:,.0f} s, {json.dumps(card['machine'])}",
         f"- structures: {_on_structures(card.get('source'))}",
-        f"- SNR {sets['least_snr']:g} to {sets['largest_snr']:g}; with a CTF {sets['ctf_share']:.0%}, "
-        f"Poisson noise {sets['poisson_share']:.0%} of sets; box {box_of(recipe['network'])} px",
+        *(_on_known(recipe) if recipe["task"] == STRUCTURES else _on_sets(recipe)),
         "- the last quarter of the images changed the validation error by "
         + ("an unknown share" if gain is None else f"{-100 * gain:+.2f} %")
         + ("; it counts as trained" if card["trained"] else "; it does not count as fully trained"),
@@ -45,10 +46,29 @@ def card_page(name: str, card: dict[str, Any], parameters: int) -> str:
         "|---|---|",
         *(f"| {kind} | {error:.4f} |" for kind, error in card["validation"].items()),
         "",
-        "For empty sets the figure is the power put out, over what a particle would have had.",
+        "Sets are named by how well correlations are known, and by the level of noise on the structures."
+        if recipe["task"] == STRUCTURES
+        else "For empty sets the figure is the power put out, over what a particle would have had.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _on_sets(recipe: dict[str, Any]) -> list[str]:
+    sets = with_defaults(recipe["sets"])
+    return [
+        f"- SNR {sets['least_snr']:g} to {sets['largest_snr']:g}; with a CTF {sets['ctf_share']:.0%}, "
+        f"Poisson noise {sets['poisson_share']:.0%} of sets; box {box_of(recipe['network'])} px"
+    ]
+
+
+def _on_known(recipe: dict[str, Any]) -> list[str]:
+    known = recipe["known"]
+    return [
+        f"- correlations exact in {known['exact_share']:.0%} of structures, unknown in {known['unknown_share']:.0%}, "
+        f"else with errors from {known['least_error']:g} to {known['largest_error']:g}; noise of levels "
+        f"{recipe['least_level']:g} to {recipe['largest_level']:g}"
+    ]
 
 
 def _on_structures(source: str | None) -> str:
