@@ -48,8 +48,8 @@ def learned_model(box: int, diameter_px: float, density_degree: int = 1, *, thir
 class LearnedSettings:
     """The draws from each of what may be known; how many of them, the best, go on; and the levels of the turns.
 
-    At each level the best of so many `tries` is taken, and met with the moments by `iterations` of least squares; the
-    fit at the end takes `last_iterations`.
+    At each level the best of so many `tries` is taken, and met with third moments, if there are any, by `iterations` of
+    least squares; the fit at the end takes `last_iterations`.
     """
 
     draws: DrawSettings = field(default_factory=DrawSettings)
@@ -156,9 +156,11 @@ class _Turns:
             expected = min(tried, key=self.score_of)
             # What the network is unsure of by, in each coefficient, is about the level of its noise.
             weight = 1 / (amplitude * level) ** 2
-            z, _ = minimised(
-                expected, self._spread, self.targets, self.model, share, self.settings.iterations, expected, weight
-            )
+            z = expected
+            if share > 0:  # the first two moments are what the network was told, and keeps to
+                z, _ = minimised(
+                    expected, self._spread, self.targets, self.model, share, self.settings.iterations, expected, weight
+                )
             if (found := self.score_of(z)) < least:
                 best, least = z, found
         weight = 1 / (_LOOSELY * amplitude) ** 2

@@ -251,7 +251,7 @@ def moment_contest(request: MomentRequest, *, shown: Callable[[Row], None], prog
 
     def tasks() -> Iterator[Task]:
         for (entry, seed), name in product(common.stacks(), request.cases):
-            if entry not in symmetric:
+            if entry not in symmetric or CASES[name].everywhere:
                 keys: list[Row] = [
                     {"entry": entry, "seed": seed, "case": name, "method": method} for method in CASES[name].methods
                 ]
@@ -270,7 +270,7 @@ def moment_contest(request: MomentRequest, *, shown: Callable[[Row], None], prog
     for name in ("particles", "snr", "max_shift_px", "defocus_groups"):  # each case has its own; nothing is shifted
         results.settings.pop(name, None)
     if symmetric:
-        results.notes.append(f"left out, since the protocol is for structures without symmetry: {', '.join(symmetric)}")
+        results.notes.append(f"looked at from everywhere alone, since they are symmetric: {', '.join(symmetric)}")
     return measure_rows(results, tasks(), common.out, summarise=summarise, shown=shown)
 
 

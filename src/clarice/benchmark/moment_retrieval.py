@@ -26,8 +26,10 @@ from clarice.physics.simulate import FILL
 
 # Images beside the reference by which starts are told apart, and particles that are denoised together for them.
 FURTHER_IMAGES, DENOISED_TOGETHER = 20, 256
-# Structures that the network draws.
-DRAWS = 16
+# Structures that the network draws, and how often it draws anew at each level.
+DRAWS, TRIES = 16, 8
+# The highest level, the lowest, and how many, where images choose among draws.
+_LEVELS = (1.5, 0.15, 20)
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,13 @@ def learned(
         raise ValueError("the moments are on other rings than the learned space has")
     model = MomentModel(own.ball, targets.rings, own.density_degree)
     known = KnownCorrelations.measured(targets.moments.first, given.correlations, network.spread)
-    score = None
+    score, levels = None, LearnedSettings.levels
     if targets.moments.third is None:
         images = torch.cat([given.reference[None], given.further])
         like = Likeness(images, model.ball.degree, model.rings.radii)
         score = lambda spheres: -like(spheres)  # noqa: E731 -- a name would say no more
-    settings = LearnedSettings(draws=DrawSettings(count=DRAWS, seed=seed), seed=seed)
+        levels = tuple(np.geomspace(*_LEVELS).tolist())
+    settings = LearnedSettings(draws=DrawSettings(count=DRAWS, seed=seed), tries=TRIES, levels=levels, seed=seed)
     return retrieve_learned(targets, model, network, [known], settings, score=score, progress=progress)
 
 
