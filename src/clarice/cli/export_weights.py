@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def export_weights(
-    run: Annotated[Path, typer.Argument(help="Folder of a denoiser's training.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a network's training.")],
     output: Annotated[Path, _O("-o", "--output", help="File to write, NAME.safetensors; its card goes to NAME.md.")],
     note: Annotated[str, _O(help="A sentence for the card.")] = "",
     calibrate: Annotated[
@@ -30,7 +30,7 @@ def export_weights(
         Path | None, _O(help="Folder of structures to calibrate on, where it is not the one of training.")
     ] = None,
 ) -> None:
-    """Export a denoiser's weights with their card and an example to check them by.
+    """Export a network's weights with their card and an example to check them by.
 
     A network that foretells its error is calibrated first: with everything else at rest, what foretells it is fitted
     once more, to sets that training never drew.
