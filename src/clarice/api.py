@@ -61,8 +61,8 @@ def run(
         symmetry: point group: C1, Cn, Dn, T, O or I.
         classes: number of 2D classes; one for every 60 particles, at most 50, if None.
         iterations: iterations of 2D classification.
-        first_map: way to the first map: projection-matching, common-lines, moments, or both (the first two), of which
-            the likelier is kept.
+        first_map: way to the first map: projection-matching, common-lines, moments, learned, or both (the first two),
+            of which the likelier is kept.
         starts: random starts of the first map; the best survives.
         max_shift_angstrom: largest off-centre shift, Å; 1/16 of the box if None.
         contrast: protein in the images; found from them if None.

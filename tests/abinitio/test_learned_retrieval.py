@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from clarice.abinitio.known_correlations import KnownCorrelations
 from clarice.abinitio.learned_retrieval import LearnedSettings, learned_model, retrieve_learned
+from clarice.abinitio.likeness import Likeness
 from clarice.abinitio.moment_fit import MomentFit
 from clarice.abinitio.moment_model import MomentModel, MomentTargets
 from clarice.abinitio.moment_network import MomentNetwork
@@ -21,6 +23,8 @@ from clarice.abinitio.structure_draws import DrawSettings, draw_structures, draw
 from clarice.abinitio.structure_space import structure_space
 from clarice.abinitio.trained_moment_network import load_moment_network, moment_network
 from clarice.core.errors import InputError
+from clarice.geometry.harmonics import slice_series
+from clarice.geometry.so3 import random_rotations
 from clarice.io.weights import write_weights
 from clarice.metrics.shells import fsc
 
@@ -61,9 +65,11 @@ def problem(third: bool) -> tuple[MomentModel, MomentTargets]:
     return model, MomentTargets.met_within(model.rings, moments, 0.01)
 
 
-def retrieved(kind: type[MomentNetwork], third: bool = True, **how: object) -> MomentFit:
+def retrieved(
+    kind: type[MomentNetwork], third: bool = True, images: Likeness | None = None, settings: LearnedSettings = QUICK
+) -> MomentFit:
     model, targets = problem(third)
-    return retrieve_learned(targets, model, made(kind), [known_of(population()[:1])], QUICK, **how)  # type: ignore[arg-type]
+    return retrieve_learned(targets, model, made(kind), [known_of(population()[:1])], settings, images=images)
 
 
 def test_draws_have_the_correlations_and_are_many() -> None:
@@ -79,7 +85,7 @@ def test_draws_have_the_correlations_and_are_many() -> None:
 def test_the_less_noise_the_nearer_is_what_is_drawn_anew() -> None:
     known, structure = known_of(population()[:1]), population()[:1] / spread()
     distance = [
-        float((drawn_around(made(Nearest), known, structure, level, torch.Generator(), 3) - structure).norm())
+        float((drawn_around(made(Nearest), known, structure, level, torch.Generator(), 0.03, 3) - structure).norm())
         for level in (0.05, 0.5, 5.0)
     ]
     assert distance[0] < distance[1] < distance[2]
@@ -93,16 +99,35 @@ def test_the_draw_that_the_moments_speak_for_is_taken() -> None:
     assert float(fsc(found.volume, truth)[1:9].min()) > 0.99
 
 
-def test_a_score_decides_where_it_is_given() -> None:
-    """One that prefers what the moments speak against."""
-    other = SPACE.spheres(population()[1].double())
+def series_of(structure: Tensor, count: int, model: MomentModel) -> Tensor:
+    """Series of slices in random directions."""
+    rotations = random_rotations(count, torch.Generator().manual_seed(6))
+    spheres = model.ball.on_spheres(structure.double(), model.ball.transforms(model.rings.radii))
+    return slice_series(rotations, model.ball.degree, model.rings.orders) @ spheres.to(torch.complex128)
 
-    def unlike_1(spheres: Tensor) -> float:
-        return -float((spheres * other).sum() / (spheres.norm() * other.norm()))
 
-    found = retrieved(OneOfTwo, third=False, score=unlike_1)
-    assert found.by_start[0] < found.by_start[1]
-    assert found.by_start[0] == pytest.approx(-1, abs=1e-3)
+def test_images_decide_where_they_are_given() -> None:
+    """Images of the structure that the moments speak against."""
+    model, _ = problem(False)
+    images = Likeness(series_of(population()[1], 4, model), model.ball.degree, model.rings.radii)
+    found = retrieved(OneOfTwo, third=False, images=images)
+    assert found.by_start[0] < found.by_start[1] - 0.01
+    assert found.by_start[0] < -0.97
+
+
+def test_images_pull_a_draw_their_way() -> None:
+    """From a draw that has the correlations and else nothing of the structure."""
+    model, _ = problem(False)
+    images = Likeness(series_of(population()[0], 12, model), model.ball.degree, model.rings.radii)
+    own = images(model.ball.on_spheres(population()[0].double(), model.ball.transforms(model.rings.radii)))
+    alone, pulled = (
+        retrieved(Nearest, third=False, images=images, settings=replace(QUICK, levels=levels, last_iterations=1))
+        for levels in ((), (3.0,) * 4)
+    )
+    like = [
+        images(model.ball.on_spheres(found.x, model.ball.transforms(model.rings.radii))) for found in (alone, pulled)
+    ]
+    assert like[1] > like[0] + 0.3 * (own - like[0])
 
 
 def test_moments_pull_the_draws_their_way() -> None:

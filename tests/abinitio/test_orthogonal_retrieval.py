@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from clarice.abinitio.kam import Autocorrelations, autocorrelations_of
-from clarice.abinitio.orthogonal_retrieval import Likeness, RetrievalSettings, _Known, retrieve
+from clarice.abinitio.likeness import Likeness
+from clarice.abinitio.orthogonal_retrieval import RetrievalSettings, _Known, retrieve
 from clarice.geometry.harmonics import BallBasis, degrees_of, slice_series
 from clarice.geometry.so3 import random_rotations
 from clarice.metrics.registration import register

@@ -42,7 +42,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"diameter_angstrom": "wide"}, "--diameter 'wide' must be a number"),
     ({"contrast": "grey"}, "--contrast grey is not known: use bright or dark"),
     ({"ctf_state": "none"}, "--ctf-state none is not known: use raw, flipped or multiplied"),
-    ({"first_map": "guess"}, "--first-map guess is not known: use projection-matching, common-lines, moments or both"),
+    (
+        {"first_map": "guess"},
+        "--first-map guess is not known: use projection-matching, common-lines, moments, learned or both",
+    ),
     ({"first_map": None}, "--first-map None is not known"),
     ({"classes": 0}, "--classes 0"),
     ({"classes": 121}, "120 particles cannot make 121 classes: pass fewer --classes"),

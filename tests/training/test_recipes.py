@@ -23,7 +23,7 @@ RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 def test_every_recipe_is_understood_and_its_network_can_be_made(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Networks that know structures are scaled by the first specimens, of which two will do.
     monkeypatch.setattr(structure_store, "BLOCK", 2)
-    recipe = read_recipe(path, ["first=2"] if path.stem.startswith("structures") else [])
+    recipe = read_recipe(path, ["first_specimens=2"] if path.stem.startswith("structures") else [])
     model = recipe.task().model()
     assert sum(p.numel() for p in model.parameters()) > 10_000
     assert path.name in path.read_text(encoding="utf-8").splitlines()[1]  # the command that uses it

@@ -32,7 +32,12 @@ def few_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def task(cache: Path, **changes: Any) -> StructureTask:
-    settings: dict[str, Any] = {"network": SMALL, "structures_per_batch": 8, "first": 8, "validation_structures": 2}
+    settings: dict[str, Any] = {
+        "network": SMALL,
+        "structures_per_batch": 8,
+        "first_specimens": 8,
+        "validation_structures": 2,
+    }
     return StructureTask(StructureTaskSettings(**{**settings, "molecules": True, "cache": cache, **changes}), seed=1)
 
 
@@ -75,7 +80,11 @@ def test_coefficients_are_those_of_the_specimens_atoms() -> None:
 
 def test_new_specimens_join_while_training_goes_on(cache: Path) -> None:
     growing = task(
-        cache, first=4, added=1, structures_per_batch=64, known=KnownSettings(exact_share=1, unknown_share=0)
+        cache,
+        first_specimens=4,
+        specimens_added=1,
+        structures_per_batch=64,
+        known=KnownSettings(exact_share=1, unknown_share=0),
     )
     for position, most in ((0, 4), (6, 10)):
         clean = growing.batch(position, 0, 1, CPU).clean
@@ -98,7 +107,7 @@ def test_what_is_seen_is_the_structure_under_noise_of_its_level(cache: Path) -> 
 
 def test_errors_of_correlations_come_in_the_shares_asked_for(cache: Path) -> None:
     known = KnownSettings(exact_share=0.5, unknown_share=0.25, least_error=1e-6, largest_error=1e-3)
-    made = task(cache, known=known, structures_per_batch=400, first=4)
+    made = task(cache, known=known, structures_per_batch=400, first_specimens=4)
     told = made.batch(0, 0, 1, CPU).context[:, -1] * 4
     shares = [float((told < -7.5).float().mean()), float((told > 0).float().mean())]
     assert shares == pytest.approx([0.5, 0.25], abs=0.1)
@@ -128,7 +137,9 @@ def test_a_perfect_network_has_no_loss_and_validation_names_what_it_is_of(cache:
     [
         ({"data": Path("there")}, "exclude each other"),
         ({"known": KnownSettings(exact_share=0.7, unknown_share=0.7)}, "more than 1"),
-        ({"network": MomentNetworkSize(blocks=0)}, "at least 1"),
+        ({"network": MomentNetworkSize(blocks=0)}, "blocks 0 must be at least 1"),
+        ({"least_level": 5, "largest_level": 1}, "least_level 5 is above largest_level 1"),
+        ({"known": KnownSettings(least_error=1e-1)}, "least_error 0.1 is above"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(cache: Path, changes: dict[str, Any], message: str) -> None:

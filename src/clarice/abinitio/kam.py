@@ -6,7 +6,8 @@ With views uniform over SO(3), a_m sees degree l of the structure with weight c_
 
 (Kam, J. Theor. Biol. 82, 15, 1980), A as in `geometry.harmonics`. It is linear and triangular in C_l, so C_l follows
 from the highest order down, exactly and whatever the errors. It leaves an orthogonal matrix of each degree unknown, and
-the hand. No command takes this way: `moment_fit` needs no views from everywhere.
+the hand. `learned_retrieval` draws structures
+that have such C_l; `moment_fit` needs no views from everywhere.
 """
 
 from __future__ import annotations

@@ -41,21 +41,25 @@ class KnownCorrelations:
     context: Tensor
 
     @classmethod
-    def of(cls, first: Tensor, correlations: Tensor, error: Tensor, spread: Tensor) -> KnownCorrelations:
+    def of(
+        cls, first: Tensor, correlations: Tensor, error: Tensor, spread: Tensor, by_ring: Tensor | None = None
+    ) -> KnownCorrelations:
         """Of A_0 `first` (B, K) and C_l `correlations` (B, degree + 1, K, K) with errors of `error` (B,) in degree 0.
 
         In a scale in which degree 0 has about unit length; errors grow with the degree as `error_growth` says. `spread`
-        (size,) is the population's. Calculated in float64.
+        (size,) is the population's. `by_ring` (K,): how much larger errors are on some rings than on others; those that
+        the network learns from are alike. Where errors are UNKNOWN, nothing is told. Calculated in float64.
         """
         space = structure_space()
         error = error.double().clamp_min(LEAST_ERROR)
         factors, told = [], []
-        for l, inverse in enumerate(_inverses(error, spread)):  # noqa: E741 — the degree's name in the field
+        for l, inverse in enumerate(_inverses(error, spread, by_ring)):  # noqa: E741 — the degree's name in the field
             if l == 0:
                 factor = inverse @ first[:, :, None].double()
             else:
                 known = inverse @ correlations[:, l].double() @ inverse.mT
                 factor = _factor(known, min(space.counts[l], 2 * l + 1))
+            factor = torch.where((error < UNKNOWN)[:, None, None], factor, 0.0)
             factors.append(factor.float())
             told.append(_numbers(factor @ factor.mT / (2 * l + 1)))
         told.append(error.log10()[:, None] / 4)
@@ -74,8 +78,12 @@ class KnownCorrelations:
         errors = found.errors[: space.degree + 1] / growth
         told = errors[errors > 0]  # of a pair of rings, the degrees that both see
         error = (told.median() if len(told) else errors.new_zeros(())) / scale**2
+        # Ring by ring, the median over the degrees that a ring sees: a CTF leaves little of the lowest.
+        own = errors.diagonal(dim1=1, dim2=2)
+        rings = torch.stack([ring[ring > 0].median() if ring.any() else error * scale**2 for ring in own.T])
+        by_ring = rings / (error * scale**2).clamp_min(1e-300) if len(told) else None
         correlations = found.values[: space.degree + 1] / scale**2
-        return cls.of(first[None] / scale, correlations[None], error[None], spread)
+        return cls.of(first[None] / scale, correlations[None], error[None], spread, by_ring)
 
     @classmethod
     def unknown(cls, spread: Tensor) -> KnownCorrelations:
@@ -87,6 +95,11 @@ class KnownCorrelations:
 
     def __len__(self) -> int:
         return len(self.context)
+
+    @property
+    def tells(self) -> bool:
+        """Whether anything is known."""
+        return any(bool(factor.any()) for factor in self.factors)
 
     def repeated(self, times: int) -> KnownCorrelations:
         """Each of the batch so many times, one after the other."""
@@ -105,17 +118,18 @@ class KnownCorrelations:
         return self.space.joined(found)
 
 
-def _inverses(error: Tensor, spread: Tensor) -> list[Tensor]:
+def _inverses(error: Tensor, spread: Tensor, by_ring: Tensor | None = None) -> list[Tensor]:
     """R_l (B, S_l, K) over the spread of each degree, for errors (B,) of C_0; R_0 is for the first moment."""
     space = structure_space()
     firsts = np.flatnonzero(np.diff(space.group_of_each, prepend=-1))
     growth = error_growth(space.degree)
     growth[0] = _FIRST_ERROR**2
+    rings = torch.ones(len(space.transforms[0]), dtype=torch.float64) if by_ring is None else by_ring.double()
     found = []
     scales = torch.split(spread.double()[torch.from_numpy(firsts)], space.counts)
     for transform, scale, factor in zip(space.transforms, scales, growth, strict=True):
         seen = transform * scale
-        inner = seen @ seen.T + factor * error[:, None, None] * torch.eye(len(seen), dtype=torch.float64)
+        inner = seen @ seen.T + factor * error[:, None, None] * torch.diag(rings)
         found.append(torch.linalg.solve(inner, seen.expand(len(error), -1, -1)).mT)
     return found
 

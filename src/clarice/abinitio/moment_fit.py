@@ -28,7 +28,7 @@ _THIRD_SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 1.0)
 DENSITY_SPREAD = 1.0
 _HISTORY = 30
 # Third moments are taken of so many rings, and of orders up to this sum.
-_THIRD_RINGS, _THIRD_ORDERS = 6, 10
+THIRD_RINGS, THIRD_ORDERS = 6, 10
 
 
 def model_for(
@@ -40,8 +40,8 @@ def model_for(
     """
     ball = BallBasis(box, diameter_px / 2 + 2, max_radius + BEYOND_RINGS)
     radii = tuple(float(radius) for radius in range(1, int(max_radius) + 1))
-    low = min(len(radii), _THIRD_RINGS) if third else 0
-    rings = MomentRings(box, radii, ball.degree, low, min(ball.degree, _THIRD_ORDERS) if third else 0)
+    low = min(len(radii), THIRD_RINGS) if third else 0
+    rings = MomentRings(box, radii, ball.degree, low, min(ball.degree, THIRD_ORDERS) if third else 0)
     return MomentModel(ball, rings, density_degree)
 
 
@@ -123,12 +123,12 @@ def minimised(
     share: float,
     iterations: int,
     expected: Tensor | None = None,
-    prior_weight: float = 1.0,
+    weights: Tensor | float = 1.0,
 ) -> tuple[Tensor, float]:
     """z (structure and density over `spread`) after L-BFGS, and the misfit with all of the third moment.
 
     `share`: that of the third moment's weight while fitting; it is not looked at if 0. What is minimised is the misfit
-    and `prior_weight` times the squared distance of z from `expected`, or from 0.
+    and the squared distances of z from `expected`, or from 0, times `weights`.
     """
     z = z.clone().requires_grad_()
     optimiser = torch.optim.LBFGS(
@@ -147,7 +147,7 @@ def minimised(
     def closure() -> float:
         optimiser.zero_grad()
         from_expected = z if expected is None else z - expected
-        loss = misfit_of(z, share) + prior_weight * from_expected.square().sum()
+        loss = misfit_of(z, share) + (weights * from_expected.square()).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 

@@ -73,7 +73,7 @@ class MomentNetwork(nn.Module):
 
     def forward(self, noisy: Tensor, known: KnownCorrelations, sigma: Tensor) -> Tensor:
         """The structures (B, size) expected from `noisy` (B, size), under noise of standard deviation `sigma` (B,)."""
-        return self.expected(noisy, known.nearest(noisy), known.context, sigma)
+        return self.expected(noisy, known.nearest(noisy), known.context.to(noisy), sigma)
 
     def expected(self, noisy: Tensor, nearest: Tensor, context: Tensor, sigma: Tensor) -> Tensor:
         """The same from what `known` tells of them."""
@@ -99,8 +99,8 @@ class DegreeLinear(nn.Module):
 
     def __init__(self, degree: int, channels_in: int, channels_out: int, gain: float = 1.0) -> None:
         super().__init__()
-        scale = gain / math.sqrt(channels_in)
-        self.weight = nn.Parameter(scale * torch.randn(degree + 1, channels_in, channels_out))
+        self.weight = nn.Parameter(torch.empty(degree + 1, channels_in, channels_out))
+        nn.init.normal_(self.weight, std=gain / math.sqrt(channels_in))
 
     def forward(self, fields: Tensor, degrees: Tensor) -> Tensor:
         """`degrees` ((degree + 1)²,): l of each harmonic."""

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from clarice.abinitio.kam import Autocorrelations
+from clarice.abinitio.likeness import Likeness
 from clarice.core.parallel import ordered_map
 from clarice.core.progress import Progress, silent
 from clarice.geometry.harmonics import BallBasis, degrees_of, slice_series
-from clarice.geometry.so3 import sphere_grid, view_rotations
 
 # The relaxation β of the averaged reflections.
 _RELAXATION = 0.8
@@ -34,8 +34,6 @@ _RELAXATION = 0.8
 _VOXELS_PER_WAVE = 3
 # What is smaller than this share of the largest singular value of a degree's transform, rings cannot tell.
 _UNSEEN = 1e-2
-# Views among which an image's is looked for, and angles in the plane.
-_VIEWS, _ANGLES = 400, 64
 
 
 @dataclass(frozen=True)
@@ -181,31 +179,3 @@ class _Known:
             return spheres
         matrix, inverse, wanted = self._slice
         return spheres + inverse @ (wanted - matrix @ spheres)
-
-
-class Likeness:
-    """How like slices of a structure are to images (n, orders + 1, K), given by their series on rings of `radii`.
-
-    Slices of structures up to `degree` are looked through view by view and angle by angle.
-    """
-
-    def __init__(self, images: Tensor, degree: int, radii: tuple[float, ...]) -> None:
-        orders = images.shape[1] - 1
-        self._slices = slice_series(view_rotations(sphere_grid(_VIEWS)), degree, orders)
-        sides = torch.full((orders + 1,), 2.0, dtype=torch.float64)
-        sides[0] = 1.0  # orders below 0 are the conjugates of those above
-        self._weight = sides[:, None] * torch.tensor(radii, dtype=torch.float64)
-        images = images.to(torch.complex128)
-        self._images, self._lengths = images * self._weight, self._length(images)
-        self._angles = max(_ANGLES, orders + 1)
-
-    def _length(self, series: Tensor) -> Tensor:
-        return (series.abs().square() * self._weight).sum(dim=(1, 2)).sqrt()
-
-    def __call__(self, spheres: Tensor) -> float:
-        """Mean over images of their correlation with the slice of A (n, K) that they are most like."""
-        slices = self._slices @ spheres.to(torch.complex128)
-        cross = torch.einsum("iok,vok->ivo", self._images, slices.conj())
-        turned = torch.fft.fft(cross, n=self._angles, dim=-1).real
-        best = (turned.amax(dim=-1) / self._length(slices)).amax(dim=1) / self._lengths
-        return float(best.mean())

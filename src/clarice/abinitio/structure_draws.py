@@ -1,4 +1,4 @@
-"""Structures drawn from what a network knows of molecules, with the correlations that were measured.
+"""Structures drawn from what a network knows of molecules, and of the correlations that were measured.
 
 Noise is taken away level by level: at each, the network says what structure is to be expected from the one under noise,
 and fresh noise of the next level is put on that (the stochastic sampler of Song et al., ICLR 2021, with all its noise
@@ -37,7 +37,7 @@ class DrawSettings:
 def draw_structures(
     network: MomentNetwork, known: KnownCorrelations, settings: DrawSettings, progress: Progress = silent
 ) -> Tensor:
-    """Structures (count, size) in scaled coefficients, with the correlations `known` of one particle stack."""
+    """Structures (count, size) in scaled coefficients, as the network expects them; `known` is of one stack."""
     generator = torch.Generator().manual_seed(settings.seed)
     noisy = settings.highest * torch.randn((settings.count, network.spread.numel()), generator=generator)
     levels = _levels(settings.highest, settings.lowest, settings.steps)
@@ -51,11 +51,12 @@ def drawn_around(
     structures: Tensor,
     level: float,
     generator: torch.Generator,
+    lowest: float,
     steps: int = 6,
 ) -> Tensor:
     """Structures (n, size) drawn anew from `structures` (n, size) under noise of `level`."""
     noisy = structures + level * torch.randn(structures.shape, generator=generator)
-    levels = _levels(level, min(0.03, level), steps)
+    levels = _levels(level, min(lowest, level), steps)
     return _cleaned(network, known.repeated(len(structures)), noisy, levels, generator, silent)
 
 
@@ -75,7 +76,7 @@ def _cleaned(
     network.eval()
     with operations_shared():
         for number, level in enumerate(levels, start=1):
-            found: Tensor = network(noisy, known, torch.full((len(noisy),), level))
+            found: Tensor = network(noisy, known, torch.full((len(noisy),), level, device=noisy.device))
             progress("drawing structures", number, len(levels))
             if number < len(levels):
                 noisy = found + levels[number] * torch.randn(found.shape, generator=generator)

@@ -16,7 +16,14 @@ from clarice.abinitio.moment_fit import BEYOND_RINGS, FitSettings, fit_moments, 
 from clarice.abinitio.moment_model import MomentModel, MomentSet, MomentTargets, ViewNodes
 from clarice.abinitio.moments import Moments, moments_of_particles
 from clarice.benchmark.main_job import Request
-from clarice.benchmark.moment_retrieval import DENOISED_TOGETHER, RetrievalInput, learned, retrieved
+from clarice.benchmark.moment_retrieval import (
+    DENOISED_TOGETHER,
+    RetrievalInput,
+    learnable,
+    learned,
+    retrieved,
+    told_apart,
+)
 from clarice.benchmark.protocol import MAP_COLUMNS, laid_on
 from clarice.benchmark.records import Column, Results, Row, with_interval
 from clarice.benchmark.row_by_row import Task, measure_rows
@@ -77,10 +84,12 @@ class Case:
     everywhere: bool = False
     third: bool = True
 
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Retrieval needs views from everywhere."""
-        return (FIT, RETRIEVAL, LEARNED) if self.everywhere else (FIT,)
+    def methods(self, box: int) -> tuple[str, ...]:
+        """Retrieval needs views from everywhere, and a network the rings that it knows."""
+        if not self.everywhere:
+            return (FIT,)
+        radii = tuple(float(radius) for radius in range(1, round(MAX_RADIUS * box) + 1))
+        return (FIT, RETRIEVAL, LEARNED) if learnable(box, radii) else (FIT, RETRIEVAL)
 
     def views(self, seed: int) -> ViewMixture:
         """The density of views."""
@@ -154,13 +163,14 @@ def measure_rows_of(request: MomentRequest, entry: str, seed: int, name: str, pr
             "fit_seconds": round(time.perf_counter() - started, 1),
             "residual_by_start": [round(each, 5) for each in found.residual],
         })  # fmt: skip
+    if given is not None and LEARNED in case.methods(box):
         started = time.perf_counter()
         drawn = learned(targets, given, box, seed, progress)
         rows.append({
             **common,
             **_judged(request, f"{place}_{LEARNED}", drawn.volume, truth, pixel),
             "misfit": round(drawn.misfit / targets.elements, 4),
-            "misfit_by_start": [round(each / targets.elements, 4) for each in drawn.by_start],
+            **told_apart(drawn, targets),
             "fit_seconds": round(time.perf_counter() - started, 1),
         })  # fmt: skip
     return rows
@@ -253,7 +263,8 @@ def moment_contest(request: MomentRequest, *, shown: Callable[[Row], None], prog
         for (entry, seed), name in product(common.stacks(), request.cases):
             if entry not in symmetric or CASES[name].everywhere:
                 keys: list[Row] = [
-                    {"entry": entry, "seed": seed, "case": name, "method": method} for method in CASES[name].methods
+                    {"entry": entry, "seed": seed, "case": name, "method": method}
+                    for method in CASES[name].methods(common.settings.box)
                 ]
                 yield Task(tuple(keys), partial(measure_rows_of, request, entry, seed, name, progress))
 
@@ -270,7 +281,11 @@ def moment_contest(request: MomentRequest, *, shown: Callable[[Row], None], prog
     for name in ("particles", "snr", "max_shift_px", "defocus_groups"):  # each case has its own; nothing is shifted
         results.settings.pop(name, None)
     if symmetric:
-        results.notes.append(f"looked at from everywhere alone, since they are symmetric: {', '.join(symmetric)}")
+        some = any(CASES[name].everywhere for name in request.cases)
+        where = "looked at from everywhere alone" if some else "left out"
+        results.notes.append(
+            f"{where}, since the other cases are for structures without symmetry: {', '.join(symmetric)}"
+        )
     return measure_rows(results, tasks(), common.out, summarise=summarise, shown=shown)
 
 

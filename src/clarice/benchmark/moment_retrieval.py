@@ -11,11 +11,13 @@ from torch import Tensor
 from clarice.abinitio.kam import Autocorrelations, autocorrelations, autocorrelations_of
 from clarice.abinitio.known_correlations import KnownCorrelations
 from clarice.abinitio.learned_retrieval import LearnedSettings, learned_model, retrieve_learned
+from clarice.abinitio.likeness import Likeness
 from clarice.abinitio.moment_fit import MomentFit
 from clarice.abinitio.moment_model import MomentModel, MomentTargets
 from clarice.abinitio.moments import Moments
-from clarice.abinitio.orthogonal_retrieval import Likeness, RetrievalSettings, Retrieved, retrieve
+from clarice.abinitio.orthogonal_retrieval import RetrievalSettings, Retrieved, retrieve
 from clarice.abinitio.structure_draws import DrawSettings
+from clarice.abinitio.structure_space import structure_space
 from clarice.abinitio.trained_moment_network import moment_network
 from clarice.core.progress import Progress, silent
 from clarice.denoise.registry import DEFAULT_METHOD, denoise_all, get_denoiser
@@ -60,23 +62,26 @@ class RetrievalInput:
         return cls(autocorrelations(moments, FILL * box), series[0], series[1:])
 
 
+def learnable(box: int, radii: tuple[float, ...]) -> bool:
+    """Whether rings of `radii` are those of the learned space."""
+    own = structure_space().radii(box, FILL * box)
+    return len(own) == len(radii) and np.allclose(own, radii)
+
+
 def learned(
     targets: MomentTargets, given: RetrievalInput, box: int, seed: int, progress: Progress = silent
 ) -> MomentFit:
     """The structure that the network and the moments agree on; without third moments, the one most like the images."""
     network, own = moment_network(), learned_model(box, FILL * box)
-    if not np.allclose(own.rings.radii, targets.rings.radii):
-        raise ValueError("the moments are on other rings than the learned space has")
     model = MomentModel(own.ball, targets.rings, own.density_degree)
     known = KnownCorrelations.measured(targets.moments.first, given.correlations, network.spread)
-    score, levels = None, LearnedSettings.levels
+    images, levels = None, LearnedSettings.levels
     if targets.moments.third is None:
-        images = torch.cat([given.reference[None], given.further])
-        like = Likeness(images, model.ball.degree, model.rings.radii)
-        score = lambda spheres: -like(spheres)  # noqa: E731 -- a name would say no more
-        levels = tuple(np.geomspace(*_LEVELS).tolist())
-    settings = LearnedSettings(draws=DrawSettings(count=DRAWS, seed=seed), tries=TRIES, levels=levels, seed=seed)
-    return retrieve_learned(targets, model, network, [known], settings, score=score, progress=progress)
+        series = torch.cat([given.reference[None], given.further])
+        images, levels = Likeness(series, model.ball.degree, model.rings.radii), tuple(np.geomspace(*_LEVELS).tolist())
+    draws = DrawSettings(count=DRAWS, seed=seed)
+    settings = LearnedSettings(draws=draws, tries=TRIES, levels=levels)
+    return retrieve_learned(targets, model, network, [known], settings, images=images, progress=progress)
 
 
 def retrieved(
@@ -89,3 +94,10 @@ def retrieved(
     return retrieve(
         given.correlations, ball, radii, settings, reference=given.reference, further=given.further, progress=progress
     )
+
+
+def told_apart(drawn: MomentFit, targets: MomentTargets) -> dict[str, list[float]]:
+    """By what draws were told apart: their misfits, or, without third moments, their likeness to images."""
+    if targets.moments.third is None:
+        return {"likeness_by_start": [round(-each, 4) for each in drawn.by_start]}
+    return {"misfit_by_start": [round(each / targets.elements, 4) for each in drawn.by_start]}

@@ -39,7 +39,7 @@ MOST_HELD_OUT, HELD_OUT_SHARE = 400, 0.2
 # Waves across the particle in the finest ring: finer ones have too many coefficients for a fit of minutes.
 FINEST_WAVES = 5.85
 # Of the density of views.
-DENSITY_DEGREE = 8
+_DENSITY_DEGREE = 8
 # Structures that the network draws for each of the starts that a fit would make, with and without correlations.
 _DRAWS_A_START = 2
 # What an element's error is never taken for less than, as a share of what it may be: centres and CTFs err, too.
@@ -81,8 +81,9 @@ def first_map_by_moments(
     """
     settings.insist_on_sense()
     get_denoiser(settings.denoiser)
+    model = _model(particles.box, settings)  # what cannot be is said before any work is done
     if settings.method is Method.LEARNED:
-        moment_network()  # where there are no weights, it is said before any work is done
+        moment_network()
     drawn = np.random.default_rng(settings.seed).permutation(len(particles))
     drawn, others = np.split(drawn, [min(len(drawn), DENOISED_FOR_EACH * settings.images)])
     rows = np.sort(drawn)
@@ -90,8 +91,6 @@ def first_map_by_moments(
     _insist_on_many(len(counted), len(particles), settings)
     whole = particles.subset(counted)
     centres = _centres(whole, counted, settings, denoised, progress)
-    box = particles.box
-    model = _model(box, settings)
     moments = moments_of_particles(whole, model.rings, progress, centres)
     targets = MomentTargets.of(moments, _FLOOR)
     if settings.method is Method.LEARNED:
@@ -107,13 +106,13 @@ def _model(box: int, settings: FirstMapSettings) -> MomentModel:
     most = box // 2 - 2
     if settings.method is not Method.LEARNED:
         finest = min(round(FINEST_WAVES * box / settings.diameter_px), most)
-        return model_for(box, settings.diameter_px, finest)
+        return model_for(box, settings.diameter_px, finest, _DENSITY_DEGREE)
     if structure_space().radii(box, settings.diameter_px)[-1] > most:
         raise UsageError(
-            f"a particle of {settings.diameter_px:.0f} px in a box of {box} is too small for --method learned: "
-            "give a larger --working-box, or find the first map another way"
+            f"a particle of {settings.diameter_px:.0f} px in a box of {box} px is too small for --method learned: give "
+            "a smaller box around it, or a larger --working-box or --diameter, or find the first map another way"
         )
-    return learned_model(box, settings.diameter_px, DENSITY_DEGREE)
+    return learned_model(box, settings.diameter_px, _DENSITY_DEGREE)
 
 
 def _learned(
@@ -121,7 +120,8 @@ def _learned(
 ) -> MomentFit:
     """What the network draws and the moments agree on, whether views come from everywhere or not.
 
-    Draws are made with the correlations that the moments are if they do, and without; the moments tell which is right.
+    Draws are made with the correlations that the moments are if they do, and without; the best of each are fitted with
+    a density of views, and the moments then tell which is right.
     """
     spread = moment_network().spread
     found = autocorrelations(moments, settings.diameter_px)
@@ -129,9 +129,7 @@ def _learned(
         KnownCorrelations.measured(moments.first_moment(), found, spread),
         KnownCorrelations.unknown(spread),
     ]
-    how = LearnedSettings(
-        draws=DrawSettings(count=_DRAWS_A_START * settings.starts, seed=settings.seed), seed=settings.seed
-    )
+    how = LearnedSettings(DrawSettings(count=_DRAWS_A_START * settings.starts, seed=settings.seed))
     return retrieve_learned(targets, model, moment_network(), known, how, progress=progress)
 
 

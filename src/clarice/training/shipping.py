@@ -151,6 +151,6 @@ def _without_folders(recipe: dict[str, Any]) -> dict[str, Any]:
     """The recipe less where things lay on the machine it ran on; of weights to start from, their name."""
     kept = {key: value for key, value in recipe.items() if key not in ("data", "cache")}
     for name in ("start", "first", "sampler"):
-        if isinstance(kept.get(name), str):
+        if kept.get(name):
             kept[name] = Path(kept[name]).name
     return kept

@@ -45,23 +45,27 @@ class StructureStore:
             raise UsageError(f"workers {workers} must be at least 1")
         self._settings, self._structures = settings, structures
         source = MOLECULES_ALONE if structures is None else structures.identity
-        digest = hashlib.sha256(f"{_FORMAT} {settings} {structure_space()} {source}".encode()).hexdigest()[:16]
+        made_of = f"{_FORMAT} {settings} {structure_space().own_ball} {BLOCK} {source}"
+        digest = hashlib.sha256(made_of.encode()).hexdigest()[:16]
         self._folder = None if cache is None else cache / f"structures-{digest}"
         self._builders = ThreadPoolExecutor(workers, thread_name_prefix="structures")
         self._coming: dict[int, Future[Tensor]] = {}
-        self._held: list[Tensor] = []
+        self._held = torch.empty((0, structure_space().size))
 
-    def first(self, count: int) -> Tensor:
-        """The first `count` specimens, (count, size), waiting for those that are not made yet."""
-        blocks = -(-count // BLOCK)
-        self.expect(blocks)
-        while len(self._held) < blocks:
-            self._held.append(self._coming.pop(len(self._held)).result())
-        return torch.cat(self._held[:blocks])[:count]
+    def first(self, count: int, *, ahead: bool = False) -> Tensor:
+        """The first `count` specimens, (count, size), waiting for those that are not made yet.
 
-    def expect(self, blocks: int) -> None:
-        """Starts making blocks that will be asked for."""
-        for number in range(len(self._held), blocks):
+        With `ahead`, the next block is begun, so that it is there when it is asked for.
+        """
+        self._begin(count + BLOCK if ahead else count)
+        held, blocks = len(self._held) // BLOCK, -(-count // BLOCK)
+        if blocks > held:
+            self._held = torch.cat([self._held, *(self._coming.pop(n).result() for n in range(held, blocks))])
+        return self._held[:count]
+
+    def _begin(self, count: int) -> None:
+        """Starts making those of the first `count` that are not there."""
+        for number in range(len(self._held) // BLOCK, -(-count // BLOCK)):
             if number not in self._coming:
                 self._coming[number] = self._builders.submit(self._block, number)
 
@@ -69,7 +73,9 @@ class StructureStore:
         path = None if self._folder is None else self._folder / f"{number:05d}.safetensors"
         if path is not None:
             try:
-                return load_file(path)["coefficients"]
+                kept = load_file(path)["coefficients"]
+                if kept.shape == (BLOCK, structure_space().size):
+                    return kept
             except (OSError, SafetensorError, KeyError):
                 pass  # missing or damaged: it is made anew
         with torch.no_grad():

@@ -45,15 +45,15 @@ class KnownSettings(SettingsPart):
 class StructureTaskSettings(SettingsPart):
     """The keys of a recipe for a network that knows structures.
 
-    `first` specimens are made before training begins, and `added` more each batch; batches are drawn from all that were
-    made. A molecule fills `least_fill` to `largest_fill` times the share of the box that the learned space is for.
-    Levels of noise are log-normal. `data`, `molecules`: as for denoisers; `cache`: where specimens are kept.
+    `first_specimens` are made before training begins, and `specimens_added` more each batch; batches are drawn from all
+    that were made. A molecule fills `least_fill` to `largest_fill` times the share of the box that the learned space is
+    for. Levels of noise are log-normal. `data`, `molecules`: as for denoisers; `cache`: where specimens are kept.
     """
 
     network: MomentNetworkSize = MomentNetworkSize()
     structures_per_batch: int = Field(default=64, ge=1)
-    first: int = Field(default=2048, ge=1)
-    added: int = Field(default=1, ge=0)
+    first_specimens: int = Field(default=2048, ge=1)
+    specimens_added: int = Field(default=1, ge=0)
     least_fill: float = Field(default=0.9, gt=0, le=1.1)
     largest_fill: float = Field(default=1.02, gt=0, le=1.1)
     known: KnownSettings = KnownSettings()
@@ -90,6 +90,27 @@ class StructureBatch:
         return StructureBatch(*(values[rows] for values in vars(self).values()))
 
 
+def _insist_on_sense(settings: StructureTaskSettings) -> None:
+    """Raises UsageError, naming the key, for numbers that do not go together."""
+    known = settings.known
+    if known.exact_share + known.unknown_share > 1:
+        raise UsageError(
+            f"known: exact_share {known.exact_share:g} and unknown_share {known.unknown_share:g} are more than 1 "
+            "together: lower one of them"
+        )
+    for name, value in vars(settings.network).items():
+        if value < 1:
+            raise UsageError(f"network: {name} {value} must be at least 1")
+    ranges = (
+        ("known: least_error", known.least_error, "largest_error", known.largest_error),
+        ("least_level", settings.least_level, "largest_level", settings.largest_level),
+        ("least_fill", settings.least_fill, "largest_fill", settings.largest_fill),
+    )
+    for least, low, largest, high in ranges:
+        if low > high:
+            raise UsageError(f"{least} {low:g} is above {largest} {high:g}: exchange them")
+
+
 class StructureTask:
     """Noisy structures with what is known of them in, the structures as the target. Raises UsageError, InputError."""
 
@@ -98,10 +119,7 @@ class StructureTask:
         self.images_per_batch = settings.structures_per_batch
         if settings.molecules and settings.data is not None:
             raise UsageError(f"data {settings.data} and molecules exclude each other: drop one of them")
-        if settings.known.exact_share + settings.known.unknown_share > 1:
-            raise UsageError("known: exact_share and unknown_share add up to more than 1")
-        if min(vars(settings.network).values()) < 1:
-            raise UsageError("network: every number must be at least 1")
+        _insist_on_sense(settings)
         self.data = None if settings.molecules else data_folder(settings.data)
         self._fixed: dict[str, StructureBatch] | None = None
 
@@ -115,7 +133,7 @@ class StructureTask:
     @cached_property
     def spread(self) -> Tensor:
         """The population's root mean square in each (l, s), of the first specimens: (size,)."""
-        return structure_space().spread_of(structure_space().scaled(self.store.first(self.settings.first)))
+        return structure_space().spread_of(structure_space().scaled(self.store.first(self.settings.first_specimens)))
 
     @property
     def source(self) -> str:
@@ -140,9 +158,9 @@ class StructureTask:
             raise UsageError(f"{self.images_per_batch} structures a batch cannot be shared by {world} processes")
         settings, count = self.settings, self.images_per_batch // world
         generator = generator_of(self.seed, position, rank)
-        made = settings.first + settings.added * position
+        made = settings.first_specimens + settings.specimens_added * position
         chosen = torch.randint(made, (count,), generator=generator)
-        structures = structure_space().scaled(self.store.first(made)[chosen])
+        structures = structure_space().scaled(self.store.first(made, ahead=settings.specimens_added > 0)[chosen])
         level = settings.log_level_mean + settings.log_level_spread * torch.randn(count, generator=generator)
         level = level.exp().clamp(settings.least_level, settings.largest_level)
         return seen_structures(structures, self.spread, level, self._errors(count, generator), generator).to(device)
