@@ -16,14 +16,8 @@ from clarice.abinitio.moment_fit import BEYOND_RINGS, FitSettings, fit_moments, 
 from clarice.abinitio.moment_model import MomentModel, MomentSet, MomentTargets, ViewNodes
 from clarice.abinitio.moments import Moments, moments_of_particles
 from clarice.benchmark.main_job import Request
-from clarice.benchmark.moment_retrieval import (
-    DENOISED_TOGETHER,
-    RetrievalInput,
-    learnable,
-    learned,
-    retrieved,
-    told_apart,
-)
+from clarice.benchmark.moment_retrieval import DENOISED_TOGETHER, RetrievalInput, learnable, learned, retrieved
+from clarice.benchmark.moment_retrieval import told_apart as _told_apart
 from clarice.benchmark.protocol import MAP_COLUMNS, laid_on
 from clarice.benchmark.records import Column, Results, Row, with_interval
 from clarice.benchmark.row_by_row import Task, measure_rows
@@ -61,8 +55,6 @@ FIT, RETRIEVAL, LEARNED = "fit", "retrieval", "learned"
 COMPONENTS, CONCENTRATION = 10, 6.0
 # A structure is right when its FSC with the truth holds 0.5 to this many pixels: rings end at 7.1.
 RIGHT_WITHIN_PX = 8.0
-# Random starts of a retrieval, each a second.
-RETRIEVAL_STARTS = 24
 # Particles that are simulated, and forgotten, at a time.
 SHARD = 5000
 # The highest ring, as a share of the box: 7.1 pixels.
@@ -156,7 +148,7 @@ def measure_rows_of(request: MomentRequest, entry: str, seed: int, name: str, pr
     }]  # fmt: skip
     if given is not None:
         started = time.perf_counter()
-        found = retrieved(given, model, RETRIEVAL_STARTS, seed, progress)
+        found = retrieved(given, model, seed, progress)
         rows.append({
             **common,
             **_judged(request, f"{place}_{RETRIEVAL}", found.volume, truth, pixel),
@@ -170,7 +162,7 @@ def measure_rows_of(request: MomentRequest, entry: str, seed: int, name: str, pr
             **common,
             **_judged(request, f"{place}_{LEARNED}", drawn.volume, truth, pixel),
             "misfit": round(drawn.misfit / targets.elements, 4),
-            **told_apart(drawn, targets),
+            **_told_apart(drawn, targets),
             "fit_seconds": round(time.perf_counter() - started, 1),
         })  # fmt: skip
     return rows

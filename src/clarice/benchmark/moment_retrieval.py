@@ -28,6 +28,8 @@ from clarice.physics.simulate import FILL
 
 # Images beside the reference by which starts are told apart, and particles that are denoised together for them.
 FURTHER_IMAGES, DENOISED_TOGETHER = 20, 256
+# Random starts of a retrieval, each a second.
+RETRIEVAL_STARTS = 24
 # Structures that the network draws, and how often it draws anew at each level.
 DRAWS, TRIES = 16, 8
 # The highest level, the lowest, and how many, where images choose among draws.
@@ -84,13 +86,11 @@ def learned(
     return retrieve_learned(targets, model, network, [known], settings, images=images, progress=progress)
 
 
-def retrieved(
-    given: RetrievalInput, model: MomentModel, starts: int, seed: int, progress: Progress = silent
-) -> Retrieved:
+def retrieved(given: RetrievalInput, model: MomentModel, seed: int, progress: Progress = silent) -> Retrieved:
     """The structure that the correlations and images lead to, up to the last ring."""
     radii = model.rings.radii
     ball = BallBasis(model.ball.box, model.ball.radius_px, radii[-1])
-    settings = RetrievalSettings(starts=starts, seed=seed)
+    settings = RetrievalSettings(starts=RETRIEVAL_STARTS, seed=seed)
     return retrieve(
         given.correlations, ball, radii, settings, reference=given.reference, further=given.further, progress=progress
     )
