@@ -269,6 +269,7 @@ def moment_contest(request: MomentRequest, *, shown: Callable[[Row], None], prog
         views=f"{COMPONENTS} von Mises–Fisher components, κ = {CONCENTRATION:g}",
         max_radius=f"{MAX_RADIUS:.3f} × box, functions up to {BEYOND_RINGS:g} beyond",
     )
+    results.trained_on = "the training structures, for learned, as its weights' card says; fit and retrieval on nothing"
     results.settings["threads"] = worker_count()
     for name in ("particles", "snr", "max_shift_px", "defocus_groups"):  # each case has its own; nothing is shifted
         results.settings.pop(name, None)
