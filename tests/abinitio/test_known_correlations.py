@@ -8,7 +8,7 @@ from tests.abinitio.structures import blobs, population, spread
 from torch import Tensor
 
 from clarice.abinitio.kam import Autocorrelations, autocorrelations, autocorrelations_of
-from clarice.abinitio.known_correlations import UNKNOWN, KnownCorrelations, correlations_of, disturbed, error_growth
+from clarice.abinitio.known_correlations import UNKNOWN, KnownCorrelations, disturbed, error_growth
 from clarice.abinitio.learned_retrieval import learned_model
 from clarice.abinitio.moments import Moments
 from clarice.abinitio.structure_space import structure_space
@@ -23,7 +23,7 @@ SPACE = structure_space()
 def known_of(structures: Tensor, error: float = 0.0) -> KnownCorrelations:
     spheres = SPACE.spheres(structures.double())
     errors = torch.full((len(structures),), error, dtype=torch.float64)
-    return KnownCorrelations.of(spheres[:, 0], correlations_of(spheres), errors, spread())
+    return KnownCorrelations.of(spheres[:, 0], autocorrelations_of(spheres), errors, spread())
 
 
 def moved(structures: Tensor, seed: int, mirror: bool) -> Tensor:
@@ -78,7 +78,7 @@ def test_the_larger_the_errors_the_less_is_known() -> None:
 
 def test_disturbed_correlations_have_the_errors_they_are_said_to_have() -> None:
     spheres = SPACE.spheres(population()[:1].double()).expand(400, -1, -1)
-    exact = correlations_of(spheres)
+    exact = autocorrelations_of(spheres)
     error = torch.full((400,), 1e-3, dtype=torch.float64)
     first, found = disturbed(spheres[:, 0], exact, error, torch.Generator().manual_seed(1))
     off = torch.triu(torch.ones(exact.shape[-2:]), 1).bool()

@@ -33,8 +33,8 @@ def coupling(degree: int, orders: int) -> Tensor:
 
 
 def autocorrelations_of(coefficients: Tensor) -> Tensor:
-    """C_l (degree + 1, K, K) of a structure's A (n, K), n = (degree + 1)²."""
-    return torch.stack([part.T @ part for part in degrees_of(coefficients, 0)])
+    """C_l (…, degree + 1, K, K) of structures' A (…, n, K), n = (degree + 1)²."""
+    return torch.stack([part.mT @ part for part in degrees_of(coefficients, -2)], dim=-3)
 
 
 def second_moment_of(autocorrelations: Tensor, orders: int) -> Tensor:
@@ -52,7 +52,7 @@ class Autocorrelations:
 
     def factors(self) -> list[Tensor]:
         """F_l (K, 2l + 1) with F_l F_lᵀ the nearest matrix to C_l that a degree can have: positive, of rank 2l + 1."""
-        return [_factor(value, 2 * l + 1) for l, value in enumerate(self.values)]  # noqa: E741
+        return [factor_of(value, 2 * l + 1) for l, value in enumerate(self.values)]  # noqa: E741
 
 
 def autocorrelations(moments: Moments, diameter_px: float) -> Autocorrelations:
@@ -83,8 +83,12 @@ def degrees_seen(radii: Tensor, diameter_px: float, box: int) -> Tensor:
     return (waves + waves.sqrt()).ceil().long()
 
 
-def _factor(matrix: Tensor, rank: int) -> Tensor:
+def factor_of(matrix: Tensor, rank: int) -> Tensor:
+    """F (…, S, rank) with F Fᵀ the nearest matrix to a symmetric `matrix` (…, S, S) that is positive and of that rank.
+
+    Its first columns are 0 where `rank` is above S.
+    """
     values, vectors = torch.linalg.eigh(matrix)
-    kept = min(rank, len(values))
-    factor = vectors[:, -kept:] * values[-kept:].clamp_min(0).sqrt()
+    kept = min(rank, matrix.shape[-1])
+    factor = vectors[..., -kept:] * values[..., None, -kept:].clamp_min(0).sqrt()
     return torch.nn.functional.pad(factor, (rank - kept, 0))

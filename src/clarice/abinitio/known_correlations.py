@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clarice.abinitio.kam import Autocorrelations, coupling
+from clarice.abinitio.kam import Autocorrelations, coupling, factor_of
 from clarice.abinitio.structure_space import StructureSpace, structure_space
 
 # Errors of correlations are never taken for less: what double precision and the finite ball leave.
@@ -58,7 +58,7 @@ class KnownCorrelations:
                 factor = inverse @ first[:, :, None].double()
             else:
                 known = inverse @ correlations[:, l].double() @ inverse.mT
-                factor = _factor(known, min(space.counts[l], 2 * l + 1))
+                factor = factor_of((known + known.mT) / 2, min(space.counts[l], 2 * l + 1))
             factor = torch.where((error < UNKNOWN)[:, None, None], factor, 0.0)
             factors.append(factor.float())
             told.append(_numbers(factor @ factor.mT / (2 * l + 1)))
@@ -141,13 +141,6 @@ def error_growth(degree: int) -> Tensor:
     return growth / growth[0]
 
 
-def correlations_of(spheres: Tensor) -> Tensor:
-    """C_l (B, degree + 1, K, K) of A (B, (degree + 1)², K)."""
-    degree = round(spheres.shape[-2] ** 0.5) - 1
-    parts = torch.split(spheres, [2 * l + 1 for l in range(degree + 1)], dim=-2)  # noqa: E741
-    return torch.stack([part.mT @ part for part in parts], dim=1)
-
-
 def disturbed(
     first: Tensor, correlations: Tensor, error: Tensor, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -160,12 +153,6 @@ def disturbed(
         first + _FIRST_ERROR * error.sqrt()[:, None] * mean_noise,
         correlations + error[:, None, None, None] * noise,
     )
-
-
-def _factor(matrix: Tensor, rank: int) -> Tensor:
-    """F (B, S, rank) with F Fᵀ the nearest matrix to `matrix` (B, S, S) that is positive and of that rank."""
-    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
-    return vectors[..., -rank:] * values[..., None, -rank:].clamp_min(0).sqrt()
 
 
 def _numbers(matrix: Tensor) -> Tensor:

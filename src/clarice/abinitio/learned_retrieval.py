@@ -113,7 +113,7 @@ class _Turns:
     @cached_property
     def _spread(self) -> Tensor:
         of_density = DENSITY_SPREAD / torch.from_numpy(degree_of_each(self.model.density_degree)[1:])
-        return torch.cat([self.network.spread.double(), of_density]).double()
+        return torch.cat([self.network.spread.double(), of_density])
 
     def coefficients(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Those of the structure in the model's ball, and those of the density."""

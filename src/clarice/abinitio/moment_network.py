@@ -125,9 +125,8 @@ class ProductBlock(nn.Module):
         """`fields` ((degree + 1)², B, C) with `told` (B, context)."""
         gain = self.gain + self.told_gain(told).unflatten(-1, (-1, fields.shape[-1])).transpose(0, 1)
         scaled = _of_length_1(fields) * gain[degrees]
-        factors = self.grid.values(self.factors(scaled, degrees).permute(1, 2, 0))
-        first, second = factors.chunk(2, dim=1)
-        products = self.grid.coefficients(first * second).permute(2, 0, 1)
+        first, second = self.factors(scaled, degrees).permute(1, 2, 0).chunk(2, dim=1)
+        products = self.grid.product(first, second).permute(2, 0, 1)
         power = products.square().mean(dim=0)  # (B, products): numbers that do not turn
         share = 2 * torch.sigmoid(self.told_share(torch.cat([told, (power + 1e-4).log()], dim=-1)))
         products = products * (power.mean(dim=-1, keepdim=True) + _TINY).rsqrt() * share

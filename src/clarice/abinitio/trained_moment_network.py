@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from clarice.abinitio.known_correlations import KnownCorrelations, correlations_of
+from clarice.abinitio.kam import autocorrelations_of
+from clarice.abinitio.known_correlations import KnownCorrelations
 from clarice.abinitio.moment_network import MomentNetwork, MomentNetworkSize
 from clarice.abinitio.structure_space import structure_space
 from clarice.core.errors import InputError
@@ -39,7 +40,7 @@ def with_example(network: MomentNetwork) -> dict[str, Tensor]:
     structures = torch.randn((2, space.size), generator=generator)
     spheres = space.spheres((structures * network.spread).double())
     error = torch.tensor([0.0, 1e-5], dtype=torch.float64)
-    known = KnownCorrelations.of(spheres[:, 0], correlations_of(spheres), error, network.spread)
+    known = KnownCorrelations.of(spheres[:, 0], autocorrelations_of(spheres), error, network.spread)
     level = torch.tensor([0.5, 2.0])
     noisy = structures + level[:, None] * torch.randn(structures.shape, generator=generator)
     # Rounded as they are stored.

@@ -16,8 +16,14 @@ from clarice.abinitio.moment_fit import BEYOND_RINGS, FitSettings, fit_moments, 
 from clarice.abinitio.moment_model import MomentModel, MomentSet, MomentTargets, ViewNodes
 from clarice.abinitio.moments import Moments, moments_of_particles
 from clarice.benchmark.main_job import Request
-from clarice.benchmark.moment_retrieval import DENOISED_TOGETHER, RetrievalInput, learnable, learned, retrieved
-from clarice.benchmark.moment_retrieval import told_apart as _told_apart
+from clarice.benchmark.moment_retrieval import (
+    DENOISED_TOGETHER,
+    RetrievalInput,
+    fit_of,
+    learnable,
+    learned,
+    retrieved,
+)
 from clarice.benchmark.protocol import MAP_COLUMNS, laid_on
 from clarice.benchmark.records import Column, Results, Row, with_interval
 from clarice.benchmark.row_by_row import Task, measure_rows
@@ -161,8 +167,7 @@ def measure_rows_of(request: MomentRequest, entry: str, seed: int, name: str, pr
         rows.append({
             **common,
             **_judged(request, f"{place}_{LEARNED}", drawn.volume, truth, pixel),
-            "misfit": round(drawn.misfit / targets.elements, 4),
-            **_told_apart(drawn, targets),
+            **fit_of(drawn, targets),
             "fit_seconds": round(time.perf_counter() - started, 1),
         })  # fmt: skip
     return rows

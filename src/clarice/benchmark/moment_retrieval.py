@@ -96,8 +96,9 @@ def retrieved(given: RetrievalInput, model: MomentModel, seed: int, progress: Pr
     )
 
 
-def told_apart(drawn: MomentFit, targets: MomentTargets) -> dict[str, list[float]]:
-    """By what draws were told apart: their misfits, or, without third moments, their likeness to images."""
+def fit_of(drawn: MomentFit, targets: MomentTargets) -> dict[str, float | list[float]]:
+    """The misfit, and by what draws were told apart: theirs, or, without third moments, their likeness to images."""
+    misfit = round(drawn.misfit / targets.elements, 4)
     if targets.moments.third is None:
-        return {"likeness_by_start": [round(-each, 4) for each in drawn.by_start]}
-    return {"misfit_by_start": [round(each / targets.elements, 4) for each in drawn.by_start]}
+        return {"misfit": misfit, "likeness_by_start": [round(-each, 4) for each in drawn.by_start]}
+    return {"misfit": misfit, "misfit_by_start": [round(each / targets.elements, 4) for each in drawn.by_start]}

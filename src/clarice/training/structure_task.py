@@ -14,7 +14,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from clarice.abinitio.known_correlations import UNKNOWN, KnownCorrelations, correlations_of, disturbed
+from clarice.abinitio.kam import autocorrelations_of
+from clarice.abinitio.known_correlations import UNKNOWN, KnownCorrelations, disturbed
 from clarice.abinitio.moment_network import MomentNetwork, MomentNetworkSize
 from clarice.abinitio.structure_space import structure_space
 from clarice.core.errors import UsageError
@@ -226,7 +227,7 @@ def seen_structures(
 ) -> StructureBatch:
     """Structures (B, size), scaled to degree 0, under noise of `level` (B,), their C_l known within `error` (B,)."""
     spheres = structure_space().spheres(structures.double())
-    first, correlations = disturbed(spheres[:, 0], correlations_of(spheres), error, generator)
+    first, correlations = disturbed(spheres[:, 0], autocorrelations_of(spheres), error, generator)
     known = KnownCorrelations.of(first, correlations, error, spread)
     clean = structures / spread
     noisy = clean + level[:, None] * torch.randn(clean.shape, generator=generator)
