@@ -33,6 +33,7 @@ def run(
     symmetry: str = "C1",
     classes: int | None = None,
     iterations: int = 20,
+    selection: Literal["auto", "all"] = "auto",
     first_map: Literal["projection-matching", "common-lines", "moments", "learned", "both"] = "both",
     starts: int = 4,
     max_shift_angstrom: float | None = None,
@@ -61,6 +62,7 @@ def run(
         symmetry: point group: C1, Cn, Dn, T, O or I.
         classes: number of 2D classes; one for every 60 particles, at most 50, if None.
         iterations: iterations of 2D classification.
+        selection: "auto" leaves out particles of evident junk classes, "all" none.
         first_map: way to the first map: projection-matching, common-lines, moments, learned, or both (the first two),
             of which the likelier is kept.
         starts: random starts of the first map; the best survives.

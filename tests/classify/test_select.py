@@ -12,6 +12,7 @@ from clarice.classify.select import (
     NOISE,
     ClassQuality,
     judge_classes,
+    select_all,
     select_automatically,
     select_classes,
 )
@@ -86,3 +87,22 @@ def test_what_cannot_be_selected_is_refused() -> None:
         select_classes([1], 2, number, None, 0.5)
     with pytest.raises(InputError, match="selection is empty"):
         select_classes([1], 2, number, np.zeros(3), 0.5)
+
+
+def test_junk_as_sharp_as_what_is_kept_raises_the_alarm() -> None:
+    """A smaller particle stands out little, and yet the halves of its class agree: it is named, blurred junk is not."""
+    classes = quality([(90, 16.0, 0.30), (80, 14.0, 0.26), (12, 3.0, 0.5), (11, 3.0, 0.5)])
+    sharp = ClassQuality(classes.population, np.array([20.0, 22.0, 24.0, 60.0]), classes.contrast, classes.class_fit)
+    number = np.repeat([1, 2, 3, 4], [90, 80, 12, 11])
+    chosen = select_automatically(sharp, number)
+    assert [fate.reason for fate in chosen.fates] == [KEPT, KEPT, EDGE, EDGE]
+    assert len(chosen.warnings) == 1
+    assert "class 3 is left out as junk" in chosen.warnings[0]
+    assert "12 particles agree to 24 Å, where those of kept classes reach 20 Å" in chosen.warnings[0]
+
+
+def test_all_may_be_kept() -> None:
+    chosen = select_all(np.array([1, 3, 3]), 3)
+    assert chosen.rows.tolist() == [0, 1, 2]
+    assert chosen.warnings == ()
+    assert chosen.selected_classes == (1, 3)

@@ -14,7 +14,7 @@ from clarice.io.star import read_star, write_star
 from clarice.report.convergence import FirstMap, convergence, pose_summary
 from clarice.report.folder import RunFiles
 from clarice.report.next_steps import folder_of_names, next_steps
-from clarice.report.page import write_report
+from clarice.report.page import render, write_report
 from clarice.report.particles import class_averages, particle_pairs
 from clarice.report.provenance import stages
 from clarice.report.resolution import resolution
@@ -73,6 +73,18 @@ def test_classes_come_largest_first_with_those_left_out_marked(finished_run: Pat
     assert sum(average.share or 0 for average in classes.averages) == 1.0
     left_out = {average.number for average in classes.averages if average.selected is False}
     assert left_out == {CLASSES - 2, CLASSES - 1, CLASSES}
+
+
+def test_the_page_says_of_each_class_left_out_why(copied_run) -> None:
+    folder = copied_run()
+    reason = "no particle in the disk: an edge, a gradient or a neighbour"
+    fates = [{"number": 1, "members": 9, "kept": 0, "reason": reason}, {"number": 2, "kept": 4, "reason": "kept"}]
+    record = {"selected_classes": [2], "classes": fates}
+    replace_file(folder / "selection.json", json.dumps(record))
+    classes = class_averages(RunFiles(folder))
+    assert classes is not None
+    assert {average.number: average.reason for average in classes.averages if average.reason} == {1: reason}
+    assert f"not selected ({reason})" in render(RunFiles(folder))
 
 
 def test_a_recorded_selection_is_taken_as_it_is(copied_run) -> None:

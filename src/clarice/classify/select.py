@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ NOISE_FIT, NOISE_CONTRAST = 0.25, 0.5
 EDGE_CONTRAST = 0.25
 # Where even the typical class hardly stands out of its surroundings, classes cannot be judged by it.
 TYPICAL_CONTRAST = 3.0
+# Junk whose halves agree to within this factor of what those of kept classes typically do may be none; halves of fewer
+# particles agree by chance.
+SHARP, FEWEST_JUDGED = 1.25, 10
 
 KEPT = "kept"
 EMPTY = "no members"
@@ -24,6 +28,13 @@ NOISE = "noise: it explains almost nothing of its members"
 EDGE = "no particle in the disk: an edge, a gradient or a neighbour"
 NOT_CHOSEN = "not chosen"
 IMPROBABLE = "improbable in its class"
+
+
+class SelectionRule(StrEnum):
+    """Which particles go on: all but those of evident junk, or all."""
+
+    AUTO = "auto"
+    ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,10 @@ class ClassQuality:
 
     def __len__(self) -> int:
         return len(self.population)
+
+    def at(self, classes: NDArray[np.bool_]) -> ClassQuality:
+        """The same of some classes, (K,) bool."""
+        return ClassQuality(*(getattr(self, each.name)[classes] for each in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -120,7 +135,14 @@ def select_automatically(
 
     `class_number` (n,) counts from 1. Raises InputError when nothing is left.
     """
-    return _selection(judge_classes(quality), class_number, probability, minimum_probability)
+    verdicts = judge_classes(quality)
+    chosen = _selection(verdicts, class_number, probability, minimum_probability)
+    return replace(chosen, warnings=(*chosen.warnings, *_sharp_junk(quality, verdicts)))
+
+
+def select_all(class_number: NDArray[np.int64], n_classes: int) -> Selection:
+    """Keeps every particle, whatever its class (one of `n_classes`) looks like."""
+    return select_classes(range(1, n_classes + 1), n_classes, class_number)
 
 
 def select_classes(
@@ -170,4 +192,25 @@ def _alarms(fates: tuple[ClassFate, ...]) -> tuple[str, ...]:
         "a rare view or state may vanish"
         for fate in fates
         if fate.reason == KEPT and fate.members and not fate.kept
+    )
+
+
+def _sharp_junk(quality: ClassQuality, verdicts: Sequence[str]) -> tuple[str, ...]:
+    """A sentence for each class left out as junk whose halves agree like those of classes that are kept.
+
+    A minor state, or a smaller particle among larger ones, stands out less than the rest and yet shows something.
+    """
+    kept = np.array([verdict == KEPT for verdict in verdicts])
+    known = kept & (quality.population > 0) & np.isfinite(quality.resolution_angstrom)
+    if not known.any():
+        return ()
+    typical = _typical(quality.resolution_angstrom[known], quality.at(known))
+    return tuple(
+        f"class {index + 1} is left out as junk ({verdict.partition(':')[0]}), and yet the halves of its "
+        f"{quality.population[index]} particles agree to {quality.resolution_angstrom[index]:.0f} Å, where those of "
+        f"kept classes reach {typical:.0f} Å: look at its average, it may be a rare view or a minor state"
+        for index, verdict in enumerate(verdicts)
+        if verdict in (NOISE, EDGE)
+        and quality.population[index] >= FEWEST_JUDGED
+        and quality.resolution_angstrom[index] <= SHARP * typical
     )

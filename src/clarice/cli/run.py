@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from clarice.api import run_and_report
+from clarice.classify.select import SelectionRule
 from clarice.cli.console import showing_progress, told
 from clarice.cli.stack_options import (
     ContrastOption,
@@ -33,6 +34,8 @@ from clarice.pipeline.stack_input import StackInput
 
 _O = typer.Option
 
+SelectionOption = Annotated[SelectionRule, _O(help="Leave out particles of evident junk classes, or keep all.")]
+
 
 def register(app: typer.Typer) -> None:
     """Adds the command to `app`."""
@@ -47,6 +50,7 @@ def run(
     symmetry: SymmetryOption = "C1",
     classes: Annotated[int | None, _O(help="2D classes; one for every 60 particles, at most 50, if absent.")] = None,
     iterations: Annotated[int, _O(help="Iterations of 2D classification.")] = 20,
+    selection: SelectionOption = SelectionRule.AUTO,
     first_map: FirstMapOption = Method.BOTH,
     starts: Annotated[int, _O(help="Random starts of the first map; the best survives.")] = 4,
     max_shift: MaxShiftOption = None,
@@ -71,6 +75,7 @@ def run(
         symmetry=symmetry,
         classes=classes,
         iterations=iterations,
+        selection=selection.value,
         first_map=first_map.value,
         starts=starts,
         max_shift_angstrom=max_shift,

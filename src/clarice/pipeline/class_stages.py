@@ -6,7 +6,7 @@ import numpy as np
 
 from clarice.classify.classes import classify as make_classes
 from clarice.classify.files import IMAGES, MEMBERS, RECORD, TABLE, quality_of, read_quality, write_classes
-from clarice.classify.select import select_automatically
+from clarice.classify.select import SelectionRule, select_all, select_automatically
 from clarice.io.relion import particle_rows
 from clarice.io.stack import write_particles
 from clarice.io.star import floats, integers
@@ -41,15 +41,21 @@ def classify(
 
 
 @stage("select", reads=[MEMBERS, RECORD], writes=["selected.star", "selection.json"])
-def select(work: Work, stack: StackInput, *, whereabouts: str) -> None:  # noqa: ARG001
-    """Leaves out classes that are evidently no particles, and says which and why; `whereabouts` as in `classify`."""
+def select(work: Work, stack: StackInput, *, whereabouts: str, selection: str) -> None:  # noqa: ARG001
+    """Leaves out classes that are evidently no particles, and says which and why, or with the `selection` "all" none;
+    `whereabouts` as in `classify`.
+    """
     members = particle_rows(work.input(MEMBERS))
     number = integers(members, "rlnClassNumber", MEMBERS).astype(np.int64)
     probability = floats(members, "rlnMaxValueProbDistribution", MEMBERS)
-    selection = select_automatically(read_quality(work.input(RECORD)), number, probability)
-    for warning in selection.warnings:
-        work.warn(warning)
-    chosen = stack.open().subset(selection.rows)
-    write_particles(chosen, work.output("selected.star"), class_number=number[selection.rows])
-    work.write_json("selection.json", {**selection.as_record(), "rows": selection.rows.tolist()})
-    work.say(f"{len(selection.rows)} of {selection.total} particles go on")
+    quality = read_quality(work.input(RECORD))
+    if selection == SelectionRule.ALL:
+        selected = select_all(number, len(quality))
+    else:
+        selected = select_automatically(quality, number, probability)
+    for warning in selected.warnings:
+        work.warn(f"{warning}; --selection all keeps every class")
+    chosen = stack.open().subset(selected.rows)
+    write_particles(chosen, work.output("selected.star"), class_number=number[selected.rows])
+    work.write_json("selection.json", {**selected.as_record(), "rows": selected.rows.tolist()})
+    work.say(f"{len(selected.rows)} of {selected.total} particles go on")

@@ -98,7 +98,7 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
             diameter_px=sizes.diameter_px,
             seed=seed,
         ).expecting(classifying(*size)),
-        select(stack, whereabouts=stack.whereabouts()).expecting(estimate(1)),
+        select(stack, whereabouts=stack.whereabouts(), selection=settings.selection).expecting(estimate(1)),
         abinitio(first).expecting(first.estimate(*size, denoised_before=True)),
         refine(**frame, symmetry=settings.symmetry, seed=seed).expecting(
             refinement(*size, group_order, RefinementSettings(0.0).most_iterations)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
+from clarice.classify.select import SelectionRule
 from clarice.core.errors import UsageError
 from clarice.denoise.registry import DEFAULT_METHOD, get_denoiser
 from clarice.geometry.so3 import symmetry_rotations
@@ -25,6 +26,7 @@ CHOICES = {
     "contrast": ("bright", "dark"),
     "ctf_state": ("raw", "flipped", "multiplied"),
     "first_map": tuple(method.value for method in Method),
+    "selection": tuple(rule.value for rule in SelectionRule),
 }
 # Settings that count something, with the least that makes sense.
 COUNTS = {"classes": 1, "iterations": 3, "starts": 1, "working_box": None, "seed": 0}
@@ -37,8 +39,8 @@ class JobSettings:
 
     `diameter_angstrom` and `max_shift_angstrom` are the particle's diameter and the largest off-centre shift;
     `contrast` ("bright" or "dark") and `ctf_state` ("raw", "flipped" or "multiplied") settle what the images leave
-    open; `classes` 2D classes; `first_map` the way to the first map and `starts` its random starts; `until` names the
-    last stage to run.
+    open; `classes` 2D classes, and the `selection` of particles by them; `first_map` the way to the first map and
+    `starts` its random starts; `until` names the last stage to run.
     """
 
     method: str = DEFAULT_METHOD
@@ -46,6 +48,7 @@ class JobSettings:
     symmetry: str = "C1"
     classes: int | None = None
     iterations: int = 20
+    selection: str = SelectionRule.AUTO.value
     first_map: str = Method.BOTH.value
     starts: int = 4
     max_shift_angstrom: float | None = None
@@ -78,7 +81,7 @@ def checked(settings: JobSettings) -> JobSettings:
             raise UsageError(f"{option_name(name)} None must be a whole number")
     for name, words in CHOICES.items():
         value = getattr(settings, name)
-        if (value is not None or name == "first_map") and value not in words:
+        if (value is not None or name in ("first_map", "selection")) and value not in words:
             raise UsageError(f"{option_name(name)} {value} is not known: use {', '.join(words[:-1])} or {words[-1]}")
     if plain["seed"] >= LARGEST_SEED:
         raise UsageError(f"--seed {plain['seed']} must lie between 0 and {LARGEST_SEED - 1}")

@@ -25,12 +25,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class ClassAverage:
-    """One class average; `number` counted from 1, `selected` None when nothing was selected yet."""
+    """One class average; `number` counted from 1, `selected` None when nothing was selected yet, and the `reason` why
+    it is left out.
+    """
 
     number: int
     size: int | None
     share: float | None
     selected: bool | None
+    reason: str | None
     picture: str
 
 
@@ -82,7 +85,7 @@ def class_averages(run: RunFiles) -> Classes | None:
         return None
     sizes = _class_sizes(run, total)
     members = 0 if sizes is None else int(sizes.sum())
-    selected = _selected_classes(run, total)
+    selected, reasons = _selected_classes(run, total), _reasons(run)
     sign = _sign(run)
     order = np.arange(total) if sizes is None else np.argsort(-sizes, kind="stable")
     averages = tuple(
@@ -91,6 +94,7 @@ def class_averages(run: RunFiles) -> Classes | None:
             None if sizes is None else int(sizes[index]),
             None if sizes is None or not members else float(sizes[index]) / members,
             None if selected is None else int(index) + 1 in selected,
+            reasons.get(int(index) + 1),
             _bright(images[index], sign),
         )
         for index in order[:MAX_CLASSES_SHOWN]
@@ -104,6 +108,15 @@ def _class_sizes(run: RunFiles, total: int) -> np.ndarray | None:
     if classes is None or classes.min() < 1 or classes.max() > total:
         return None
     return np.bincount(classes.astype(np.int64) - 1, minlength=total)
+
+
+def _reasons(run: RunFiles) -> dict[int, str]:
+    """Why each class that keeps no particle is left out, by number."""
+    fates = run.json("selection.json").get("classes")
+    rows = [fate for fate in fates if isinstance(fate, dict)] if isinstance(fates, list) else []
+    return {
+        int(fate["number"]): str(fate.get("reason")) for fate in rows if fate.get("number") and not fate.get("kept")
+    }
 
 
 def _selected_classes(run: RunFiles, total: int) -> frozenset[int] | None:
