@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,12 @@ def test_a_small_call_makes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "molecule-104" in table
     for case in ("exact", "10000"):
         assert (work / "moments" / f"molecule-101_seed1_{case}_fit" / "fitted.mrc").is_file()
+    rows = json.loads((out / "moments.json").read_text())["rows"]
+    again = [*options, "--resume", "--out", str(out), "--work", str(tmp_path / "nothing")]
+    told = CliRunner().invoke(app, ["benchmark", "moments", *again])
+    assert told.exit_code == 0, told.output
+    assert json.loads((out / "moments.json").read_text())["rows"] == rows
+    assert not list((tmp_path / "nothing").rglob("fitted.mrc"))
 
 
 def test_an_unknown_case_is_refused(tmp_path: Path) -> None:

@@ -179,9 +179,8 @@ def line_contest(request: LineRequest, *, shown: Callable[[Row], None], progress
                 }
                 yield Task((key,), partial(_rows, make, method, shift, request))
 
-    results = common.results(NAME, VERSION, KEYS, COLUMNS, n_angles=N_ANGLES)
-    for name in ("snr", "max_shift_px", "defocus_groups", "defocus"):  # each row has its own; there is no CTF
-        results.settings.pop(name)
+    own = ("snr", "max_shift_px", "defocus_groups", "defocus")  # each row has its own; there is no CTF
+    results = common.results(NAME, VERSION, KEYS, COLUMNS, without=own, n_angles=N_ANGLES)
     if symmetric:
         results.notes.append(f"left out, their lines being several because of symmetry: {', '.join(symmetric)}")
     return measure_rows(results, tasks(), common.out, summarise=summarise, shown=shown, show_kept=True)

@@ -72,12 +72,21 @@ class Request:
         return product(self.entries, self.seeds)
 
     def results(
-        self, protocol: str, version: int, keys: tuple[str, ...], columns: tuple[Column, ...], **more: object
+        self,
+        protocol: str,
+        version: int,
+        keys: tuple[str, ...],
+        columns: tuple[Column, ...],
+        without: Sequence[str] = (),
+        **more: object,
     ) -> Results:
-        """Results to fill: empty, or those of the call that is resumed; `more` joins the settings."""
+        """Results to fill: empty, or those of the call that is resumed.
+
+        `more` joins the settings, and those `without` which the protocol does leave them.
+        """
         settings = self.settings.record(self.data, self.threads)
         settings["structures"] = "procedural molecules" if self.data is None else "PDB entries"
-        settings |= more
+        settings = {name: value for name, value in (settings | more).items() if name not in without}
         results = Results(protocol, version, settings, keys, columns)
         results.places = tuple(str(path) for path in (self.work, self.out, self.data) if path is not None)
         if self.resume:

@@ -270,14 +270,14 @@ def moment_contest(request: MomentRequest, *, shown: Callable[[Row], None], prog
         VERSION,
         KEYS,
         COLUMNS,
+        # Each case has its own, and nothing is shifted.
+        without=("particles", "snr", "max_shift_px", "defocus_groups"),
+        threads=worker_count(),
         starts=request.starts,
         views=f"{COMPONENTS} von Mises–Fisher components, κ = {CONCENTRATION:g}",
         max_radius=f"{MAX_RADIUS:.3f} × box, functions up to {BEYOND_RINGS:g} beyond",
     )
     results.trained_on = "the training structures, for learned, as its weights' card says; fit and retrieval on nothing"
-    results.settings["threads"] = worker_count()
-    for name in ("particles", "snr", "max_shift_px", "defocus_groups"):  # each case has its own; nothing is shifted
-        results.settings.pop(name, None)
     if symmetric:
         some = any(CASES[name].everywhere for name in request.cases)
         where = "looked at from everywhere alone" if some else "left out"
