@@ -21,6 +21,7 @@ from scipy.special import sph_harm_y
 from torch import Tensor
 
 from clarice.abinitio.moments import Moments
+from clarice.abinitio.orthogonal_factors import factor_of
 from clarice.geometry.harmonics import degrees_of
 
 
@@ -66,7 +67,7 @@ def autocorrelations(moments: Moments, diameter_px: float) -> Autocorrelations:
     seen = degrees_seen(radii, diameter_px, moments.rings.box).clamp_max(moments.rings.orders)
     degree, rings = int(seen.max()), len(radii)
     matrix = coupling(degree, moments.rings.orders)
-    values, errors = torch.zeros(2, degree + 1, rings, rings, dtype=torch.float64)
+    values, errors = (torch.zeros(degree + 1, rings, rings, dtype=torch.float64) for _ in range(2))
     known_of_pair = torch.minimum(seen[:, None], seen) + 1
     for known in sorted(set(known_of_pair.flatten().tolist())):
         pairs = (known_of_pair == known).nonzero(as_tuple=True)
@@ -81,14 +82,3 @@ def degrees_seen(radii: Tensor, diameter_px: float, box: int) -> Tensor:
     """The highest degree that matters on spheres of `radii` (K,), cycles per box: (K,) integers."""
     waves = math.pi * radii * diameter_px / box
     return (waves + waves.sqrt()).ceil().long()
-
-
-def factor_of(matrix: Tensor, rank: int) -> Tensor:
-    """F (…, S, rank) with F Fᵀ the nearest matrix to a symmetric `matrix` (…, S, S) that is positive and of that rank.
-
-    Its first columns are 0 where `rank` is above S.
-    """
-    values, vectors = torch.linalg.eigh(matrix)
-    kept = min(rank, matrix.shape[-1])
-    factor = vectors[..., -kept:] * values[..., None, -kept:].clamp_min(0).sqrt()
-    return torch.nn.functional.pad(factor, (rank - kept, 0))

@@ -21,13 +21,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clarice.abinitio.kam import Autocorrelations, coupling, factor_of
+from clarice.abinitio.kam import Autocorrelations, coupling
+from clarice.abinitio.orthogonal_factors import factor_of, polar_factor
 from clarice.abinitio.structure_space import StructureSpace, structure_space
 
 # Errors of correlations are never taken for less: what double precision and the finite ball leave.
 LEAST_ERROR = 1e-8
 # Correlations with errors as large as this tell nothing.
 UNKNOWN = 10.0
+# Below this, roots are those of this: their derivative stays finite.
+_TINY = 1e-6
 # The error of the first moment, over the root of that of the second: what some ten thousand particles have.
 _FIRST_ERROR = 0.1
 
@@ -73,15 +76,16 @@ class KnownCorrelations:
         # The length of degree 0 in the scale of M1, which is well known.
         degree_0 = spread.double()[: space.counts[0]]
         inverse = _inverses(torch.tensor([LEAST_ERROR], dtype=torch.float64) ** 0.5, spread)[0][0]
-        scale = float((inverse @ first * degree_0).norm())
+        scale = (inverse @ first * degree_0).norm()
         growth = error_growth(space.degree)[:, None, None]
-        errors = found.errors[: space.degree + 1] / growth
+        errors = found.errors[: space.degree + 1].detach() / growth
         told = errors[errors > 0]  # of a pair of rings, the degrees that both see
-        error = (told.median() if len(told) else errors.new_zeros(())) / scale**2
+        square = scale.detach().square()
+        error = (told.median() if len(told) else errors.new_zeros(())) / square
         # Ring by ring, the median over the degrees that a ring sees: a CTF leaves little of the lowest.
         own = errors.diagonal(dim1=1, dim2=2)
-        rings = torch.stack([ring[ring > 0].median() if ring.any() else error * scale**2 for ring in own.T])
-        by_ring = rings / (error * scale**2).clamp_min(1e-300) if len(told) else None
+        rings = torch.stack([ring[ring > 0].median() if ring.any() else error * square for ring in own.T])
+        by_ring = rings / (error * square).clamp_min(1e-300) if len(told) else None
         correlations = found.values[: space.degree + 1] / scale**2
         return cls.of(first[None] / scale, correlations[None], error[None], spread, by_ring)
 
@@ -113,8 +117,7 @@ class KnownCorrelations:
             if l == 0:
                 found.append(factor.to(part))
                 continue
-            left, _, right = torch.linalg.svd(factor.to(part).mT @ part, full_matrices=False)
-            found.append(factor.to(part) @ (left @ right))
+            found.append(factor.to(part) @ polar_factor(factor.to(part).mT @ part))
         return self.space.joined(found)
 
 
@@ -159,4 +162,4 @@ def _numbers(matrix: Tensor) -> Tensor:
     """The upper triangle (B, S (S + 1) / 2) of a symmetric matrix, in roots that keep its numbers of about 1."""
     row, column = torch.triu_indices(matrix.shape[-1], matrix.shape[-1])
     upper = matrix[..., row, column]
-    return upper.sign() * upper.abs().sqrt()
+    return upper.sign() * (upper.abs() + _TINY).sqrt()

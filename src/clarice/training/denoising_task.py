@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from clarice.core.errors import UsageError
+from clarice.denoise.estimate import Estimate
 from clarice.denoise.networks import box_of, network_kind
 from clarice.denoise.polar_transformer import DenoisedRings, PolarTransformer
 from clarice.training.attention_guide import divergence, fourier_rings, guide
@@ -75,27 +76,13 @@ class DenoisingTask(SimulatedSets):
 
     def loss(self, model: nn.Module, batch: SetBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Relative error of the images, and the weighted rest; named parts beside it."""
-        weights = self.settings.loss
         found: DenoisedRings | None = None
         if isinstance(model, PolarTransformer) and model.size.attention_blocks > 0:
             found = model.denoise_rings(model.measure(batch.noisy, batch.transfer))
             estimate = model.estimate_of(found)
         else:
             estimate = model(batch.noisy, batch.transfer)
-        error = relative_error(estimate.images, batch.clean, batch.power).mean()
-        parts, total = {"relative_mse": error}, error
-        if batch.transfer is not None:
-            seen = seen_error(estimate.images, batch.clean, batch.transfer, batch.snr).mean()
-            total = (error + seen) / 2
-        if estimate.log_error is not None and weights.foretelling > 0:
-            actual = shell_error(estimate.images.detach(), batch.clean)
-            parts["foretelling"] = foretelling_loss(estimate.log_error, actual)
-            total = total + weights.foretelling * parts["foretelling"]
-        if found is not None and isinstance(model, PolarTransformer):
-            with torch.autocast(batch.noisy.device.type, enabled=False):
-                parts |= _by_the_way(model, found, batch, weights.guided_blocks)
-            total = total + weights.sketches * parts["sketches"] + weights.guidance * parts["divergence"]
-        return total, parts
+        return denoising_loss(model, estimate, found, batch, self.settings.loss)
 
     @torch.no_grad()
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
@@ -109,6 +96,26 @@ class DenoisingTask(SimulatedSets):
                 errors.append(relative_error(model(part.noisy, part.transfer).images, part.clean, part.power).cpu())
             figures[name] = float(torch.cat(errors).mean())
         return {"error": self.mean_over_shown(figures), **figures}
+
+
+def denoising_loss(
+    model: nn.Module, estimate: Estimate, found: DenoisedRings | None, batch: SetBatch, weights: LossSettings
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of images, and its parts by name; `found` is what a polar transformer found out on the way."""
+    error = relative_error(estimate.images, batch.clean, batch.power).mean()
+    parts, total = {"relative_mse": error}, error
+    if batch.transfer is not None:
+        seen = seen_error(estimate.images, batch.clean, batch.transfer, batch.snr).mean()
+        total = (error + seen) / 2
+    if estimate.log_error is not None and weights.foretelling > 0:
+        actual = shell_error(estimate.images.detach(), batch.clean)
+        parts["foretelling"] = foretelling_loss(estimate.log_error, actual)
+        total = total + weights.foretelling * parts["foretelling"]
+    if found is not None and isinstance(model, PolarTransformer):
+        with torch.autocast(batch.noisy.device.type, enabled=False):
+            parts |= _by_the_way(model, found, batch, weights.guided_blocks)
+        total = total + weights.sketches * parts["sketches"] + weights.guidance * parts["divergence"]
+    return total, parts
 
 
 def _by_the_way(model: PolarTransformer, found: DenoisedRings, batch: SetBatch, guided: int) -> dict[str, Tensor]:

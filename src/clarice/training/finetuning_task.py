@@ -2,14 +2,16 @@
 
 A random part of the Fourier coefficients is hidden, the same in all particles of a set: the network sees the others, as
 if the CTF were 0 at those hidden. The loss is its error on what was hidden of each particle. It is the same part in all
-of them because particles that overlap on their micrograph share noise. Some particles are never judged by in training:
-by a part of them the best weights are chosen, by the rest it is measured whether anything was gained.
+of them because particles that overlap on their micrograph share noise. Some images of training are pure noise, and of
+those nothing is to be left: where every image shows a particle, a network would learn to show one in any. Some
+particles are never judged by in training: by a part of them the best weights are chosen, by the rest it is measured
+whether anything was gained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -30,15 +32,17 @@ from clarice.training.split_coefficients import drawn_mask, unseen_error
 
 # What a particle is for: to train on, to choose the best weights by, or to say in the end what was gained.
 TRAINED_ON, CHOSEN_BY, JUDGED_BY = range(3)
-# Streams of random numbers: what particles are for, which make a batch, what is hidden in it and in sets to judge.
-_USE, _ORDER, _HIDDEN, _JUDGED = range(4)
+# Streams of random numbers: what particles are for, which make a batch, what is hidden in it and in sets to judge, and
+# pure noise.
+_USE, _ORDER, _HIDDEN, _JUDGED, _NOISE = range(5)
 # From so many micrographs on, whole ones are kept out: their particles share noise where they overlap.
 _MICROGRAPHS = 20
 
 
 class FinetuningSettings(SettingsPart):
     """How a network is fine-tuned: images a set, the share of coefficients shown, the share of particles kept out of
-    training, and in about how many sets weights are chosen; the verdict takes four times as many.
+    training, and in about how many sets weights are chosen; the verdict takes four times as many. A share
+    `empty_sets` of the sets is pure noise, and a share `empty` of the images of the others.
     """
 
     network: NetworkSettings
@@ -46,28 +50,40 @@ class FinetuningSettings(SettingsPart):
     shown: float = Field(default=0.8, gt=0, lt=1)
     kept_out: float = Field(default=0.15, gt=0, lt=1)
     judged_sets: int = Field(default=8, ge=1)
+    empty: float = Field(default=0.1, ge=0, lt=1)
+    empty_sets: float = Field(default=0.1, ge=0, lt=1)
 
 
 @dataclass(frozen=True)
 class SplitSet:
     """One set of particles: whitened images (1, n, L, L), W H and what is `shown` (1, n, L, L // 2 + 1).
 
-    `judged` (1, n): by which particles the network is judged.
+    `judged` (1, n): by which particles the network is judged. `empty` (1, n): which images are pure noise.
     """
 
     noisy: Tensor
     transfer: Tensor
     shown: Tensor
     judged: Tensor
+    empty: Tensor
 
     def to(self, device: torch.device) -> SplitSet:
         """The same set on another device."""
-        return SplitSet(*(t.to(device) for t in (self.noisy, self.transfer, self.shown, self.judged)))
+        return SplitSet(*(t.to(device) for t in (self.noisy, self.transfer, self.shown, self.judged, self.empty)))
+
+    def images(self, network: nn.Module) -> Tensor:
+        """What a network makes of it, (n, L, L)."""
+        found: Tensor = network(self.noisy, self.transfer * self.shown).images[0]
+        return found
 
     def error(self, network: nn.Module) -> Tensor:
         """Error on what is hidden of each particle, (n,), in units of the noise's variance."""
-        images = network(self.noisy, self.transfer * self.shown).images
-        return unseen_error(images[0], self.noisy[0], self.transfer[0], self.shown[0])
+        return unseen_error(self.images(network), self.noisy[0], self.transfer[0], self.shown[0])
+
+    def invented(self, images: Tensor) -> Tensor:
+        """Power that a detector would see of `images` (n, L, L), in the same units: what pure noise must not have."""
+        nothing = torch.zeros_like(images)
+        return unseen_error(images, nothing, self.transfer[0], torch.zeros_like(self.shown[0]))
 
     def error_of_nothing(self) -> Tensor:
         """The same error of images of zeros, (n,): the power of what is hidden."""
@@ -90,7 +106,8 @@ def split_set(
     drawn = drawn_mask(box, 1, share, generator) | ~known_band(noisy.box, box)
     shown = drawn.expand(len(rows), -1, -1)
     judging = torch.ones(len(rows), dtype=torch.bool) if judged is None else torch.as_tensor(judged)
-    return SplitSet(images[None], explicit_transfer(transfer, images)[None], shown[None], judging[None])
+    empty = torch.zeros_like(judging)
+    return SplitSet(images[None], explicit_transfer(transfer, images)[None], shown[None], judging[None], empty[None])
 
 
 class FinetuningTask:
@@ -142,7 +159,19 @@ class FinetuningTask:
         drawn = torch.randperm(len(group), generator=generator_of(self.seed, _ORDER, 1, position))
         rows = np.sort(group[drawn[: self.images_per_batch].numpy()])
         generator = generator_of(self.seed, _HIDDEN, position)
-        return self.split(rows, generator, self.use[rows] == TRAINED_ON).to(device)
+        split = self.split(rows, generator, self.use[rows] == TRAINED_ON)
+        return self._with_noise(split, generator_of(self.seed, _NOISE, position)).to(device)
+
+    def _with_noise(self, split: SplitSet, generator: torch.Generator) -> SplitSet:
+        """The set with pure noise in place of some of its images, or of all."""
+        settings, (_, count, box, _) = self.settings, split.noisy.shape
+        whole = float(torch.rand(1, generator=generator)) < settings.empty_sets
+        empty = torch.rand((1, count), generator=generator) < (1.0 if whole else settings.empty)
+        white = torch.randn((1, count, box, box), generator=generator)
+        known = known_band(self.noisy.box, box)
+        noise = torch.fft.irfft2(torch.fft.rfft2(white) * known, s=(box, box))
+        noisy = torch.where(empty[..., None, None], noise, split.noisy)
+        return replace(split, noisy=noisy, judged=split.judged & ~empty, empty=empty)
 
     def largest(self, position: int) -> int:
         """All are of one size."""
@@ -153,10 +182,15 @@ class FinetuningTask:
         return split_set(self.noisy, rows, self.trained.box, self.settings.shown, generator, judged)
 
     def loss(self, model: nn.Module, batch: SplitSet) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean error on what is hidden of the particles that are judged."""
-        judged = batch.judged[0].float()
-        error = (batch.error(model) * judged).sum() / judged.sum().clamp_min(1)
-        return error, {"unseen_error": error}
+        """The mean of the error on what is hidden of the particles that are judged, and of what is made of noise."""
+        judged, empty, images = batch.judged[0].float(), batch.empty[0].float(), batch.images(model)
+        error = unseen_error(images, batch.noisy[0], batch.transfer[0], batch.shown[0]) * judged
+        invented = batch.invented(images) * empty
+        parts = {
+            "unseen_error": error.sum() / judged.sum().clamp_min(1),
+            "invented": invented.sum() / empty.sum().clamp_min(1),
+        }
+        return (error.sum() + invented.sum()) / (judged.sum() + empty.sum()).clamp_min(1), parts
 
     @cached_property
     def sets_to_choose_by(self) -> list[SplitSet]:

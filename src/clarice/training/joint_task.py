@@ -1,0 +1,204 @@
+"""The task `joint`: denoiser and network of structures learn together, each from what the other makes of the same sets.
+
+Every image of a set has a view of its own, from everywhere, so that moments of the denoised images are correlations of
+the structure. The loss is that of the denoiser and, `structure_weight` times, that of the structures. Both networks
+start from weights that they were trained to apart. With `trained` "structures" the denoiser stays as it is: what is
+then learned is what its images' moments mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from clarice.abinitio.structure_space import structure_space
+from clarice.abinitio.trained_moment_network import NAME as STRUCTURES_NAME
+from clarice.abinitio.trained_moment_network import load_moment_network
+from clarice.core.errors import UsageError
+from clarice.core.seeds import generator_of, seeds_of
+from clarice.denoise.networks import box_of
+from clarice.denoise.polar_transformer import PolarTransformer
+from clarice.denoise.registry import DEFAULT_METHOD
+from clarice.denoise.trained import load_network, weights_digest
+from clarice.io.weights import weights_path
+from clarice.training.batches import SetBatch
+from clarice.training.denoising_loss import relative_error
+from clarice.training.denoising_task import LossSettings, denoising_loss
+from clarice.training.joint_network import JointNetwork
+from clarice.training.set_draws import draw_sets
+from clarice.training.simulated_sets import JudgedOn, PoolSettings, SimulatedSets, SimulatedSettings
+from clarice.training.structure_store import StructureStore, specimen_settings
+from clarice.training.structure_task import validation_structures
+from clarice.training.structures import training_structures
+from clarice.training.task import task
+from clarice.training.validation import SetKind
+
+KINDS = (
+    SetKind("everywhere-256-snr0.05", images=256, views=0, snr=0.05, sets=2),
+    SetKind("everywhere-256-snr0.2", images=256, views=0, snr=0.2, sets=2),
+)
+_FILL = structure_space().learning_fill
+# Levels of noise on the structures that are validated on, and draws of each.
+_VALIDATION_LEVELS, _VALIDATION_DRAWS = (0.3, 1.0, 3.0), 4
+_NEEDED = {"one_view_share": 0.0, "own_views_share": 1.0, "shift_share": 0.0, "empty_set_share": 0.0}
+_NEEDED |= {"some_empty_share": 0.0}
+
+
+class JointSettings(SimulatedSettings):
+    """The keys of a recipe for both networks.
+
+    `denoiser` and `structures`: the weights to start from, those that are shipped if None. `levels` noisy structures
+    stand for each set, at levels of noise that are log-normal.
+    """
+
+    validation: JudgedOn = JudgedOn(kinds=KINDS)
+    specimens: PoolSettings = PoolSettings(least_fill=_FILL, largest_fill=_FILL)
+    loss: LossSettings = LossSettings()
+    denoiser: Path | None = None
+    structures: Path | None = None
+    trained: Literal["both", "structures"] = "both"
+    structure_weight: float = Field(default=1.0, gt=0)
+    levels: int = Field(default=16, ge=1)
+    log_level_mean: float = -0.3
+    log_level_spread: float = Field(default=1.3, gt=0)
+    least_level: float = Field(default=0.02, gt=0)
+    largest_level: float = Field(default=30.0, gt=0)
+
+
+@dataclass(frozen=True)
+class JointBatch:
+    """Sets of images, and their B structures in scaled coefficients: `clean` (B, size), and `noisy` (B, T, size) under
+    noise of `level` (B, T)."""
+
+    sets: SetBatch
+    clean: Tensor
+    noisy: Tensor
+    level: Tensor
+
+    def to(self, device: torch.device) -> JointBatch:
+        """The same on another device."""
+        return JointBatch(self.sets.to(device), *(t.to(device) for t in (self.clean, self.noisy, self.level)))
+
+
+class JointTask(SimulatedSets):
+    """Sets of simulated particles in; their projections and their structures as targets."""
+
+    def __init__(self, settings: JointSettings, seed: int) -> None:
+        self.settings, self.seed = settings, seed
+        if settings.specimens.least_fill != _FILL or settings.specimens.largest_fill != _FILL:
+            raise UsageError(f"specimens: least_fill and largest_fill must be {_FILL:g}, of which structures are known")
+        clash = [name for name, value in _NEEDED.items() if settings.sets.get(name, value) != value]
+        if clash:
+            raise UsageError(
+                f"sets: {clash[0]} {settings.sets[clash[0]]} must be {_NEEDED[clash[0]]:g}: moments are correlations "
+                "of centred particles seen from everywhere alone"
+            )
+        box = box_of(settings.network.changes)
+        super().__init__(settings.model_copy(update={"sets": {**settings.sets, **_NEEDED}}), seed, box)
+        if min(self.sets.sizes) < 2:
+            raise UsageError("sets: sizes of 1 have no moments: take sets of many images")
+        if any(kind.ctf or kind.max_shift_px > 0 or kind.views for kind in settings.validation.kinds):
+            raise UsageError("validation: kinds must be without CTF and shifts, every image its own view (views 0)")
+        self.denoiser_path = settings.denoiser or weights_path(DEFAULT_METHOD)
+        self.structures_path = settings.structures or weights_path(STRUCTURES_NAME)
+
+    def model(self) -> nn.Module:
+        """Both networks with the weights to start from. Raises InputError when those are of others."""
+        denoiser = load_network(self.denoiser_path, PolarTransformer, DEFAULT_METHOD, self.box, "denoiser")
+        denoiser.requires_grad_(self.settings.trained == "both")
+        return JointNetwork(denoiser, load_moment_network(self.structures_path), _FILL * self.box)
+
+    @property
+    def source(self) -> str:
+        """Which structures are trained on, and from which weights."""
+        begun = f"{weights_digest(self.denoiser_path)} and {weights_digest(self.structures_path)}"
+        return f"{super().source} from weights {begun}"
+
+    @cached_property
+    def store(self) -> StructureStore:
+        """The structures that the sets show, as coefficients: specimens of the same seed, numbers and fill."""
+        same = specimen_settings(self.sets.seed, (1.0, 1.0))
+        return StructureStore(same, training_structures(self.data), self._cache)
+
+    @cached_property
+    def _spread(self) -> Tensor:
+        network = load_moment_network(self.structures_path)
+        return network.spread.clone()
+
+    def batch(self, position: int, rank: int, world: int, device: torch.device) -> JointBatch:
+        """Share `rank` of `world` of batch `position`, simulated on `device`."""
+        sets = self.simulated(position, rank, world, device)
+        slots = draw_sets(self.sets, position, self.specimens.slots).share(rank, world).slot
+        numbers = torch.from_numpy(self.specimens.numbers(position)[slots])
+        structures = self.store.first(int(self.specimens.numbers(position).max()) + 1, ahead=True)[numbers]
+        generator = generator_of(*seeds_of(self.seed, position, count=1), rank)
+        settings, shape = self.settings, (len(numbers), self.settings.levels)
+        level = settings.log_level_mean + settings.log_level_spread * torch.randn(shape, generator=generator)
+        level = level.exp().clamp(settings.least_level, settings.largest_level)
+        return self._under_noise(sets, structure_space().scaled(structures), level, generator).to(device)
+
+    def _under_noise(self, sets: SetBatch, structures: Tensor, level: Tensor, generator: torch.Generator) -> JointBatch:
+        clean = structures / self._spread
+        noise = torch.randn((*level.shape, clean.shape[-1]), generator=generator)
+        return JointBatch(sets, clean, clean[:, None] + level[..., None] * noise, level)
+
+    def loss(self, model: nn.Module, batch: JointBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """That of the images, and of the structures the squared error over their own, all levels counting alike."""
+        assert isinstance(model, JointNetwork)
+        sets, both = batch.sets, self.settings.trained == "both"
+        with torch.set_grad_enabled(both and torch.is_grad_enabled()):
+            found = model.denoised(sets.noisy, sets.transfer)
+            estimate = model.denoiser.estimate_of(found)
+            total, parts = denoising_loss(model.denoiser, estimate, found, sets, self.settings.loss)
+        errors = []
+        for known, noisy, level, clean in zip(
+            model.known_of(estimate.images), batch.noisy, batch.level, batch.clean, strict=True
+        ):
+            error = _squared_error(model.expected(known, noisy, level), clean)
+            errors.append(((1 + level.square().reciprocal()) * error).mean())
+            parts.setdefault("structure_error", error.detach().mean())
+        parts["structures"] = torch.stack(errors).mean()
+        return (total if both else 0.0) + self.settings.structure_weight * parts["structures"], parts
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Relative error of structures by kind of sets and level of noise, and of images by kind; "error" is the mean
+        of the former."""
+        assert isinstance(model, JointNetwork)
+        structures: dict[str, float] = {}
+        images: dict[str, float] = {}
+        clean = validation_structures(self.settings.validation.structures, self.data)
+        for name, sets in self.fixed_sets.items():
+            each = clean.repeat_interleave(len(sets.noisy) // len(clean), dim=0)
+            found = torch.cat([
+                model.denoiser(sets.noisy[row : row + 1].to(device), None).images for row in range(len(sets.noisy))
+            ])  # fmt: skip
+            errors = relative_error(found, sets.clean.to(device), sets.power.to(device))
+            images[f"images-{name}"] = float(errors.mean())
+            known = model.known_of(found)
+            for level in _VALIDATION_LEVELS:
+                levels = torch.full((len(each), _VALIDATION_DRAWS), level)
+                made = self._under_noise(sets, each, levels, generator_of(1)).to(device)
+                wrong = [
+                    _squared_error(model.expected(known[row], made.noisy[row], made.level[row]), made.clean[row])
+                    for row in range(len(each))
+                ]
+                structures[f"{name}-level{level:g}"] = float(torch.stack(wrong).mean())
+        return {"error": sum(structures.values()) / len(structures), **structures, **images}
+
+
+def _squared_error(found: Tensor, clean: Tensor) -> Tensor:
+    """Of structures (T, size) from `clean` (size,), over its own square: (T,)."""
+    return (found - clean).square().mean(dim=-1) / clean.square().mean()
+
+
+@task("joint", JointSettings)
+def joint_task(settings: JointSettings, seed: int) -> JointTask:
+    """The task of a recipe's settings and seed."""
+    return JointTask(settings, seed)
