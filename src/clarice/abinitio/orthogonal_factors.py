@@ -36,22 +36,26 @@ def polar_factor(matrix: Tensor) -> Tensor:
 class _Factor(torch.autograd.Function):
     """X = U λ Uᵀ to F = U √λ, of the largest λ, where they are positive.
 
-    Of the F + dF whose square is X + dX but for the rank, one is dF = (1 − ½ P) dX (F⁺)ᵀ with P the projector onto what
-    F spans.
+    Of the dF that belong to dX one is Σ_j U_j m_ij (U_jᵀ dX U_i) / √λ_i in column i, with m_ij = ½ for j that are kept,
+    and λ_i / (λ_i − λ_j) for others.
     """
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, rank: int) -> Tensor:
         values, vectors = torch.linalg.eigh(matrix)
-        roots, vectors = values[..., -rank:].clamp_min(0).sqrt(), vectors[..., -rank:]
-        ctx.save_for_backward(roots, vectors)
-        return vectors * roots[..., None, :]
+        roots = values[..., -rank:].clamp_min(0).sqrt()
+        ctx.save_for_backward(values, vectors, roots)
+        return vectors[..., -rank:] * roots[..., None, :]
 
     @staticmethod
     def backward(ctx: Any, of_factor: Tensor) -> tuple[Tensor, None]:
-        roots, vectors = ctx.saved_tensors
-        half = of_factor - 0.5 * vectors @ (vectors.mT @ of_factor)
-        of_matrix = (half * _damped_inverse(roots, roots)[..., None, :]) @ vectors.mT
+        values, vectors, roots = ctx.saved_tensors
+        rank, size = roots.shape[-1], values.shape[-1]
+        kept = torch.nn.functional.pad(roots > 0, (size - rank, 0))
+        own = values[..., None, -rank:].clamp_min(0)  # (…, 1, i)
+        share = own * _damped_inverse(own - values[..., :, None], own.squeeze(-2))
+        share = torch.where(kept[..., :, None], 0.5, share) * _damped_inverse(roots, roots)[..., None, :]
+        of_matrix = vectors @ (share * (vectors.mT @ of_factor)) @ vectors[..., -rank:].mT
         return (of_matrix + of_matrix.mT) / 2, None
 
 
