@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.denoise.sampling_weights import SIZES, write_random_weights
 from tests.training.runs import quick, trained
 from torch import Tensor
@@ -19,11 +20,15 @@ from clarice.abinitio.known_correlations import KnownCorrelations
 from clarice.abinitio.moment_network import MomentNetwork, MomentNetworkSize
 from clarice.abinitio.moments import Moments
 from clarice.abinitio.structure_space import structure_space
+from clarice.abinitio.trained_moment_network import load_moment_network
 from clarice.core.errors import UsageError
+from clarice.denoise.trained import load_trained
 from clarice.io.weights import write_weights
 from clarice.training import structure_store
 from clarice.training.joint_network import JointNetwork
 from clarice.training.joint_task import JointSettings, JointTask
+from clarice.training.shipping import ship_weights
+from clarice.training.structure_task import StructureTaskSettings
 
 __all__ = ["quick"]  # a fixture
 CPU = torch.device("cpu")
@@ -36,6 +41,12 @@ def few_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(structure_store, "BLOCK", 4)
 
 
+def structure_recipe() -> dict[str, Any]:
+    """As the card of weights of structures has it."""
+    recipe = StructureTaskSettings(network=SMALL).model_dump(mode="json")
+    return {"task": "structures", "seed": 1, **recipe, "network": asdict(SMALL)}
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small networks with random weights."""
@@ -44,7 +55,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     network = MomentNetwork(SMALL)
     network.spread.copy_(0.5 + torch.rand(len(network.spread), generator=torch.Generator().manual_seed(1)))
-    write_weights(folder / "structures.safetensors", network.state_dict(), {"recipe": {"network": asdict(SMALL)}})
+    write_weights(folder / "structures.safetensors", network.state_dict(), {"recipe": structure_recipe()})
     return folder
 
 
@@ -159,6 +170,19 @@ def test_both_learn_from_a_recipe(weights: Path, tmp_path: Path) -> None:
     outcome = trained(recipe, tmp_path / "run")
     errors = [error for _, error in outcome.validations]
     assert errors[-1] < errors[0]
+    with pytest.raises(UsageError, match="name one with --part denoiser"):
+        ship_weights(tmp_path / "run", tmp_path / "x.safetensors")
+    for part, name, figure in (("denoiser", "polar-transformer", "few"), ("structures", "structures", "few-level1")):
+        output = tmp_path / f"{name}.safetensors"
+        card = ship_weights(tmp_path / "run", output, part=part, calibration_images=96)
+        assert figure in card["validation"]
+        assert set(card["validation"]) & {"few", "few-level1"} == {figure}
+        assert card["validation"]["error"] == pytest.approx(card["validations"][-1][1])
+    both = load_file(tmp_path / "run" / "last.safetensors")
+    kept = load_trained(tmp_path / "polar-transformer.safetensors").network.state_dict()
+    torch.testing.assert_close(kept["leave.weight"], both["denoiser.leave.weight"].half().float())
+    structures = load_moment_network(tmp_path / "structures.safetensors").state_dict()
+    torch.testing.assert_close(structures["out.weight"], both["structures.out.weight"].half().float())
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ def export_weights(
     calibrate: Annotated[
         int, _O(help="Images on which errors that a network foretells are calibrated; 0 for none.", min=0)
     ] = 20_000,
+    part: Annotated[str | None, _O(help="Of joint training: denoiser or structures.")] = None,
     data: Annotated[
         Path | None, _O(help="Folder of structures to calibrate on, where it is not the one of training.")
     ] = None,
@@ -36,14 +37,14 @@ def export_weights(
     once more, to sets that training never drew.
 
     The folder that CLARICE_WEIGHTS names is where denoising looks for weights, under the network's name:
-    polar-transformer.safetensors, polar-cnn.safetensors, unet.safetensors, dncnn.safetensors.
+    polar-transformer.safetensors, polar-cnn.safetensors, unet.safetensors, dncnn.safetensors, structures.safetensors.
     """
     if output.suffix != ".safetensors":
         raise UsageError(f"{output} must end in .safetensors: that is the format weights are kept in")
     from clarice.training.shipping import ship_weights  # seconds to import, for this command alone
 
     with showing_progress() as progress, operations_shared():
-        card = ship_weights(run, output, note, calibration_images=calibrate, data=data, progress=progress)
+        card = ship_weights(run, output, note, part=part, calibration_images=calibrate, data=data, progress=progress)
     console.print(
         f"weights of {card['images']:,} images: {output}; their card: {output.with_suffix('.md')}", markup=False
     )

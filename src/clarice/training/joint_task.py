@@ -39,6 +39,7 @@ from clarice.training.structures import training_structures
 from clarice.training.task import task
 from clarice.training.validation import SetKind
 
+JOINT = "joint"
 KINDS = (
     SetKind("everywhere-256-snr0.05", images=256, views=0, snr=0.05, sets=2),
     SetKind("everywhere-256-snr0.2", images=256, views=0, snr=0.2, sets=2),
@@ -46,8 +47,9 @@ KINDS = (
 _FILL = structure_space().learning_fill
 # Levels of noise on the structures that are validated on, and draws of each.
 _VALIDATION_LEVELS, _VALIDATION_DRAWS = (0.3, 1.0, 3.0), 4
-_NEEDED = {"one_view_share": 0.0, "own_views_share": 1.0, "shift_share": 0.0, "empty_set_share": 0.0}
-_NEEDED |= {"some_empty_share": 0.0}
+# What sets must be like for their moments to be correlations of the structure.
+CENTRED_FROM_EVERYWHERE = {"one_view_share": 0.0, "own_views_share": 1.0, "shift_share": 0.0, "empty_set_share": 0.0}
+CENTRED_FROM_EVERYWHERE |= {"some_empty_share": 0.0}
 
 
 class JointSettings(SimulatedSettings):
@@ -93,14 +95,14 @@ class JointTask(SimulatedSets):
         self.settings, self.seed = settings, seed
         if settings.specimens.least_fill != _FILL or settings.specimens.largest_fill != _FILL:
             raise UsageError(f"specimens: least_fill and largest_fill must be {_FILL:g}, of which structures are known")
-        clash = [name for name, value in _NEEDED.items() if settings.sets.get(name, value) != value]
+        clash = [name for name, value in CENTRED_FROM_EVERYWHERE.items() if settings.sets.get(name, value) != value]
         if clash:
             raise UsageError(
-                f"sets: {clash[0]} {settings.sets[clash[0]]} must be {_NEEDED[clash[0]]:g}: moments are correlations "
-                "of centred particles seen from everywhere alone"
+                f"sets: {clash[0]} {settings.sets[clash[0]]} must be {CENTRED_FROM_EVERYWHERE[clash[0]]:g}: moments are "
+                "correlations of centred particles seen from everywhere alone"
             )
         box = box_of(settings.network.changes)
-        super().__init__(settings.model_copy(update={"sets": {**settings.sets, **_NEEDED}}), seed, box)
+        super().__init__(settings.model_copy(update={"sets": {**settings.sets, **CENTRED_FROM_EVERYWHERE}}), seed, box)
         if min(self.sets.sizes) < 2:
             raise UsageError("sets: sizes of 1 have no moments: take sets of many images")
         if any(kind.ctf or kind.max_shift_px > 0 or kind.views for kind in settings.validation.kinds):
@@ -198,7 +200,7 @@ def _squared_error(found: Tensor, clean: Tensor) -> Tensor:
     return (found - clean).square().mean(dim=-1) / clean.square().mean()
 
 
-@task("joint", JointSettings)
+@task(JOINT, JointSettings)
 def joint_task(settings: JointSettings, seed: int) -> JointTask:
     """The task of a recipe's settings and seed."""
     return JointTask(settings, seed)

@@ -12,7 +12,7 @@ import torch
 from clarice.abinitio import trained_moment_network
 from clarice.abinitio.moment_network import MomentNetwork
 from clarice.abinitio.trained_moment_network import load_moment_network
-from clarice.core.errors import InputError
+from clarice.core.errors import InputError, UsageError
 from clarice.core.progress import Progress, silent
 from clarice.denoise.diffusion_network import DiffusionNetwork
 from clarice.denoise.example import with_example
@@ -23,6 +23,8 @@ from clarice.io.weights import read_weights, write_weights
 from clarice.training.calibration import calibrate, endless, equal_sizes, foretold_over_actual
 from clarice.training.denoising_task import DenoisingTask
 from clarice.training.diffusion_task import DiffusionTask
+from clarice.training.joint_parts import part_folder
+from clarice.training.joint_task import JOINT
 from clarice.training.logs import last_validation
 from clarice.training.recipe import recipe_of
 from clarice.training.refiner_task import RefinerTask
@@ -43,6 +45,7 @@ def ship_weights(
     output: Path,
     note: str = "",
     *,
+    part: str | None = None,
     calibration_images: int = CALIBRATION_IMAGES,
     data: Path | None = None,
     progress: Progress = silent,
@@ -51,9 +54,14 @@ def ship_weights(
 
     A network that foretells its error, or samples, is calibrated first, on `calibration_images` images as its recipe
     draws them (0: left as it is) of the structures in `data`, or those that the recipe names or the environment does.
-    Beside the weights goes their card as a page, with the ending .md. Returns the card. Raises InputError when the
-    folder is no training run, or what it was trained on is missing.
+    Of joint training, `part` says which network. Beside the weights goes their card as a page, with the ending .md.
+    Returns the card. Raises InputError when the folder is no training run, or what it was trained on is missing, and
+    UsageError for a part where there are none, or the other way round.
     """
+    if _summary(run_folder)["recipe"]["task"] == JOINT:
+        run_folder = part_folder(run_folder, part)
+    elif part is not None:
+        raise UsageError(f"--part {part} is for joint training, and {run_folder} trained one network: drop it")
     summary = _summary(run_folder)
     stored = read_weights(run_folder / LAST_WEIGHTS)
     tensors = {name: t.half().float() if t.is_floating_point() else t for name, t in stored.tensors.items()}
@@ -140,10 +148,9 @@ def _summary(run_folder: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads((run_folder / SUMMARY_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{run_folder} is no folder of a training that ended: it has no {SUMMARY_NAME}") from error
-    if content["recipe"]["task"] not in FIGURES:
-        raise InputError(
-            f"{run_folder} trained a {content['recipe']['task']}: only weights of {', '.join(FIGURES)} are shipped"
-        )
+    if content["recipe"]["task"] not in (*FIGURES, JOINT):
+        shipped = ", ".join([*FIGURES, JOINT])
+        raise InputError(f"{run_folder} trained a {content['recipe']['task']}: only weights of {shipped} are shipped")
     return content
 
 
