@@ -98,8 +98,8 @@ class JointTask(SimulatedSets):
         clash = [name for name, value in CENTRED_FROM_EVERYWHERE.items() if settings.sets.get(name, value) != value]
         if clash:
             raise UsageError(
-                f"sets: {clash[0]} {settings.sets[clash[0]]} must be {CENTRED_FROM_EVERYWHERE[clash[0]]:g}: moments are "
-                "correlations of centred particles seen from everywhere alone"
+                f"sets: {clash[0]} {settings.sets[clash[0]]} must be {CENTRED_FROM_EVERYWHERE[clash[0]]:g}: only of "
+                "centred particles seen from everywhere are moments correlations"
             )
         box = box_of(settings.network.changes)
         super().__init__(settings.model_copy(update={"sets": {**settings.sets, **CENTRED_FROM_EVERYWHERE}}), seed, box)
