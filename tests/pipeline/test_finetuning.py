@@ -115,7 +115,7 @@ def test_noise_among_particles_keeps_a_network_from_showing_one_in_any_image(
     poses = Poses(np.tile(np.eye(3), (80, 1, 1)), np.zeros((80, 2)))
     noisy = white_set(simulate(make_molecule(3, mass_kda=60), settings, poses=poses).particles)
     white = noise(64, seed=5).images(np.arange(64))[None]
-    left = {}
+    left, shared = {}, {}
     for empty in (0.0, 0.3):
         folder = tmp_path / f"{empty}"
         folder.mkdir()
@@ -125,7 +125,11 @@ def test_noise_among_particles_keeps_a_network_from_showing_one_in_any_image(
         tuned = load_trained(folder / "weights" / "polar-transformer.safetensors").network
         with torch.no_grad():
             left[empty] = float(tuned(white).images.square().mean())
+        shared[empty] = gain.noise_after
     assert left[0.3] < 0.3 * left[0.0]
+    assert shared[0.0] is not None
+    assert shared[0.3] is not None
+    assert abs(shared[0.3]) < 0.5 * shared[0.0]
 
 
 def test_particles_that_judge_in_the_end_chose_no_weights_and_come_once(trained: TrainedNetwork) -> None:
@@ -299,14 +303,15 @@ def rows_of(twice: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int
 
 
 def test_gains_within_their_error_are_none() -> None:
-    assert Gain(100, 32, 1.1, 1.0, 0.1, 0.04, 1.3, [], []).better
-    assert not Gain(100, 32, 1.1, 1.0, 0.1, 0.06, 1.3, [], []).better
-    assert "no gain beyond chance" in Gain(100, 32, 1.1, 1.0, 0.1, 0.06, 1.3, [], []).sentence
-    assert "explain unseen data better" in Gain(100, 32, 1.1, 1.0, 0.1, 0.04, 1.3, [], []).sentence
-    assert "no better than zeros do" in Gain(100, 32, 1.1, 1.0, 0.1, 0.04, 0.9, [], []).sentence
+    assert Gain(100, 32, 1.1, 1.0, 0.1, 0.04, 1.3, [], [], 0.01, 0.02).better
+    assert not Gain(100, 32, 1.1, 1.0, 0.1, 0.06, 1.3, [], [], 0.01, 0.02).better
+    assert "no gain beyond chance" in Gain(100, 32, 1.1, 1.0, 0.1, 0.06, 1.3, [], [], 0.01, 0.02).sentence
+    assert "explain unseen data better" in Gain(100, 32, 1.1, 1.0, 0.1, 0.04, 1.3, [], [], 0.01, 0.02).sentence
+    assert "no better than zeros do" in Gain(100, 32, 1.1, 1.0, 0.1, 0.04, 0.9, [], [], 0.01, 0.02).sentence
     # Few sets say little about their spread (Student's t).
-    assert not Gain(100, 3, 1.1, 1.0, 0.1, 0.04, 1.3, [], []).better
-    assert not Gain(100, 1, 1.1, 1.0, 0.1, float("inf"), 1.3, [], []).better
+    assert "share 20% of the power" in Gain(100, 32, 1.1, 1.0, 0.1, 0.04, 1.3, [], [], 0.01, 0.2).sentence
+    assert not Gain(100, 3, 1.1, 1.0, 0.1, 0.04, 1.3, [], [], 0.01, 0.02).better
+    assert not Gain(100, 1, 1.1, 1.0, 0.1, float("inf"), 1.3, [], [], 0.01, 0.02).better
 
 
 def test_the_standard_error_is_that_of_clusters() -> None:

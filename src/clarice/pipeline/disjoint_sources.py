@@ -24,6 +24,7 @@ from clarice.denoise.network_input import explicit_transfer, network_input
 from clarice.denoise.placed_network import PlacedNetwork
 from clarice.denoise.trained import TrainedNetwork
 from clarice.geometry.fourier import power_by_shell
+from clarice.metrics.shells import FIRST_TELLING_SHELL
 from clarice.physics.noisy_set import NoisySet
 from clarice.training.split_coefficients import drawn_mask
 
@@ -56,6 +57,23 @@ class SharedPower:
         """What is shared over a `power` by shell; 0 where there is none."""
         return np.divide(self.shared, power, out=np.zeros_like(power), where=power > 0)
 
+    def share_of(self, particles: SharedPower) -> float | None:
+        """What is shared over the power that `particles` have, of all shells that tell of structure; None without any.
+
+        The first shells do not: they tell how large and how bright something is.
+        """
+        part = slice(FIRST_TELLING_SHELL, len(particles.whole) - 1)
+        shells = np.arange(len(particles.whole))[part]  # coefficients of a shell are as many as its radius
+        whole = float((shells * particles.whole[part]).sum())
+        return float((shells * self.shared[part]).sum()) / whole if whole > 0 else None
+
+
+def telling_groups(groups: Sequence[RowIndex], twice: NDArray[np.bool_]) -> list[RowIndex]:
+    """Those, at most 32 and evenly chosen, that have particles with `twice` (n,) and two others at least."""
+    able = [rows for rows in groups if twice[rows].any() and (~twice[rows]).sum() > 1]
+    chosen = np.unique(np.linspace(0, max(len(able) - 1, 0), _GROUPS).astype(np.int64)) if able else ()
+    return [able[number] for number in chosen]
+
 
 def shared_power(
     placed: PlacedNetwork, noisy: NoisySet, groups: Sequence[RowIndex], twice: NDArray[np.bool_], seed: int
@@ -64,13 +82,11 @@ def shared_power(
 
     They are of evenly chosen groups with two others at least, which are their sources.
     """
-    able = [rows for rows in groups if twice[rows].any() and (~twice[rows]).sum() > 1]
-    chosen = np.unique(np.linspace(0, max(len(able) - 1, 0), _GROUPS).astype(np.int64)) if able else ()
-    if not len(chosen):
+    chosen = telling_groups(groups, twice)
+    if not chosen:
         return SharedPower(np.zeros(0), np.zeros(0))
     pairs = []
-    for number in chosen:
-        rows = able[number]
+    for rows in chosen:
         pairs.append(denoised_twice(placed, noisy, rows[twice[rows]], rows[~twice[rows]], seed))
     first, second = (torch.cat(images).double() for images in zip(*pairs, strict=True))
     # Re(a b*) = (|a + b|² − |a − b|²) / 4

@@ -7,10 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clarice.core.errors import UsageError
+from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.denoise.example import with_example
 from clarice.denoise.placed_network import PlacedNetwork
@@ -18,9 +21,11 @@ from clarice.denoise.trained import TrainedNetwork, load_trained, weights_digest
 from clarice.io.atomic import writing
 from clarice.io.weights import write_weights
 from clarice.physics.noisy_set import NoisySet
-from clarice.pipeline.disjoint_sources import shared_power, source_groups
+from clarice.physics.null_particles import pure_noise
+from clarice.pipeline.disjoint_sources import shared_power, source_groups, telling_groups
 from clarice.pipeline.durable import write_json
 from clarice.pipeline.hidden_coefficients import beyond_chance, clustered_mean
+from clarice.pipeline.null_controls import MOST_SHARED
 from clarice.training.finetuning_task import (
     JUDGED_BY,
     FinetuningSettings,
@@ -47,7 +52,8 @@ class Gain:
     `nothing`: that of an image of zeros, which is the power of the data: 1 where there is noise alone. `gain` is the
     mean of before less after over the particles of `sets`; `error` its standard error by the spread between sets,
     because the particles of one share what is hidden, and their sources. `frc_before` and `frc_after` (box // 2 + 1,):
-    between images from disjoint sources.
+    between images from disjoint sources; `noise_before` and `noise_after`, what two such images of pure noise share,
+    over the power of particles' images: the part that is the network's own.
     """
 
     particles: int
@@ -59,6 +65,8 @@ class Gain:
     nothing: float
     frc_before: list[float]
     frc_after: list[float]
+    noise_before: float | None
+    noise_after: float | None
 
     @property
     def better(self) -> bool:
@@ -74,7 +82,10 @@ class Gain:
             return f"{told}: no gain beyond chance, so the weights are those from before"
         if self.after >= self.nothing:
             return f"{told}: the fine-tuned weights are kept, but explain unseen data no better than zeros do"
-        return f"{told}: the fine-tuned weights explain unseen data better, and are kept"
+        told += ": the fine-tuned weights explain unseen data better, and are kept"
+        if self.noise_after is not None and self.noise_after > MOST_SHARED:
+            told += f"; but two images of pure noise share {self.noise_after:.0%} of the power of particles' images"
+        return told
 
 
 def usual_training(particles: int, images: int | None = None) -> TrainingSettings:
@@ -148,15 +159,26 @@ def _gain(task: FinetuningTask, before: TrainedNetwork, after: TrainedNetwork, p
         progress("judging by particles held out", number, 4)
         errors.append(_errors(one, sets))
     gain, spread = clustered_mean([before - after for before, after in zip(*errors, strict=True)])
-    twice = task.use == JUDGED_BY
-    curves = []
+    particles, groups, twice = _telling_part(task)
+    white = pure_noise(particles, task.seed)
+    curves, of_noise = [], []
     for number, one in enumerate(placed, start=2):
         progress("judging by disjoint sources", number, 4)
-        curves.append(shared_power(one, task.noisy, task.groups, twice, task.seed).frc.round(5).tolist())
+        shown, nothing_shown = (shared_power(one, s, groups, twice, task.seed) for s in (particles, white))
+        curves.append(shown.frc.round(5).tolist())
+        of_noise.append(nothing_shown.share_of(shown))
     progress("judging", 4, 4)
     zeros = torch.cat([one.error_of_nothing()[one.judged[0]] for one in sets])
     first, second, nothing = (float(values.mean()) for values in (*map(torch.cat, errors), zeros))
-    return Gain(len(zeros), len(sets), first, second, gain, spread, nothing, curves[0], curves[1])
+    return Gain(len(zeros), len(sets), first, second, gain, spread, nothing, *curves, *of_noise)
+
+
+def _telling_part(task: FinetuningTask) -> tuple[NoisySet, list[RowIndex], NDArray[np.bool_]]:
+    """Particles of the groups from which disjoint sources are taken, these groups among them, and who is judged by."""
+    chosen = telling_groups(task.groups, task.use == JUDGED_BY)
+    rows = np.concatenate([*chosen, np.zeros(0, dtype=np.int64)])
+    ends = np.cumsum([len(group) for group in chosen])
+    return task.noisy.subset(rows), np.split(np.arange(len(rows)), ends)[: len(chosen)], task.use[rows] == JUDGED_BY
 
 
 def _errors(placed: PlacedNetwork, sets: Sequence[SplitSet]) -> list[Tensor]:
@@ -186,6 +208,8 @@ def _page(name: str, gain: Gain, outcome: Outcome, content: dict[str, Any]) -> s
         "",
         f"- to {content['particles']:,} particles of one stack, {outcome.images:,} images in {outcome.seconds:,.0f} s",
         f"- {gain.sentence}",
+        "- two images of pure noise from disjoint sources share "
+        f"{_share(gain.noise_before)} of the power of particles' images before, and {_share(gain.noise_after)} after",
         f"- judged by {gain.particles:,} particles held out, in {gain.sets} sets",
         f"- hidden: {1 - content['shown']:.0%} of the Fourier coefficients",
         "- what foretells its error was not calibrated anew",
@@ -201,3 +225,7 @@ def _page(name: str, gain: Gain, outcome: Outcome, content: dict[str, Any]) -> s
         "",
     ]
     return "\n".join(lines)
+
+
+def _share(value: float | None) -> str:
+    return "an unknown share" if value is None else f"{value:.1%}"

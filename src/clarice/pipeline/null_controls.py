@@ -21,7 +21,6 @@ from clarice.denoise.placed_network import PlacedNetwork
 from clarice.denoise.registry import Denoiser, denoise_all
 from clarice.denoise.trained import trained_network
 from clarice.metrics.image import inscribed_disk
-from clarice.metrics.shells import FIRST_TELLING_SHELL
 from clarice.physics.noisy_set import NoisySet
 from clarice.physics.null_particles import phase_randomised, pure_noise
 from clarice.pipeline.disjoint_sources import SharedPower, shared_power, source_groups
@@ -77,14 +76,8 @@ class Controls:
         return control.twice.over(self.each[0].twice.whole)
 
     def shared(self, control: Control) -> float | None:
-        """The same of all shells that tell of structure; None where a method has no sources.
-
-        The first shells do not: they tell how large and how bright something is.
-        """
-        part = slice(FIRST_TELLING_SHELL, len(self.each[0].twice.whole) - 1)
-        shells = np.arange(len(self.each[0].twice.whole))[part]  # coefficients of a shell are as many as its radius
-        whole = float((shells * self.each[0].twice.whole[part]).sum())
-        return float((shells * control.twice.shared[part]).sum()) / whole if whole > 0 else None
+        """The same of all shells that tell of structure; None where a method has no sources."""
+        return control.twice.share_of(self.each[0].twice)
 
     @property
     def inventions(self) -> list[str]:
