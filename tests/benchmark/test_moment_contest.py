@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from clarice.abinitio.moment_fit import model_for
 from clarice.abinitio.moments import Moments
-from clarice.benchmark import moment_contest as contest
+from clarice.benchmark import moment_particles as particles
 from clarice.benchmark.main_job import Request
+from clarice.benchmark.moment_retrieval import RetrievalInput
 from clarice.benchmark.protocol import StackSettings
 from clarice.benchmark.structures import load_subject
 from clarice.cli.app import app
@@ -26,16 +27,15 @@ from clarice.physics.view_mixture import ViewMixture
 BOX = 24
 
 
-def request(tmp_path: Path, cases: list[str]) -> contest.MomentRequest:
-    common = Request(["molecule-101"], [1], StackSettings(box=BOX), None, tmp_path / "out", tmp_path / "work")
-    return contest.MomentRequest(common, cases, starts=1)
+def common(tmp_path: Path) -> Request:
+    return Request(["molecule-101"], [1], StackSettings(box=BOX), None, tmp_path / "out", tmp_path / "work")
 
 
 def test_exact_moments_are_the_means_over_drawn_views() -> None:
     atoms = load_subject("molecule-101", None).atoms.centred()
     volume = atoms_to_volume(atoms, BOX, default_pixel_size(atoms, BOX))
     model, views = model_for(BOX, 0.65 * BOX, 3), ViewMixture.drawn(10, 6.0, 1)
-    exact = contest.exact_moments(volume, model, views)
+    exact = particles.exact_moments(volume, model, views)
     total: Moments | None = None
     for part in np.array_split(views.rotations(20_000, np.random.default_rng(0)), 5):
         each = Moments.of(project(volume, part), torch.ones(len(part), 3), model.rings, noise_variance=0.0)
@@ -49,17 +49,17 @@ def test_exact_moments_are_the_means_over_drawn_views() -> None:
 
 def test_shards_of_a_call_have_noise_and_defocus_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two shards of the same settings differ, and the sum counts all particles."""
-    monkeypatch.setattr(contest, "SHARD", 100)
+    monkeypatch.setattr(particles, "SHARD", 100)
     made = []
-    real = contest.simulate
-    monkeypatch.setattr(contest, "simulate", lambda *args, **how: made.append(real(*args, **how)) or made[-1])
-    asked, case = request(tmp_path, ["exact"]), contest.Case(250, 0.1, 4)
-    views = ViewMixture.drawn(3, 6.0, 1)
+    real = particles.simulate
+    monkeypatch.setattr(particles, "simulate", lambda *args, **how: made.append(real(*args, **how)) or made[-1])
+    case = particles.Case(250, 0.1, 4)
     model = model_for(BOX, 0.65 * BOX, 3)
-    total, shown = contest.measured_moments(asked, load_subject("molecule-101", None), views, 1, case, model)
-    assert total.count == 250
+    found = particles.measured_moments(common(tmp_path), load_subject("molecule-101", None), 1, case, model)
+    assert found.raw.count == 250
+    assert found.denoised is None
     # What a reference is made from has the scale of the moments: it is of the first shard.
-    np.testing.assert_array_equal(shown.particles.read(), made[0].particles.read())
+    np.testing.assert_array_equal(found.shown.particles.read(), made[0].particles.read())
     assert [len(each.particles) for each in made] == [100, 100, 50]
     optics = [each.particles.optics for each in made]
     assert all(np.array_equal(each.defocus_u_angstrom, each.defocus_v_angstrom) for each in optics)
@@ -67,8 +67,33 @@ def test_shards_of_a_call_have_noise_and_defocus_of_their_own(tmp_path: Path, mo
     assert not np.allclose(made[0].images[:10], made[1].images[:10])
 
 
+def test_exact_input_of_retrieval_has_the_moments_of_views_from_everywhere() -> None:
+    atoms = load_subject("molecule-101", None).atoms.centred()
+    volume = atoms_to_volume(atoms, BOX, default_pixel_size(atoms, BOX))
+    model = model_for(BOX, 0.65 * BOX, 3)
+    given = RetrievalInput.exact(volume, model, 1)
+    exact = particles.exact_moments(volume, model, ViewMixture.everywhere())
+    np.testing.assert_allclose(given.first, exact.first, rtol=1e-3, atol=1e-4 * float(exact.first.abs().max()))
+
+
+def test_moments_of_denoised_particles_are_those_of_the_same_structure(tmp_path: Path) -> None:
+    """At SNR 0.2 little is left out, and no noise has to be taken off."""
+    model, case = model_for(BOX, 0.65 * BOX, 3), particles.Case(300, 0.2, 2, everywhere=True)
+    subject = load_subject("molecule-101", None)
+    found = particles.measured_moments(common(tmp_path), subject, 1, case, model, denoised=True)
+    assert found.denoised is not None
+    assert found.denoised.count == 300
+    assert not found.denoised.noise.any()
+    raw, denoised = found.raw.second_moment(), found.denoised.second_moment()
+    assert float((raw - denoised).abs().square().sum() / raw.abs().square().sum()) < 0.1
+    before = RetrievalInput.measured(found.raw, found.shown, model)
+    after = before.with_moments(found.denoised)
+    assert torch.equal(before.reference, after.reference)
+    torch.testing.assert_close(after.first, found.denoised.first_moment())
+
+
 def test_a_small_call_makes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(contest.CASES, "10,000", contest.Case(200, 0.1, 2))
+    monkeypatch.setitem(particles.CASES, "10,000", particles.Case(200, 0.1, 2))
     out, work = tmp_path / "out", tmp_path / "work"
     options = ["--molecules", "--entries", "molecule-101,molecule-104", "--box", str(BOX), "--starts", "1"]
     told = CliRunner().invoke(app, ["benchmark", "moments", *options, "--out", str(out), "--work", str(work)])

@@ -4,40 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from clarice.abinitio.moment_fit import BEYOND_RINGS, FitSettings, fit_moments, model_for
-from clarice.abinitio.moment_model import MomentModel, MomentSet, MomentTargets, ViewNodes
-from clarice.abinitio.moments import Moments, moments_of_particles
+from clarice.abinitio.moment_model import MomentModel, MomentTargets
 from clarice.benchmark.main_job import Request
-from clarice.benchmark.moment_retrieval import (
-    DENOISED_TOGETHER,
-    RetrievalInput,
-    fit_of,
-    learnable,
-    learned,
-    retrieved,
+from clarice.benchmark.moment_particles import (
+    CASES,
+    COMPONENTS,
+    CONCENTRATION,
+    Case,
+    exact_moments,
+    measured_moments,
+    word_of,
 )
+from clarice.benchmark.moment_retrieval import RetrievalInput, fit_of, learnable, learned, retrieved
 from clarice.benchmark.protocol import MAP_COLUMNS, laid_on
 from clarice.benchmark.records import Column, Results, Row, with_interval
 from clarice.benchmark.row_by_row import Task, measure_rows
-from clarice.benchmark.structures import Subject, defocus_table, load_subject, structures_folder
+from clarice.benchmark.structures import load_subject, structures_folder
 from clarice.core.parallel import worker_count
-from clarice.core.particles import Poses
 from clarice.core.progress import Progress, silent
-from clarice.geometry.harmonics import sphere_coefficients
 from clarice.io.mrc import write_mrc
 from clarice.metrics.map_files import read_cube
-from clarice.physics.noisy_set import NoisySet, white_set
 from clarice.physics.potential import atoms_to_volume
-from clarice.physics.simulate import FILL, SimulatedSet, SimulationSettings, default_pixel_size, simulate
-from clarice.physics.view_mixture import ViewMixture
+from clarice.physics.simulate import FILL, default_pixel_size
 
 NAME = "moments"
 VERSION = 4
@@ -57,56 +52,11 @@ COLUMNS = (
     Column("note", "note"),
 )
 KEYS = ("entry", "seed", "case", "method")
-FIT, RETRIEVAL, LEARNED = "fit", "retrieval", "learned"
-COMPONENTS, CONCENTRATION = 10, 6.0
+FIT, RETRIEVAL, LEARNED, LEARNED_DENOISED = "fit", "retrieval", "learned", "learned, denoised"
 # A structure is right when its FSC with the truth holds 0.5 to this many pixels: rings end at 7.1.
 RIGHT_WITHIN_PX = 8.0
-# Particles that are simulated, and forgotten, at a time.
-SHARD = 5000
 # The highest ring, as a share of the box: 7.1 pixels.
 MAX_RADIUS = 9 / 64
-# Degrees beyond the model's own that exact moments have, of the structure and of the density of views.
-_FINER, _DENSITY_DEGREE = 4, 24
-
-
-@dataclass(frozen=True)
-class Case:
-    """What moments are taken of: `particles` at an SNR with CTF in so many defocus groups, or the structure itself.
-
-    Views come from `everywhere` alike, or from a few components; `third` moments are looked at, or are not.
-    """
-
-    particles: int | None
-    snr: float | None = None
-    defocus_groups: int = 50
-    everywhere: bool = False
-    third: bool = True
-
-    def methods(self, box: int) -> tuple[str, ...]:
-        """Retrieval needs views from everywhere, and a network the rings that it knows."""
-        if not self.everywhere:
-            return (FIT,)
-        radii = tuple(float(radius) for radius in range(1, round(MAX_RADIUS * box) + 1))
-        return (FIT, RETRIEVAL, LEARNED) if learnable(box, radii) else (FIT, RETRIEVAL)
-
-    def views(self, seed: int) -> ViewMixture:
-        """The density of views."""
-        return ViewMixture.everywhere() if self.everywhere else ViewMixture.drawn(COMPONENTS, CONCENTRATION, seed)
-
-
-CASES = {
-    "exact": Case(None),
-    "10,000": Case(10_000, 0.05),
-    "100,000": Case(100_000, 1 / 16, 100),
-    "exact everywhere": Case(None, everywhere=True),
-    "exact everywhere, two": Case(None, everywhere=True, third=False),
-    "10,000 everywhere": Case(10_000, 0.05, everywhere=True),
-}
-
-
-def word_of(case: str) -> str:
-    """How a case is called on the command line, and in the names of folders."""
-    return case.replace(",", "").replace(" ", "-")
 
 
 @dataclass(frozen=True)
@@ -118,59 +68,72 @@ class MomentRequest:
     starts: int
 
 
+def methods_of(case: Case, box: int) -> tuple[str, ...]:
+    """Retrieval needs views from everywhere, and a network the rings that it knows, of particles raw or denoised."""
+    radii = tuple(float(radius) for radius in range(1, round(MAX_RADIUS * box) + 1))
+    if not case.everywhere:
+        return (FIT,)
+    if not learnable(box, radii):
+        return (FIT, RETRIEVAL)
+    return (FIT, RETRIEVAL, LEARNED) if case.particles is None else (FIT, RETRIEVAL, LEARNED, LEARNED_DENOISED)
+
+
 def measure_rows_of(request: MomentRequest, entry: str, seed: int, name: str, progress: Progress = silent) -> list[Row]:
     """One case of one structure: its moments, and by each method the map against the truth."""
     box, case = request.common.settings.box, CASES[name]
     subject = load_subject(entry, structures_folder(request.common.data))
-    views = case.views(seed)
     model = model_for(box, FILL * box, round(MAX_RADIUS * box), third=case.third)
     pixel = default_pixel_size(subject.atoms, box)
     truth = atoms_to_volume(subject.atoms.centred(), box, pixel)
+    methods, given = methods_of(case, box), {}
     started = time.perf_counter()
-    given: RetrievalInput | None = None
     if case.particles is None:
-        targets = MomentTargets.met_within(model.rings, exact_moments(truth, model, views), 0.004)
+        targets = MomentTargets.met_within(model.rings, exact_moments(truth, model, case.views(seed)), 0.004)
         if case.everywhere:
-            given = RetrievalInput.exact(truth, model, seed)
+            given[RETRIEVAL] = given[LEARNED] = RetrievalInput.exact(truth, model, seed)
     else:
-        measured, shown = measured_moments(request, subject, views, seed, case, model, progress)
-        targets = MomentTargets.of(measured)
+        also_denoised = LEARNED_DENOISED in methods
+        found = measured_moments(request.common, subject, seed, case, model, denoised=also_denoised, progress=progress)
+        targets = MomentTargets.of(found.raw)
         if case.everywhere:
-            given = RetrievalInput.measured(measured, shown, model)
+            given[RETRIEVAL] = given[LEARNED] = RetrievalInput.measured(found.raw, found.shown, model)
+        if found.denoised is not None:
+            given[LEARNED_DENOISED] = given[LEARNED].with_moments(found.denoised)
     taken = time.perf_counter()
-    fit = fit_moments(targets, model, FitSettings(starts=request.starts, seed=seed), progress)
-    place = f"{entry}_seed{seed}_{word_of(name)}"
-    common: Row = {
-        "particles": case.particles,
-        "snr": None if case.snr is None else f"{case.snr:g}",
-        "moment_seconds": round(taken - started, 1),
-    }
-    rows = [{
-        **common,
-        **_judged(request, f"{place}_{FIT}", fit.volume, truth, pixel),
-        "misfit": round(fit.misfit / targets.elements, 4),
-        "misfit_by_start": [round(each / targets.elements, 4) for each in fit.by_start],
-        "fit_seconds": round(time.perf_counter() - taken, 1),
-    }]  # fmt: skip
-    if given is not None:
-        started = time.perf_counter()
-        found = retrieved(given, model, seed, progress)
+    rows = []
+    for method in methods:
+        begun = time.perf_counter()
+        volume, more = _map_by(method, targets, given.get(method), model, request.starts, seed, progress)
         rows.append({
-            **common,
-            **_judged(request, f"{place}_{RETRIEVAL}", found.volume, truth, pixel),
-            "fit_seconds": round(time.perf_counter() - started, 1),
-            "residual_by_start": [round(each, 5) for each in found.residual],
-        })  # fmt: skip
-    if given is not None and LEARNED in case.methods(box):
-        started = time.perf_counter()
-        drawn = learned(targets, given, box, seed, progress)
-        rows.append({
-            **common,
-            **_judged(request, f"{place}_{LEARNED}", drawn.volume, truth, pixel),
-            **fit_of(drawn, targets),
-            "fit_seconds": round(time.perf_counter() - started, 1),
+            "particles": case.particles,
+            "snr": None if case.snr is None else f"{case.snr:g}",
+            "moment_seconds": round(taken - started, 1),
+            **_judged(request, f"{entry}_seed{seed}_{word_of(name)}_{word_of(method)}", volume, truth, pixel),
+            **more,
+            "fit_seconds": round(time.perf_counter() - begun, 1),
         })  # fmt: skip
     return rows
+
+
+def _map_by(
+    method: str,
+    targets: MomentTargets,
+    given: RetrievalInput | None,
+    model: MomentModel,
+    starts: int,
+    seed: int,
+    progress: Progress,
+) -> tuple[Tensor, Row]:
+    """The map (L, L, L) of one method, and what else there is to say of it."""
+    if given is None or method == FIT:
+        fit = fit_moments(targets, model, FitSettings(starts=starts, seed=seed), progress)
+        by_start = [round(each / targets.elements, 4) for each in fit.by_start]
+        return fit.volume, {"misfit": round(fit.misfit / targets.elements, 4), "misfit_by_start": by_start}
+    if method == RETRIEVAL:
+        found = retrieved(given, model, seed, progress)
+        return found.volume, {"residual_by_start": [round(each, 5) for each in found.residual]}
+    drawn = learned(targets, given, model.ball.box, seed, progress)
+    return drawn.volume, dict(fit_of(drawn, targets))
 
 
 def _judged(request: MomentRequest, name: str, volume: Tensor, truth: Tensor, pixel: float) -> Row:
@@ -186,70 +149,6 @@ def _judged(request: MomentRequest, name: str, volume: Tensor, truth: Tensor, pi
     return {**vars(scores), "right": right, "verdict": "right" if right else "wrong"}
 
 
-def exact_moments(volume: Tensor, model: MomentModel, views: ViewMixture) -> MomentSet:
-    """Moments of a volume (L, L, L) seen with the density of `views`, by a quadrature finer than the model's."""
-    rings, degree = model.rings, model.ball.degree + _FINER
-    nodes = ViewNodes.of(degree, rings.orders, _DENSITY_DEGREE)
-    here, opposite = (torch.from_numpy(views.density(side * nodes.directions)) * nodes.area for side in (1.0, -1.0))
-    spheres = sphere_coefficients(volume, rings.radii, degree)
-    return nodes.moments(spheres, here, opposite, rings, third=rings.third_rings > 0)
-
-
-def measured_moments(
-    request: MomentRequest,
-    subject: Subject,
-    views: ViewMixture,
-    seed: int,
-    case: Case,
-    model: MomentModel,
-    progress: Progress = silent,
-) -> tuple[Moments, NoisySet]:
-    """Moments of simulated particles, shard after shard, each with defocus groups and noise of its own; and some of
-    these particles.
-
-    Shards of one SNR differ a little in scale, which counts as part of their transfer function.
-    """
-    if case.particles is None or case.snr is None:
-        raise ValueError("exact moments are not measured")
-    total: Moments | None = None
-    scale = 0.0
-    for shard in range(-(-case.particles // SHARD)):
-        made = _shard(request, subject, views, seed, case, shard, min(SHARD, case.particles - shard * SHARD))
-        if total is None:
-            scale = made.scale
-            some = white_set(made.particles.subset(np.arange(min(DENOISED_TOGETHER, len(made.particles)))))
-        part = _moments_of(made, made.scale / scale, model)
-        total = part if total is None else total + part
-        progress("simulating and taking moments", total.count, case.particles)
-    assert total is not None
-    return total, some
-
-
-def _shard(
-    request: MomentRequest, subject: Subject, views: ViewMixture, seed: int, case: Case, shard: int, count: int
-) -> SimulatedSet:
-    """The first `count` particles of a shard."""
-    assert case.particles is not None
-    assert case.snr is not None
-    settings = SimulationSettings(
-        count,
-        request.common.settings.box,
-        seed=1000 * seed + shard,
-        snr=case.snr,
-        max_shift_px=0.0,
-        defocus_groups=max(1, case.defocus_groups // -(-case.particles // SHARD)),
-        astigmatic=False,
-        ctf_table=defocus_table(request.common.data),
-    )
-    rotations = views.rotations(count, np.random.default_rng([seed, case.particles, shard]))
-    return simulate(subject.atoms, settings, poses=Poses(rotations, np.zeros((count, 2))))
-
-
-def _moments_of(made: SimulatedSet, gain: float, model: MomentModel) -> Moments:
-    noisy = white_set(made.particles)
-    return moments_of_particles(replace(noisy, whitening=noisy.whitening * gain), model.rings)
-
-
 def moment_contest(request: MomentRequest, *, shown: Callable[[Row], None], progress: Progress = silent) -> Results:
     """Runs the protocol, `shown` and saved row by row; finished rows of a resumed call are kept."""
     common = request.common
@@ -261,7 +160,7 @@ def moment_contest(request: MomentRequest, *, shown: Callable[[Row], None], prog
             if entry not in symmetric or CASES[name].everywhere:
                 keys: list[Row] = [
                     {"entry": entry, "seed": seed, "case": name, "method": method}
-                    for method in CASES[name].methods(common.settings.box)
+                    for method in methods_of(CASES[name], common.settings.box)
                 ]
                 yield Task(tuple(keys), partial(measure_rows_of, request, entry, seed, name, progress))
 

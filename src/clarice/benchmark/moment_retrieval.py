@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -38,8 +39,11 @@ _LEVELS = (1.5, 0.15, 20)
 
 @dataclass(frozen=True)
 class RetrievalInput:
-    """Correlations C_l, the series of the reference (orders + 1, K), and of further images (n, orders + 1, K)."""
+    """First moment M1 (K,), correlations C_l, the series of the reference (orders + 1, K), and of further images
+    (n, orders + 1, K).
+    """
 
+    first: Tensor
     correlations: Autocorrelations
     reference: Tensor
     further: Tensor
@@ -52,7 +56,8 @@ class RetrievalInput:
         values = autocorrelations_of(spheres)
         rotations = random_rotations(1 + FURTHER_IMAGES, torch.Generator().manual_seed(seed))
         series = slice_series(rotations, degree, degree) @ spheres.to(torch.complex128)
-        return cls(Autocorrelations(values, torch.zeros_like(values)), series[0], series[1:])
+        first = spheres[0] / (4 * math.pi) ** 0.5
+        return cls(first, Autocorrelations(values, torch.zeros_like(values)), series[0], series[1:])
 
     @classmethod
     def measured(cls, moments: Moments, particles: NoisySet, model: MomentModel) -> RetrievalInput:
@@ -61,7 +66,12 @@ class RetrievalInput:
         some = particles.subset(np.arange(min(DENOISED_TOGETHER, len(particles))))
         images = torch.from_numpy(denoise_all(get_denoiser(DEFAULT_METHOD)(some), len(some), box))
         series = model.rings.series(images[: 1 + FURTHER_IMAGES])
-        return cls(autocorrelations(moments, FILL * box), series[0], series[1:])
+        return cls(moments.first_moment(), autocorrelations(moments, FILL * box), series[0], series[1:])
+
+    def with_moments(self, moments: Moments) -> RetrievalInput:
+        """The same images with other moments."""
+        found = autocorrelations(moments, FILL * moments.rings.box)
+        return replace(self, first=moments.first_moment(), correlations=found)
 
 
 def learnable(box: int, radii: tuple[float, ...]) -> bool:
@@ -76,7 +86,7 @@ def learned(
     """The structure that the network and the moments agree on; without third moments, the one most like the images."""
     network, own = moment_network(), learned_model(box, FILL * box)
     model = MomentModel(own.ball, targets.rings, own.density_degree)
-    known = KnownCorrelations.measured(targets.moments.first, given.correlations, network.spread)
+    known = KnownCorrelations.measured(given.first, given.correlations, network.spread)
     images, levels = None, LearnedSettings.levels
     if targets.moments.third is None:
         series = torch.cat([given.reference[None], given.further])

@@ -13,6 +13,7 @@ import typer
 from clarice.benchmark import line_contest as lines
 from clarice.benchmark import main_job as job
 from clarice.benchmark import moment_contest as moments
+from clarice.benchmark import moment_particles
 from clarice.benchmark import peers as contests
 from clarice.benchmark.contest import COMPARISONS, PeerRequest
 from clarice.benchmark.main_job import Request
@@ -135,7 +136,7 @@ def common_lines(
 
 def fit_moments(cases: CasesOption = "exact,10000", starts: StartsOption = 8) -> Protocol:
     """Fit structures and densities of views to moments, exact or of simulated particles, and compare with the truth."""
-    known = {moments.word_of(name): name for name in moments.CASES}
+    known = {moment_particles.word_of(name): name for name in moment_particles.CASES}
     chosen = words(cases)
     if not chosen or any(word not in known for word in chosen):
         raise UsageError(f"--cases {cases!r} is not known: use some of {', '.join(known)}")
