@@ -327,7 +327,7 @@ def test_the_standard_error_is_that_of_clusters() -> None:
 
 
 def test_the_usual_length_grows_with_the_stack_within_bounds() -> None:
-    assert usual_training(100).images == 10_000
-    assert usual_training(5_000).images == 50_000
+    assert usual_training(100).images == 20_000
+    assert usual_training(5_000).images == 100_000
     assert usual_training(10**6).images == 400_000
     assert usual_training(5_000, 77).images == 77

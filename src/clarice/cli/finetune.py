@@ -37,7 +37,7 @@ _O = typer.Option
 OutputOption = Annotated[Path, _O("-o", "--output", "--out", help="Run folder: new, or of a call to go on with.")]
 NetworkOption = Annotated[str, _O("--network", help="Network to fine-tune: one that denoises and has weights.")]
 ImagesOption = Annotated[
-    int | None, _O(min=1, help="Particles to train on, counted each time; ten times the stack if absent.")
+    int | None, _O(min=1, help="Particles to train on, counted each time; twenty times the stack if absent.")
 ]
 MinutesOption = Annotated[float | None, _O(min=0, help="Stop in time, with a checkpoint, after so many minutes.")]
 HalfOption = Annotated[int | None, _O(min=1, max=2, help="Train on this half set alone; the other stays apart.")]

@@ -41,7 +41,7 @@ from clarice.training.task import RegisteredTask
 
 TRAINING, WEIGHTS, RECORD = "training", "weights", "finetuning.json"
 # How often each particle is seen, within bounds, and how fast weights move.
-_PASSES, _LEAST_IMAGES, _MOST_IMAGES = 10, 10_000, 400_000
+_PASSES, _LEAST_IMAGES, _MOST_IMAGES = 20, 20_000, 400_000
 _LEARNING_RATE = 1e-4
 
 
