@@ -106,3 +106,4 @@ def test_all_may_be_kept() -> None:
     assert chosen.rows.tolist() == [0, 1, 2]
     assert chosen.warnings == ()
     assert chosen.selected_classes == (1, 3)
+    assert [fate.reason for fate in chosen.fates] == [KEPT, EMPTY, KEPT]

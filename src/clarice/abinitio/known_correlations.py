@@ -29,7 +29,7 @@ from clarice.abinitio.structure_space import StructureSpace, structure_space
 LEAST_ERROR = 1e-8
 # Correlations with errors as large as this tell nothing.
 UNKNOWN = 10.0
-# Below this, roots are those of this: their derivative stays finite.
+# Roots of much less than this are proportional to it: their derivative stays finite.
 _TINY = 1e-6
 # The error of the first moment, over the root of that of the second: what some ten thousand particles have.
 _FIRST_ERROR = 0.1
@@ -162,4 +162,4 @@ def _numbers(matrix: Tensor) -> Tensor:
     """The upper triangle (B, S (S + 1) / 2) of a symmetric matrix, in roots that keep its numbers of about 1."""
     row, column = torch.triu_indices(matrix.shape[-1], matrix.shape[-1])
     upper = matrix[..., row, column]
-    return upper.sign() * (upper.abs() + _TINY).sqrt()
+    return upper * (upper.abs() + _TINY).rsqrt()

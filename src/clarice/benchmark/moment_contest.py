@@ -125,10 +125,12 @@ def _map_by(
     progress: Progress,
 ) -> tuple[Tensor, Row]:
     """The map (L, L, L) of one method, and what else there is to say of it."""
-    if given is None or method == FIT:
+    if method == FIT:
         fit = fit_moments(targets, model, FitSettings(starts=starts, seed=seed), progress)
         by_start = [round(each / targets.elements, 4) for each in fit.by_start]
         return fit.volume, {"misfit": round(fit.misfit / targets.elements, 4), "misfit_by_start": by_start}
+    if given is None:
+        raise ValueError(f"there is nothing to find a map from by {method}")
     if method == RETRIEVAL:
         found = retrieved(given, model, seed, progress)
         return found.volume, {"residual_by_start": [round(each, 5) for each in found.residual]}
@@ -176,7 +178,9 @@ def moment_contest(request: MomentRequest, *, shown: Callable[[Row], None], prog
         views=f"{COMPONENTS} von Mises–Fisher components, κ = {CONCENTRATION:g}",
         max_radius=f"{MAX_RADIUS:.3f} × box, functions up to {BEYOND_RINGS:g} beyond",
     )
-    results.trained_on = "the training structures, for learned, as its weights' card says; fit and retrieval on nothing"
+    results.trained_on = (
+        "the training structures, as the cards of the weights for learned and denoised say; others on nothing"
+    )
     if symmetric:
         some = any(CASES[name].everywhere for name in request.cases)
         where = "looked at from everywhere alone" if some else "left out"

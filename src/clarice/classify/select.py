@@ -178,7 +178,8 @@ def _selection(
     members = np.bincount(class_number - 1, minlength=len(verdicts))
     kept = np.bincount(class_number[keep] - 1, minlength=len(verdicts))
     fates = tuple(
-        ClassFate(index + 1, int(members[index]), int(kept[index]), verdict) for index, verdict in enumerate(verdicts)
+        ClassFate(index + 1, int(members[index]), int(kept[index]), verdict if members[index] else EMPTY)
+        for index, verdict in enumerate(verdicts)
     )
     if not keep.any():
         raise InputError("the selection is empty: choose other classes or a lower --min-probability")

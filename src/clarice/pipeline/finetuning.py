@@ -79,12 +79,14 @@ class Gain:
         told = f"held-out error {self.before:.5f} before and {self.after:.5f} after"
         told += f" (gain {self.gain:.2g} ± {self.error:.1g}; an image of zeros has {self.nothing:.5f})"
         if not self.better:
-            return f"{told}: no gain beyond chance, so the weights are those from before"
-        if self.after >= self.nothing:
-            return f"{told}: the fine-tuned weights are kept, but explain unseen data no better than zeros do"
-        told += ": the fine-tuned weights explain unseen data better, and are kept"
-        if self.noise_after is not None and self.noise_after > MOST_SHARED:
-            told += f"; but two images of pure noise share {self.noise_after:.0%} of the power of particles' images"
+            told += ": no gain beyond chance, so the weights are those from before"
+        elif self.after >= self.nothing:
+            told += ": the fine-tuned weights are kept, but explain unseen data no better than zeros do"
+        else:
+            told += ": the fine-tuned weights explain unseen data better, and are kept"
+        own = self.noise_after if self.better else self.noise_before
+        if own is not None and own > MOST_SHARED:
+            told += f"; but two images of pure noise share {own:.0%} of the power of particles' images"
         return told
 
 

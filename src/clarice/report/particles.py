@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clarice.classify.select import IMPROBABLE, KEPT
 from clarice.report.folder import RunFiles, column, number, numbers
 from clarice.report.pictures import contrast, grey_png
 
@@ -111,12 +112,11 @@ def _class_sizes(run: RunFiles, total: int) -> np.ndarray | None:
 
 
 def _reasons(run: RunFiles) -> dict[int, str]:
-    """Why each class that keeps no particle is left out, by number."""
+    """Why each class that keeps no particle is left out, by number, where that was recorded."""
     fates = run.json("selection.json").get("classes")
     rows = [fate for fate in fates if isinstance(fate, dict)] if isinstance(fates, list) else []
-    return {
-        int(fate["number"]): str(fate.get("reason")) for fate in rows if fate.get("number") and not fate.get("kept")
-    }
+    lost = [fate for fate in rows if fate.get("number") and fate.get("reason") and not fate.get("kept")]
+    return {int(fate["number"]): IMPROBABLE if fate["reason"] == KEPT else str(fate["reason"]) for fate in lost}
 
 
 def _selected_classes(run: RunFiles, total: int) -> frozenset[int] | None:

@@ -35,6 +35,8 @@ TRAINED_ON, CHOSEN_BY, JUDGED_BY = range(3)
 # Streams of random numbers: what particles are for, which make a batch, what is hidden in it and in sets to judge, and
 # pure noise.
 _USE, _ORDER, _HIDDEN, _JUDGED, _NOISE = range(5)
+# Sets of pure noise by which weights are chosen, at most.
+_NOISE_SETS = 4
 # From so many micrographs on, whole ones are kept out: their particles share noise where they overlap.
 _MICROGRAPHS = 20
 
@@ -155,12 +157,14 @@ class FinetuningTask:
         rows = np.sort(group[drawn[: self.images_per_batch].numpy()])
         generator = generator_of(self.seed, _HIDDEN, position)
         split = self.split(rows, generator, self.use[rows] == TRAINED_ON)
-        return self._with_noise(split, generator_of(self.seed, _NOISE, position)).to(device)
+        return self._with_noise(split, generator_of(self.seed, _NOISE, 0, position), self.settings.empty_sets).to(
+            device
+        )
 
-    def _with_noise(self, split: SplitSet, generator: torch.Generator) -> SplitSet:
-        """The set with pure noise in place of some of its images, or of all."""
+    def _with_noise(self, split: SplitSet, generator: torch.Generator, empty_sets: float) -> SplitSet:
+        """The set with pure noise in place of some of its images, or, with the odds `empty_sets`, of all."""
         settings, (_, count, box, _) = self.settings, split.noisy.shape
-        whole = float(torch.rand(1, generator=generator)) < settings.empty_sets
+        whole = float(torch.rand(1, generator=generator)) < empty_sets
         empty = torch.rand((1, count), generator=generator) < (1.0 if whole else settings.empty)
         white = torch.randn((1, count, box, box), generator=generator)
         known = known_band(self.noisy.box, box)
@@ -193,6 +197,12 @@ class FinetuningTask:
         """Fixed sets, by whose particles the best weights are chosen."""
         return self.sets_of(CHOSEN_BY, self.settings.judged_sets)
 
+    @cached_property
+    def noise_to_choose_by(self) -> list[SplitSet]:
+        """Some of the same sets with pure noise in place of all their images."""
+        some = self.sets_to_choose_by[:_NOISE_SETS]
+        return [self._with_noise(one, generator_of(self.seed, _NOISE, 1, n), 1.0) for n, one in enumerate(some)]
+
     @property
     def sets_to_judge_by(self) -> list[SplitSet]:
         """Sets whose particles neither trained the weights nor chose them."""
@@ -218,9 +228,16 @@ class FinetuningTask:
 
     @torch.no_grad()
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """The mean error on what is hidden of particles that weights are chosen by."""
-        errors = torch.cat(judged_errors(model, self.sets_to_choose_by, device))
-        return {"error": float(errors.mean())}
+        """The mean error on what is hidden of particles that weights are chosen by, and the power made of pure noise.
+
+        "error", by which they are chosen, is the sum: to put a particle into any image lowers the first alone.
+        """
+        hidden = float(torch.cat(judged_errors(model, self.sets_to_choose_by, device)).mean())
+        if not self.settings.empty and not self.settings.empty_sets:
+            return {"error": hidden}
+        invented = [one.to(device).images(model).float().square().mean() for one in self.noise_to_choose_by]
+        made = float(torch.stack(invented).mean())
+        return {"error": hidden + made, "unseen_error": hidden, "invented": made}
 
 
 def _uses(particles: ParticleSet, kept_out: float, generator: torch.Generator) -> NDArray[np.int64]:

@@ -30,7 +30,9 @@ class JointNetwork(nn.Module):
     def known_of(self, images: Tensor) -> list[KnownCorrelations]:
         """What the sets (B, N, L, L) of denoised images tell, set by set."""
         with torch.autocast(images.device.type, enabled=False):
-            return [known_of_images(each.float(), self.diameter_px, self.structures.spread) for each in images]
+            # In double precision and small: on the processor, wherever the networks are.
+            spread = self.structures.spread.cpu()
+            return [known_of_images(each.float().cpu(), self.diameter_px, spread) for each in images]
 
     def expected(self, known: KnownCorrelations, noisy: Tensor, level: Tensor) -> Tensor:
         """Structures (T, size) expected from `noisy` (T, size) under noise of `level` (T,), all of one set."""
@@ -41,8 +43,3 @@ class JointNetwork(nn.Module):
     def denoised(self, noisy: Tensor, transfer: Tensor | None) -> DenoisedRings:
         """All that the denoiser finds out about the sets (B, N, L, L)."""
         return self.denoiser.denoise_rings(self.denoiser.measure(noisy, transfer))
-
-    def forward(self, images: Tensor, transfer: Tensor | None, noisy: Tensor, level: Tensor) -> Tensor:
-        """Structures (B, T, size) from sets of images (B, N, L, L) and structures `noisy` (B, T, size)."""
-        known = self.known_of(self.denoiser(images, transfer).images)
-        return torch.stack([self.expected(*each) for each in zip(known, noisy, level, strict=True)])

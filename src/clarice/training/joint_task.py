@@ -22,7 +22,7 @@ from clarice.abinitio.trained_moment_network import NAME as STRUCTURES_NAME
 from clarice.abinitio.trained_moment_network import load_moment_network
 from clarice.core.errors import UsageError
 from clarice.core.seeds import generator_of, seeds_of
-from clarice.denoise.networks import box_of
+from clarice.denoise.networks import box_of, network_kind
 from clarice.denoise.polar_transformer import PolarTransformer
 from clarice.denoise.registry import DEFAULT_METHOD
 from clarice.denoise.trained import load_network, weights_digest
@@ -48,8 +48,13 @@ _FILL = structure_space().learning_fill
 # Levels of noise on the structures that are validated on, and draws of each.
 _VALIDATION_LEVELS, _VALIDATION_DRAWS = (0.3, 1.0, 3.0), 4
 # What sets must be like for their moments to be correlations of the structure.
-CENTRED_FROM_EVERYWHERE = {"one_view_share": 0.0, "own_views_share": 1.0, "shift_share": 0.0, "empty_set_share": 0.0}
-CENTRED_FROM_EVERYWHERE |= {"some_empty_share": 0.0}
+CENTRED_FROM_EVERYWHERE = {
+    "one_view_share": 0.0,
+    "own_views_share": 1.0,
+    "shift_share": 0.0,
+    "empty_set_share": 0.0,
+    "some_empty_share": 0.0,
+}
 
 
 class JointSettings(SimulatedSettings):
@@ -105,6 +110,12 @@ class JointTask(SimulatedSets):
         super().__init__(settings.model_copy(update={"sets": {**settings.sets, **CENTRED_FROM_EVERYWHERE}}), seed, box)
         if min(self.sets.sizes) < 2:
             raise UsageError("sets: sizes of 1 have no moments: take sets of many images")
+        if settings.least_level > settings.largest_level:
+            raise UsageError(
+                f"least_level {settings.least_level:g} is above largest_level {settings.largest_level:g}: exchange them"
+            )
+        if any(kind.empty or kind.images < 2 for kind in settings.validation.kinds):
+            raise UsageError("validation: kinds must show particles, several a set: one image has no moments")
         if any(kind.ctf or kind.max_shift_px > 0 or kind.views for kind in settings.validation.kinds):
             raise UsageError("validation: kinds must be without CTF and shifts, every image its own view (views 0)")
         self.denoiser_path = settings.denoiser or weights_path(DEFAULT_METHOD)
@@ -113,6 +124,11 @@ class JointTask(SimulatedSets):
     def model(self) -> nn.Module:
         """Both networks with the weights to start from. Raises InputError when those are of others."""
         denoiser = load_network(self.denoiser_path, PolarTransformer, DEFAULT_METHOD, self.box, "denoiser")
+        wanted = self.settings.network
+        if denoiser.size != getattr(network_kind(wanted.name).build(wanted.changes), "size", None):
+            raise UsageError(
+                f"{self.denoiser_path} holds a network of another size than the recipe's: give its own as network"
+            )
         denoiser.requires_grad_(self.settings.trained == "both")
         return JointNetwork(denoiser, load_moment_network(self.structures_path), _FILL * self.box)
 
@@ -126,7 +142,7 @@ class JointTask(SimulatedSets):
     def store(self) -> StructureStore:
         """The structures that the sets show, as coefficients: specimens of the same seed, numbers and fill."""
         same = specimen_settings(self.sets.seed, (1.0, 1.0))
-        return StructureStore(same, training_structures(self.data), self._cache)
+        return StructureStore(same, training_structures(self.data), self._cache, self.settings.specimens.workers)
 
     @cached_property
     def _spread(self) -> Tensor:
@@ -158,14 +174,14 @@ class JointTask(SimulatedSets):
             found = model.denoised(sets.noisy, sets.transfer)
             estimate = model.denoiser.estimate_of(found)
             total, parts = denoising_loss(model.denoiser, estimate, found, sets, self.settings.loss)
-        errors = []
+        errors, plain = [], []
         for known, noisy, level, clean in zip(
             model.known_of(estimate.images), batch.noisy, batch.level, batch.clean, strict=True
         ):
             error = _squared_error(model.expected(known, noisy, level), clean)
             errors.append(((1 + level.square().reciprocal()) * error).mean())
-            parts.setdefault("structure_error", error.detach().mean())
-        parts["structures"] = torch.stack(errors).mean()
+            plain.append(error.detach().mean())
+        parts["structures"], parts["structure_error"] = torch.stack(errors).mean(), torch.stack(plain).mean()
         return (total if both else 0.0) + self.settings.structure_weight * parts["structures"], parts
 
     @torch.no_grad()

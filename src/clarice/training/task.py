@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from clarice.core.errors import UsageError
 
 # Each module registers its tasks when it is imported.
-TASK_MODULES: tuple[str, ...] = (*("denoising_task", "diffusion_task", "refiner_task", "structure_task", "joint_task"),)
+TASK_MODULES: tuple[str, ...] = ("denoising_task", "diffusion_task", "refiner_task", "structure_task", "joint_task")
 
 
 class Task(Protocol):
