@@ -14,7 +14,7 @@ from tests.denoise.sampling_weights import write_random_weights
 from tests.training.runs import quick, stop_after
 
 from clarice.core.errors import InputError, UsageError
-from clarice.core.particles import ArraySource, ParticleSet, Poses
+from clarice.core.particles import ArraySource, ParticleSet
 from clarice.denoise.estimate import Estimate
 from clarice.denoise.placed_network import PlacedNetwork
 from clarice.denoise.trained import TrainedNetwork, load_trained, network_settings, trained_network
@@ -88,48 +88,6 @@ def test_batches_are_the_same_whenever_they_are_asked_for_and_leave_some_particl
             assert bool(judged) == (made.use[row] == TRAINED_ON)
     with pytest.raises(UsageError, match="one process"):
         made.batch(0, 0, 2, CPU)
-
-
-def test_some_images_are_pure_noise_by_which_nobody_is_judged(trained: TrainedNetwork) -> None:
-    made = task(noise(60), trained, empty=0.3, empty_sets=0.2)
-    images = made.noisy.particles.read()
-    batches = [made.batch(position, 0, 1, CPU) for position in range(40)]
-    shares = [float(batch.empty.float().mean()) for batch in batches]
-    assert 0.05 < np.mean([share == 1 for share in shares]) < 0.4
-    assert np.mean([share for share in shares if share < 1]) == pytest.approx(0.3, abs=0.06)
-    for batch in batches[:10]:
-        assert not (batch.judged & batch.empty).any()
-        for image, empty in zip(batch.noisy[0], batch.empty[0], strict=True):
-            assert bool((images == image.numpy()).all(axis=(1, 2)).any()) != bool(empty)
-    white = torch.cat([batch.noisy[batch.empty] for batch in batches])
-    assert float(white.square().mean()) == pytest.approx(1, abs=0.03)
-    assert not torch.equal(white[0], white[1])
-
-
-@pytest.mark.usefixtures("quick")
-def test_noise_among_particles_keeps_a_network_from_showing_one_in_any_image(
-    trained: TrainedNetwork, tmp_path: Path
-) -> None:
-    """All particles of this stack show the same view: to put it into every image explains the hidden part well."""
-    settings = SimulationSettings(80, BOX, seed=3, snr=0.3, max_shift_px=0.0)
-    poses = Poses(np.tile(np.eye(3), (80, 1, 1)), np.zeros((80, 2)))
-    noisy = white_set(simulate(make_molecule(3, mass_kda=60), settings, poses=poses).particles)
-    white = noise(64, seed=5).images(np.arange(64))[None]
-    left, shared = {}, {}
-    for empty in (0.0, 0.3):
-        folder = tmp_path / f"{empty}"
-        folder.mkdir()
-        _, gain = finetune(noisy, trained, folder, settings_of(trained, empty=empty, empty_sets=empty), short(3200))
-        assert gain is not None
-        assert gain.better
-        tuned = load_trained(folder / "weights" / "polar-transformer.safetensors").network
-        with torch.no_grad():
-            left[empty] = float(tuned(white).images.square().mean())
-        shared[empty] = gain.noise_after
-    assert left[0.3] < 0.3 * left[0.0]
-    assert shared[0.0] is not None
-    assert shared[0.3] is not None
-    assert abs(shared[0.3]) < 0.5 * shared[0.0]
 
 
 def test_particles_that_judge_in_the_end_chose_no_weights_and_come_once(trained: TrainedNetwork) -> None:

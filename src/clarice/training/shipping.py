@@ -58,10 +58,7 @@ def ship_weights(
     Returns the card. Raises InputError when the folder is no training run, or what it was trained on is missing, and
     UsageError for a part where there are none, or the other way round.
     """
-    if _summary(run_folder)["recipe"]["task"] == JOINT:
-        run_folder = part_folder(run_folder, part)
-    elif part is not None:
-        raise UsageError(f"--part {part} is for joint training, and {run_folder} trained one network: drop it")
+    run_folder = _of_one_network(run_folder, part)
     summary = _summary(run_folder)
     stored = read_weights(run_folder / LAST_WEIGHTS)
     tensors = {name: t.half().float() if t.is_floating_point() else t for name, t in stored.tensors.items()}
@@ -102,6 +99,15 @@ def ship_weights(
         parameters = sum(parameter.numel() for parameter in network.parameters())
         temporary.write_text(card_page(output.stem, card, parameters), encoding="utf-8")
     return card
+
+
+def _of_one_network(run_folder: Path, part: str | None) -> Path:
+    """The folder as it is, or, of joint training, that of a part."""
+    if _summary(run_folder)["recipe"]["task"] == JOINT:
+        return part_folder(run_folder, part)
+    if part is not None:
+        raise UsageError(f"--part {part} is for joint training, and {run_folder} trained one network: drop it")
+    return run_folder
 
 
 def _task(path: Path, card: dict[str, Any], data: Path | None, **changes: Any) -> Task:
