@@ -14,12 +14,11 @@ from tests.denoise.sampling_weights import SIZES, write_random_weights
 from tests.training.runs import quick, trained
 from torch import Tensor
 
-from clarice.abinitio.denoised_moments import learned_rings
 from clarice.abinitio.kam import autocorrelations, autocorrelations_of
 from clarice.abinitio.known_correlations import KnownCorrelations
 from clarice.abinitio.moment_network import MomentNetwork, MomentNetworkSize
 from clarice.abinitio.moments import Moments
-from clarice.abinitio.structure_space import structure_space
+from clarice.abinitio.structure_space import learned_rings, structure_space
 from clarice.abinitio.trained_moment_network import load_moment_network
 from clarice.core.errors import UsageError
 from clarice.denoise.trained import load_trained

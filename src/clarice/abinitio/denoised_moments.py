@@ -12,18 +12,15 @@ from torch import Tensor
 from clarice.abinitio.kam import autocorrelations
 from clarice.abinitio.known_correlations import KnownCorrelations
 from clarice.abinitio.moments import MomentRings, Moments
-from clarice.abinitio.structure_space import structure_space
+from clarice.abinitio.structure_space import learned_rings
 
 
-def learned_rings(box: int, diameter_px: float) -> MomentRings:
-    """The rings of the learned space, for the first two moments of molecules of `diameter_px`."""
-    space = structure_space()
-    return MomentRings(box, space.radii(box, diameter_px), space.degree, 0, 0)
+def moments_of_images(images: Tensor, rings: MomentRings) -> Moments:
+    """Of images (n, L, L) without noise or CTF. Differentiable."""
+    return Moments.of(images, images.new_ones((len(images), len(rings.radii))), rings, noise_variance=0.0)
 
 
 def known_of_images(images: Tensor, diameter_px: float, spread: Tensor) -> KnownCorrelations:
     """What centred images (n, L, L) without noise or CTF tell; `spread` (size,) is the population's. Differentiable."""
-    rings = learned_rings(images.shape[-1], diameter_px)
-    transfer = images.new_ones((len(images), len(rings.radii)))
-    moments = Moments.of(images, transfer, rings, noise_variance=0.0)
+    moments = moments_of_images(images, learned_rings(images.shape[-1], diameter_px))
     return KnownCorrelations.measured(moments.first_moment(), autocorrelations(moments, diameter_px), spread)

@@ -22,9 +22,8 @@ from clarice.abinitio.likeness import Likeness
 from clarice.abinitio.moment_fit import DENSITY_SPREAD, THIRD_ORDERS, THIRD_RINGS, MomentFit, minimised
 from clarice.abinitio.moment_model import MomentModel, MomentTargets
 from clarice.abinitio.moment_network import MomentNetwork
-from clarice.abinitio.moments import MomentRings
 from clarice.abinitio.structure_draws import DrawSettings, draw_structures, drawn_around
-from clarice.abinitio.structure_space import structure_space
+from clarice.abinitio.structure_space import learned_rings, structure_space
 from clarice.core.parallel import ordered_map
 from clarice.core.progress import Progress, silent
 from clarice.core.seeds import generator_of
@@ -40,7 +39,7 @@ def learned_model(box: int, diameter_px: float, density_degree: int = 1, *, thir
     """The model of moments that structures in the learned space have, for molecules of `diameter_px`."""
     space = structure_space()
     low, sums = (THIRD_RINGS, THIRD_ORDERS) if third else (0, 0)
-    rings = MomentRings(box, space.radii(box, diameter_px), space.degree, low, sums)
+    rings = learned_rings(box, diameter_px, low, sums)
     return MomentModel(space.ball(box, diameter_px), rings, density_degree)
 
 

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clarice.abinitio.moments import MomentRings
 from clarice.geometry.harmonics import BallBasis, degree_of_each
 
 # The ball's radius, the highest frequency of its functions and the rings' spacing, per diameter and in waves across it.
@@ -147,3 +148,9 @@ class StructureSpace:
 def structure_space() -> StructureSpace:
     """The space, made once."""
     return StructureSpace()
+
+
+def learned_rings(box: int, diameter_px: float, third_rings: int = 0, third_orders: int = 0) -> MomentRings:
+    """The rings of the learned space, for moments of molecules of `diameter_px`; the first two alone by default."""
+    space = structure_space()
+    return MomentRings(box, space.radii(box, diameter_px), space.degree, third_rings, third_orders)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from clarice.abinitio.denoised_moments import moments_of_images
 from clarice.abinitio.moment_model import MomentModel, MomentSet, ViewNodes
 from clarice.abinitio.moments import Moments, moments_of_particles
 from clarice.benchmark.main_job import Request
@@ -108,22 +111,14 @@ def measured_moments(
         if denoised:
             clear.append(_moments_of_denoised(noisy, gain, model))
         progress("simulating and taking moments", sum(each.count for each in raw), case.particles)
-    return ParticleMoments(_sum(raw), _sum(clear) if clear else None, shown)
-
-
-def _sum(parts: list[Moments]) -> Moments:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
+    return ParticleMoments(reduce(add, raw), reduce(add, clear) if clear else None, shown)
 
 
 def _moments_of_denoised(noisy: NoisySet, gain: float, model: MomentModel) -> Moments:
     """Of the images that the default method makes: without noise and CTF, and yet not without its bias."""
     images = torch.from_numpy(denoise_all(get_denoiser(DEFAULT_METHOD)(noisy), len(noisy), noisy.box)) / gain
-    ones = torch.ones(len(images), len(model.rings.radii))
     parts = torch.split(images, noisy.rows_per_chunk)
-    return _sum([Moments.of(part, ones[: len(part)], model.rings, noise_variance=0.0) for part in parts])
+    return reduce(add, [moments_of_images(part, model.rings) for part in parts])
 
 
 def _shard(common: Request, subject: Subject, seed: int, case: Case, shard: int, count: int) -> SimulatedSet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -48,10 +48,6 @@ class ClassQuality:
 
     def __len__(self) -> int:
         return len(self.population)
-
-    def at(self, classes: NDArray[np.bool_]) -> ClassQuality:
-        """The same of some classes, (K,) bool."""
-        return ClassQuality(*(getattr(self, each.name)[classes] for each in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -202,10 +198,7 @@ def _sharp_junk(quality: ClassQuality, verdicts: Sequence[str]) -> tuple[str, ..
     A minor state, or a smaller particle among larger ones, stands out less than the rest and yet shows something.
     """
     kept = np.array([verdict == KEPT for verdict in verdicts])
-    known = kept & (quality.population > 0) & np.isfinite(quality.resolution_angstrom)
-    if not known.any():
-        return ()
-    typical = _typical(quality.resolution_angstrom[known], quality.at(known))
+    typical = _typical(np.where(kept, quality.resolution_angstrom, np.nan), quality)
     return tuple(
         f"class {index + 1} is left out as junk ({verdict.partition(':')[0]}), and yet the halves of its "
         f"{quality.population[index]} particles agree to {quality.resolution_angstrom[index]:.0f} Å, where those of "

@@ -81,7 +81,7 @@ def checked(settings: JobSettings) -> JobSettings:
             raise UsageError(f"{option_name(name)} None must be a whole number")
     for name, words in CHOICES.items():
         value = getattr(settings, name)
-        if (value is not None or name in ("first_map", "selection")) and value not in words:
+        if (value is not None or getattr(JobSettings, name) is not None) and value not in words:
             raise UsageError(f"{option_name(name)} {value} is not known: use {', '.join(words[:-1])} or {words[-1]}")
     if plain["seed"] >= LARGEST_SEED:
         raise UsageError(f"--seed {plain['seed']} must lie between 0 and {LARGEST_SEED - 1}")

@@ -80,11 +80,15 @@ class SplitSet:
 
     def error(self, network: nn.Module) -> Tensor:
         """Error on what is hidden of each particle, (n,), in units of the noise's variance."""
-        return unseen_error(self.images(network), self.noisy[0], self.transfer[0], self.shown[0])
+        return self.unseen(self.images(network))
+
+    def unseen(self, images: Tensor) -> Tensor:
+        """The same of images (n, L, L) that a network made of it."""
+        return unseen_error(images, self.noisy[0], self.transfer[0], self.shown[0])
 
     def error_of_nothing(self) -> Tensor:
         """The same error of images of zeros, (n,): the power of what is hidden."""
-        return unseen_error(torch.zeros_like(self.noisy[0]), self.noisy[0], self.transfer[0], self.shown[0])
+        return self.unseen(torch.zeros_like(self.noisy[0]))
 
 
 def split_set(
@@ -183,7 +187,7 @@ class FinetuningTask:
     def loss(self, model: nn.Module, batch: SplitSet) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean of the error on what is hidden of the particles that are judged, and of what is made of noise."""
         judged, empty, images = batch.judged[0].float(), batch.empty[0].float(), batch.images(model)
-        error = unseen_error(images, batch.noisy[0], batch.transfer[0], batch.shown[0]) * judged
+        error = batch.unseen(images) * judged
         # Nothing is right at all frequencies, so that those count as well which a CTF hides from the detector.
         invented = images.float().square().mean(dim=(-2, -1)) * empty
         parts = {

@@ -31,8 +31,8 @@ from clarice.training.batches import SetBatch
 from clarice.training.denoising_loss import relative_error
 from clarice.training.denoising_task import LossSettings, denoising_loss
 from clarice.training.joint_network import JointNetwork
-from clarice.training.set_draws import draw_sets
 from clarice.training.simulated_sets import JudgedOn, PoolSettings, SimulatedSets, SimulatedSettings
+from clarice.training.structure_noise import NoiseLevels, insist_on_order, level_weight, structure_error
 from clarice.training.structure_store import StructureStore, specimen_settings
 from clarice.training.structure_task import validation_structures
 from clarice.training.structures import training_structures
@@ -57,7 +57,7 @@ CENTRED_FROM_EVERYWHERE = {
 }
 
 
-class JointSettings(SimulatedSettings):
+class JointSettings(SimulatedSettings, NoiseLevels):
     """The keys of a recipe for both networks.
 
     `denoiser` and `structures`: the weights to start from, those that are shipped if None. `levels` noisy structures
@@ -72,10 +72,6 @@ class JointSettings(SimulatedSettings):
     trained: Literal["both", "structures"] = "both"
     structure_weight: float = Field(default=1.0, gt=0)
     levels: int = Field(default=16, ge=1)
-    log_level_mean: float = -0.3
-    log_level_spread: float = Field(default=1.3, gt=0)
-    least_level: float = Field(default=0.02, gt=0)
-    largest_level: float = Field(default=30.0, gt=0)
 
 
 @dataclass(frozen=True)
@@ -110,10 +106,7 @@ class JointTask(SimulatedSets):
         super().__init__(settings.model_copy(update={"sets": {**settings.sets, **CENTRED_FROM_EVERYWHERE}}), seed, box)
         if min(self.sets.sizes) < 2:
             raise UsageError("sets: sizes of 1 have no moments: take sets of many images")
-        if settings.least_level > settings.largest_level:
-            raise UsageError(
-                f"least_level {settings.least_level:g} is above largest_level {settings.largest_level:g}: exchange them"
-            )
+        insist_on_order("least_level", settings.least_level, "largest_level", settings.largest_level)
         if any(kind.empty or kind.images < 2 for kind in settings.validation.kinds):
             raise UsageError("validation: kinds must show particles, several a set: one image has no moments")
         if any(kind.ctf or kind.max_shift_px > 0 or kind.views for kind in settings.validation.kinds):
@@ -149,22 +142,21 @@ class JointTask(SimulatedSets):
         network = load_moment_network(self.structures_path)
         return network.spread.clone()
 
+    @cached_property
+    def _judged_structures(self) -> Tensor:
+        """Those of the validation sets, in scaled coefficients."""
+        return validation_structures(self.settings.validation.structures, self.data) / self._spread
+
     def batch(self, position: int, rank: int, world: int, device: torch.device) -> JointBatch:
         """Share `rank` of `world` of batch `position`, simulated on `device`."""
         sets = self.simulated(position, rank, world, device)
-        slots = draw_sets(self.sets, position, self.specimens.slots).share(rank, world).slot
-        numbers = torch.from_numpy(self.specimens.numbers(position)[slots])
-        structures = self.store.first(int(self.specimens.numbers(position).max()) + 1, ahead=True)[numbers]
+        numbers = self.specimens.numbers(position)
+        shown = numbers[self.endless(device).draws(position, rank, world).slot]
+        structures = self.store.first(int(numbers.max()) + 1, ahead=True)[torch.from_numpy(shown)]
         generator = generator_of(*seeds_of(self.seed, position, count=1), rank)
-        settings, shape = self.settings, (len(numbers), self.settings.levels)
-        level = settings.log_level_mean + settings.log_level_spread * torch.randn(shape, generator=generator)
-        level = level.exp().clamp(settings.least_level, settings.largest_level)
-        return self._under_noise(sets, structure_space().scaled(structures), level, generator).to(device)
-
-    def _under_noise(self, sets: SetBatch, structures: Tensor, level: Tensor, generator: torch.Generator) -> JointBatch:
-        clean = structures / self._spread
-        noise = torch.randn((*level.shape, clean.shape[-1]), generator=generator)
-        return JointBatch(sets, clean, clean[:, None] + level[..., None] * noise, level)
+        level = self.settings.drawn((len(shown), self.settings.levels), generator)
+        clean = structure_space().scaled(structures) / self._spread
+        return JointBatch(sets, clean, _under_noise(clean, level, generator), level).to(device)
 
     def loss(self, model: nn.Module, batch: JointBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """That of the images, and of the structures the squared error over their own, all levels counting alike."""
@@ -178,8 +170,8 @@ class JointTask(SimulatedSets):
         for known, noisy, level, clean in zip(
             model.known_of(estimate.images), batch.noisy, batch.level, batch.clean, strict=True
         ):
-            error = _squared_error(model.expected(known, noisy, level), clean)
-            errors.append(((1 + level.square().reciprocal()) * error).mean())
+            error = structure_error(model.expected(known, noisy, level), clean)
+            errors.append((level_weight(level) * error).mean())
             plain.append(error.detach().mean())
         parts["structures"], parts["structure_error"] = torch.stack(errors).mean(), torch.stack(plain).mean()
         return (total if both else 0.0) + self.settings.structure_weight * parts["structures"], parts
@@ -191,7 +183,7 @@ class JointTask(SimulatedSets):
         assert isinstance(model, JointNetwork)
         structures: dict[str, float] = {}
         images: dict[str, float] = {}
-        clean = validation_structures(self.settings.validation.structures, self.data)
+        clean = self._judged_structures
         for name, sets in self.fixed_sets.items():
             each = clean.repeat_interleave(len(sets.noisy) // len(clean), dim=0)
             found = torch.cat([
@@ -202,18 +194,16 @@ class JointTask(SimulatedSets):
             known = model.known_of(found)
             for level in _VALIDATION_LEVELS:
                 levels = torch.full((len(each), _VALIDATION_DRAWS), level)
-                made = self._under_noise(sets, each, levels, generator_of(1)).to(device)
-                wrong = [
-                    _squared_error(model.expected(known[row], made.noisy[row], made.level[row]), made.clean[row])
-                    for row in range(len(each))
-                ]
+                noisy = _under_noise(each, levels, generator_of(1))
+                made = (known, *(values.to(device) for values in (noisy, levels, each)))
+                wrong = [structure_error(model.expected(*given), truth) for *given, truth in zip(*made, strict=True)]
                 structures[f"{name}-level{level:g}"] = float(torch.stack(wrong).mean())
         return {"error": sum(structures.values()) / len(structures), **structures, **images}
 
 
-def _squared_error(found: Tensor, clean: Tensor) -> Tensor:
-    """Of structures (T, size) from `clean` (size,), over its own square: (T,)."""
-    return (found - clean).square().mean(dim=-1) / clean.square().mean()
+def _under_noise(clean: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
+    """Structures (B, T, size): `clean` (B, size) with noise of `level` (B, T)."""
+    return clean[:, None] + level[..., None] * torch.randn((*level.shape, clean.shape[-1]), generator=generator)
 
 
 @task(JOINT, JointSettings)

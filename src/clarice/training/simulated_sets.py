@@ -94,9 +94,13 @@ class SimulatedSets:
 
     def simulated(self, position: int, rank: int, world: int, device: torch.device) -> SetBatch:
         """Share `rank` of `world` of batch `position`, simulated on `device`."""
+        return self.endless(device).batch(position, rank, world)
+
+    def endless(self, device: torch.device) -> EndlessSets:
+        """The sets by number, simulated on `device`."""
         if self._endless is None:
             self._endless = EndlessSets(self.sets, self.specimens, device)
-        return self._endless.batch(position, rank, world)
+        return self._endless
 
     def largest(self, position: int) -> int:
         """The first batch of the largest sets, for which attention takes most memory, from `position` on."""

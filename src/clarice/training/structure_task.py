@@ -22,6 +22,7 @@ from clarice.core.errors import UsageError
 from clarice.core.seeds import generator_of
 from clarice.physics.potential import atoms_to_volume
 from clarice.training.simulated_sets import SettingsPart
+from clarice.training.structure_noise import NoiseLevels, insist_on_order, level_weight, structure_error
 from clarice.training.structure_store import StructureStore, specimen_settings
 from clarice.training.structures import MOLECULES_ALONE, data_folder, training_structures
 from clarice.training.task import task
@@ -43,7 +44,7 @@ class KnownSettings(SettingsPart):
     largest_error: float = Field(default=1e-2, gt=0)
 
 
-class StructureTaskSettings(SettingsPart):
+class StructureTaskSettings(NoiseLevels):
     """The keys of a recipe for a network that knows structures.
 
     `first_specimens` are made before training begins, and `specimens_added` more each batch; batches are drawn from all
@@ -58,10 +59,6 @@ class StructureTaskSettings(SettingsPart):
     least_fill: float = Field(default=0.9, gt=0, le=1.1)
     largest_fill: float = Field(default=1.02, gt=0, le=1.1)
     known: KnownSettings = KnownSettings()
-    log_level_mean: float = -0.3
-    log_level_spread: float = Field(default=1.3, gt=0)
-    least_level: float = Field(default=0.02, gt=0)
-    largest_level: float = Field(default=30.0, gt=0)
     validation_structures: int = Field(default=5, ge=1)
     workers: int = Field(default=1, ge=1)
     data: Path | None = None
@@ -108,8 +105,7 @@ def _insist_on_sense(settings: StructureTaskSettings) -> None:
         ("least_fill", settings.least_fill, "largest_fill", settings.largest_fill),
     )
     for least, low, largest, high in ranges:
-        if low > high:
-            raise UsageError(f"{least} {low:g} is above {largest} {high:g}: exchange them")
+        insist_on_order(least, low, largest, high)
 
 
 class StructureTask:
@@ -162,8 +158,7 @@ class StructureTask:
         made = settings.first_specimens + settings.specimens_added * position
         chosen = torch.randint(made, (count,), generator=generator)
         structures = structure_space().scaled(self.store.first(made, ahead=settings.specimens_added > 0)[chosen])
-        level = settings.log_level_mean + settings.log_level_spread * torch.randn(count, generator=generator)
-        level = level.exp().clamp(settings.least_level, settings.largest_level)
+        level = settings.drawn((count,), generator)
         return seen_structures(structures, self.spread, level, self._errors(count, generator), generator).to(device)
 
     def _errors(self, count: int, generator: torch.Generator) -> Tensor:
@@ -185,8 +180,7 @@ class StructureTask:
         """Mean squared error over the structures' mean square, weighted so that all levels count alike."""
         assert isinstance(model, MomentNetwork)
         error = _squared_error(model, batch)
-        weight = 1 + batch.level.square().reciprocal()
-        return (weight * error).mean(), {"relative_error": error.detach().mean()}
+        return (level_weight(batch.level) * error).mean(), {"relative_error": error.detach().mean()}
 
     @torch.no_grad()
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
@@ -236,7 +230,7 @@ def seen_structures(
 
 def _squared_error(network: MomentNetwork, batch: StructureBatch) -> Tensor:
     found = network.expected(batch.noisy, batch.nearest, batch.context, batch.level)
-    return (found - batch.clean).square().mean(dim=-1) / batch.clean.square().mean(dim=-1)
+    return structure_error(found, batch.clean)
 
 
 @task("structures", StructureTaskSettings)
