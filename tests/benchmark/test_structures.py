@@ -77,4 +77,6 @@ def test_what_is_not_known_is_refused_in_words(tmp_path: Path) -> None:
         structures_folder(tmp_path)
     with pytest.raises(UsageError, match="--seeds"):
         seeds_of("1,x")
+    with pytest.raises(UsageError, match="choose smaller ones"):
+        seeds_of(str(2**70))
     assert seeds_of("1, 2 7") == [1, 2, 7]

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from clarice.cli.app import app, main
 from clarice.core.errors import UsageError
+from clarice.core.seeds import LARGEST_SEED
 from clarice.pipeline import denoised_files, denoised_notes
-from clarice.pipeline.job_settings import LARGEST_SEED, UNTIL_NAMES
+from clarice.pipeline.job_settings import UNTIL_NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 

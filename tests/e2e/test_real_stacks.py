@@ -16,8 +16,8 @@ import clarice
 from clarice.core.errors import ClariceError
 from clarice.io.stack import files_behind
 from clarice.io.star import read_star
-from clarice.pipeline.job import FEWEST_PARTICLES
 from clarice.pipeline.preflight import check_file
+from clarice.pipeline.preflight.concerns import FEWEST_FOR_A_MAP
 
 Clarice = Callable[..., subprocess.CompletedProcess[str]]
 # Opens image files whose header states no pixel size; how many particles they hold does not depend on it.
@@ -84,13 +84,13 @@ def test_job_completes(clarice: Clarice, shared_data: Path, tmp_path: Path, name
 
 def test_every_stack_that_is_large_enough_is_run(shared_data: Path) -> None:
     counts = stacks_in(shared_data / "particles")
-    large = {name: count for name, count in counts.items() if count >= FEWEST_PARTICLES}
+    large = {name: count for name, count in counts.items() if count >= FEWEST_FOR_A_MAP}
     assert large == {name: expected.particles for name, expected in RUN_WHOLE.items()}
 
 
 def test_smaller_stacks_are_refused_in_one_sentence(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "particles"
-    small = {name: count for name, count in stacks_in(folder).items() if count < FEWEST_PARTICLES}
+    small = {name: count for name, count in stacks_in(folder).items() if count < FEWEST_FOR_A_MAP}
     assert len(small) >= 5
     for name, count in small.items():
         with pytest.raises(ClariceError) as refusal:

@@ -56,7 +56,39 @@ def test_noise_among_particles_keeps_a_network_from_showing_one_in_any_image(
         with torch.no_grad():
             left[empty] = float(tuned(white).images.square().mean())
         shared[empty] = gain.noise_after
-    assert left[0.3] < 0.3 * left[0.0]
+    assert left[0.3] < 0.4 * left[0.0]
     assert shared[0.0] is not None
     assert shared[0.3] is not None
     assert abs(shared[0.3]) < 0.5 * shared[0.0]
+
+
+@pytest.mark.usefixtures("quick")
+def test_on_noise_a_network_gains_by_saying_less(trained: TrainedNetwork, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    white = noise(200)
+    _, gain = finetune(white, trained, folder, settings_of(trained, kept_out=0.5), short(960))
+    assert gain is not None
+    assert gain.gain > 0
+    tuned = load_trained(folder / "weights" / "polar-transformer.safetensors").network
+    said = [network(white.images(np.arange(200))[None]).images.square().mean() for network in (trained.network, tuned)]
+    assert said[1] < said[0]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_network_that_says_nothing_gains_nothing_on_noise_and_the_weights_stay(
+    trained: TrainedNetwork, tmp_path: Path
+) -> None:
+    with torch.no_grad():  # a network that makes nothing of noise, as trained ones do
+        for name in ("leave.weight", "leave.bias"):
+            dict(trained.network.named_parameters())[name].zero_()
+    folder = tmp_path / "run"
+    folder.mkdir()
+    _, gain = finetune(noise(80), trained, folder, settings_of(trained), short(640))
+    assert gain is not None
+    assert gain.before == pytest.approx(1, abs=0.15)
+    assert not gain.better
+    kept = load_trained(folder / "weights" / "polar-transformer.safetensors").network.state_dict()
+    for name, tensor in trained.network.state_dict().items():
+        assert torch.allclose(kept[name], tensor, atol=1e-3, rtol=1e-3)
+    assert "those from before" in (folder / "weights" / "polar-transformer.md").read_text()

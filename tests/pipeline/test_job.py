@@ -101,7 +101,7 @@ def test_the_run_of_another_stack_is_left_as_it_is(stack: StackInput, tmp_path: 
 
 def test_too_few_particles_for_a_map(stack: StackInput, tmp_path: Path) -> None:
     few = tmp_path / "few.star"
-    write_particles(stack.open().subset(np.arange(job.FEWEST_PARTICLES - 1)), few)
+    write_particles(stack.open().subset(np.arange(job.FEWEST_FOR_A_MAP - 1)), few)
     source = StackInput.of(few)
     for settings in (JobSettings(), JobSettings(until="refine")):
         with pytest.raises(InputError, match="--until select"):

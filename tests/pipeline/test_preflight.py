@@ -241,6 +241,7 @@ def test_repeated_rows_and_one_sided_halves_are_told(tmp_path: Path) -> None:
     assert verdict.half_sets == (61, 0)
     assert any("1 row repeats an image" in warning for warning in verdict.warnings)
     assert any("halves will be assigned anew" in warning for warning in verdict.warnings)
+    assert any("a map takes 100 at least" in warning for warning in verdict.warnings)
 
 
 def test_apoferritin_is_dark_and_raw(shared_data: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clarice.core.errors import InputError, UsageError
+from clarice.core.seeds import LARGEST_SEED
 from clarice.physics.atoms import Atoms, atoms_from_npz
 from clarice.physics.molecules import make_molecule
 
@@ -157,10 +158,13 @@ def words(text: str) -> list[str]:
 
 
 def seeds_of(text: str) -> list[int]:
-    """Whole numbers of a list separated by commas or blanks; raises UsageError for anything else."""
+    """Whole numbers of a list separated by commas or blanks, below 2⁴⁸; raises UsageError for anything else."""
     if not words(text) or not all(word.isdigit() for word in words(text)):
         raise UsageError(f"--seeds {text!r} is not a list of whole numbers: write them as in --seeds 1,2")
-    return [int(word) for word in words(text)]
+    seeds = [int(word) for word in words(text)]
+    if max(seeds) >= LARGEST_SEED:
+        raise UsageError(f"--seeds {text!r} has a seed of {LARGEST_SEED:,} or more: choose smaller ones")
+    return seeds
 
 
 def chosen_entries(text: str | None, folder: Path | None) -> Sequence[str]:

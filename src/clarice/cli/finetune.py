@@ -42,6 +42,7 @@ ImagesOption = Annotated[
 MinutesOption = Annotated[float | None, _O(min=0, help="Stop in time, with a checkpoint, after so many minutes.")]
 HalfOption = Annotated[int | None, _O(min=1, max=2, help="Train on this half set alone; the other stays apart.")]
 ShownOption = Annotated[float, _O(help="Share of each particle's Fourier coefficients that the network is shown.")]
+LeastShownOption = Annotated[float, _O(help="The least of them that it is shown in training, drawn for each set.")]
 HeldOutOption = Annotated[float, _O(help="Share of the particles to judge by, never trained on.")]
 WorkingBoxOption = Annotated[int | None, _O(help="Box to work in, pixels; the stack's, at most 64, if absent.")]
 
@@ -59,6 +60,7 @@ def finetune(
     minutes: MinutesOption = None,
     half: HalfOption = None,
     shown: ShownOption = 0.8,
+    least_shown: LeastShownOption = 0.5,
     held_out: HeldOutOption = 0.15,
     root: RootOption = None,
     passthrough: PassthroughOption = None,
@@ -82,7 +84,7 @@ def finetune(
     from clarice.pipeline.finetuning import usual_training
 
     trained = trained_network(network)
-    settings = _settings(trained, shown, held_out)
+    settings = _settings(trained, shown, least_shown, held_out)
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     if half is not None:
         particles = _half_of(particles, half)
@@ -112,12 +114,14 @@ def finetune(
     raise typer.Exit(128 + outcome.signal if outcome.signal in (signal.SIGINT, signal.SIGTERM) else 0)
 
 
-def _settings(trained: TrainedNetwork, shown: float, held_out: float) -> FinetuningSettings:
-    for name, share in (("--shown", shown), ("--held-out", held_out)):
+def _settings(trained: TrainedNetwork, shown: float, least_shown: float, held_out: float) -> FinetuningSettings:
+    for name, share in (("--shown", shown), ("--least-shown", least_shown), ("--held-out", held_out)):
         if not 0 < share < 1:
             raise UsageError(f"{name} {share:g} must lie between 0 and 1")
+    if least_shown > shown:
+        raise UsageError(f"--least-shown {least_shown:g} is more than --shown {shown:g}: give less, or the same")
     return FinetuningSettings.model_validate(
-        {"network": network_settings(trained), "shown": shown, "kept_out": held_out}
+        {"network": network_settings(trained), "shown": shown, "least_shown": least_shown, "kept_out": held_out}
     )
 
 

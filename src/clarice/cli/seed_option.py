@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from clarice.pipeline.job_settings import LARGEST_SEED
+from clarice.core.seeds import LARGEST_SEED
 
 
 def seed_option(what: str, name: str = "--seed") -> Any:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+# Steps of the work draw from seeds made of the one that is given, in 64 bits.
+LARGEST_SEED = 2**48
+
 
 def seeds_of(*words: int, count: int = 1) -> list[int]:
     """`count` seeds of 63 bits that all of the whole numbers `words`, none negative, determine."""

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 RULED_OUT = -1e5
 # Logarithm of what is taken for nothing beside the best. Left as they are, such probabilities end in numbers below
 # float32's normal ones, with which some processors calculate fifty times as slowly.
-FAINTEST = -40.0
+FAINTEST_SCORE = -40.0
 
 
 def to_spectrum(signals: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -140,8 +140,8 @@ def assign(scores: Tensor, sink: Tensor | None = None) -> Tensor:
     peak = scores.amax(dim=(0, -1))
     if sink is not None:
         peak = torch.maximum(peak, sink.float())
-    weights = (scores - peak[None, ..., None]).clamp_min_(FAINTEST).exp_()
-    nn.functional.threshold(weights, 1.001 * math.exp(FAINTEST), 0.0, inplace=True)
+    weights = (scores - peak[None, ..., None]).clamp_min_(FAINTEST_SCORE).exp_()
+    nn.functional.threshold(weights, 1.001 * math.exp(FAINTEST_SCORE), 0.0, inplace=True)
     total = weights.sum(dim=(0, -1))
     if sink is not None:
         total = total + torch.exp(sink.float() - peak)

@@ -30,7 +30,7 @@ CHUNK_MB_CPU, CHUNK_MB_ACCELERATOR = 12.0, 1024.0
 COARSE_SCORE = 1024.0
 # Logarithm of the least weight beside the peak's. From −87 on, exponentials leave the normal numbers of float32 and
 # take ten times as long; the rest is room for products with them. A million such weights are nothing beside the peak.
-FAINTEST = -60.0
+FAINTEST_LOG_WEIGHT = -60.0
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _posterior(
     every = torch.arange(count, device=flat.device)
     weights = scores.plus(base - peak.repeat_interleave(n_shifts)[:, None])
     angle = scores.angles[weights[:, every * n_shifts + shift_index, reference].argmax(dim=0)]
-    weights = weights.clamp_min_(FAINTEST).exp_()
+    weights = weights.clamp_min_(FAINTEST_LOG_WEIGHT).exp_()
     averaged = scores.mass(weights) if averaging else None
     total = weights.sum(dim=0, dtype=torch.float32) if averaged is None else averaged.total
     by_shift = total.view(count, n_shifts, n_references)

@@ -213,7 +213,8 @@ def _page(name: str, gain: Gain, outcome: Outcome, content: dict[str, Any]) -> s
         "- two images of pure noise from disjoint sources share "
         f"{_share(gain.noise_before)} of the power of particles' images before, and {_share(gain.noise_after)} after",
         f"- judged by {gain.particles:,} particles held out, in {gain.sets} sets",
-        f"- hidden: {1 - content['shown']:.0%} of the Fourier coefficients",
+        f"- hidden: {1 - content['shown']:.0%} of the Fourier coefficients, in training up to "
+        f"{1 - content['least_shown']:.0%}",
         "- what foretells its error was not calibrated anew",
         "- validation error by images seen: "
         + ", ".join(f"{images:,} {error:.5f}" for images, error in outcome.validations),

@@ -42,13 +42,13 @@ from clarice.pipeline.memory import (
 from clarice.pipeline.null_controls import IMAGES
 from clarice.pipeline.particle_stages import check, denoise, prepare
 from clarice.pipeline.postprocess import postprocess
+from clarice.pipeline.preflight.concerns import FEWEST_FOR_A_MAP
 from clarice.pipeline.run_folder import nobody, open_run
 from clarice.pipeline.run_record import read_record
 from clarice.pipeline.stack_input import StackInput
 from clarice.pipeline.stages import Estimate, Stage
 
 PARTICLES_PER_CLASS, MOST_CLASSES = 60, 50
-FEWEST_PARTICLES = 100
 # Maps in memory while rows left out are laid on the finished one.
 MAPS_OF_EXPORT = 15
 
@@ -218,8 +218,8 @@ def _sha256(path: Path) -> str:
 
 def _check_count(count: int, stack: StackInput, last_stage: str | None) -> None:
     """A map needs particles from enough sides; two dimensions can do with fewer."""
-    if count < FEWEST_PARTICLES and (last_stage is None or STAGE_NAMES.index(last_stage) > STAGE_NAMES.index("select")):
+    if count < FEWEST_FOR_A_MAP and (last_stage is None or STAGE_NAMES.index(last_stage) > STAGE_NAMES.index("select")):
         raise InputError(
-            f"{stack.table} has {counted(count, 'particle')}, too few for a map, which needs {FEWEST_PARTICLES}: "
+            f"{stack.table} has {counted(count, 'particle')}, too few for a map, which needs {FEWEST_FOR_A_MAP}: "
             "pass --until select to stop after the 2D classes"
         )

@@ -9,12 +9,11 @@ from typing import Any
 
 from clarice.classify.select import SelectionRule
 from clarice.core.errors import UsageError
+from clarice.core.seeds import LARGEST_SEED
 from clarice.denoise.registry import DEFAULT_METHOD, get_denoiser
 from clarice.geometry.so3 import symmetry_rotations
 from clarice.pipeline.first_map_settings import Method
 
-# Steps of the work draw from seeds made of this one, in 64 bits.
-LARGEST_SEED = 2**48
 STAGE_NAMES = (
     *("check", "prepare", "denoise", "classify", "select"),
     *("ab initio", "refine", "postprocess", "controls", "map controls", "export"),

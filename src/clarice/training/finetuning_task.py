@@ -45,11 +45,15 @@ class FinetuningSettings(SettingsPart):
     """How a network is fine-tuned: images a set, the share of coefficients shown, the share of particles kept out of
     training, and in about how many sets weights are chosen; the verdict takes four times as many. A share
     `empty_sets` of the sets is pure noise, and a share `empty` of the images of the others.
+
+    Sets of training are shown anything from `least_shown` to `shown`, so that the network speaks of whole particles and
+    of halves of them alike; sets to judge by are shown `shown`.
     """
 
     network: NetworkSettings
     images: int = Field(default=128, ge=1)
     shown: float = Field(default=0.8, gt=0, lt=1)
+    least_shown: float = Field(default=0.5, gt=0, lt=1)
     kept_out: float = Field(default=0.15, gt=0, lt=1)
     judged_sets: int = Field(default=8, ge=1)
     empty: float = Field(default=0.15, ge=0, lt=1)
@@ -160,7 +164,7 @@ class FinetuningTask:
         drawn = torch.randperm(len(group), generator=generator_of(self.seed, _ORDER, 1, position))
         rows = np.sort(group[drawn[: self.images_per_batch].numpy()])
         generator = generator_of(self.seed, _HIDDEN, position)
-        split = self.split(rows, generator, self.use[rows] == TRAINED_ON)
+        split = self._split(rows, self._share(generator), generator, self.use[rows] == TRAINED_ON)
         return self._with_noise(split, generator_of(self.seed, _NOISE, 0, position), self.settings.empty_sets).to(
             device
         )
@@ -180,9 +184,13 @@ class FinetuningTask:
         """All are of one size."""
         return position
 
-    def split(self, rows: RowIndex, generator: torch.Generator, judged: NDArray[np.bool_]) -> SplitSet:
-        """Particles of `rows`, of which a random part is hidden; `judged` (n,) by which of them."""
-        return split_set(self.noisy, rows, self.trained.box, self.settings.shown, generator, judged)
+    def _share(self, generator: torch.Generator) -> float:
+        """The share of coefficients that a batch is shown."""
+        least, most = self.settings.least_shown, self.settings.shown
+        return least + (most - least) * float(torch.rand(1, generator=generator))
+
+    def _split(self, rows: RowIndex, share: float, generator: torch.Generator, judged: NDArray[np.bool_]) -> SplitSet:
+        return split_set(self.noisy, rows, self.trained.box, share, generator, judged)
 
     def loss(self, model: nn.Module, batch: SplitSet) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean of the error on what is hidden of the particles that are judged, and of what is made of noise."""
@@ -227,7 +235,7 @@ class FinetuningTask:
                 others = np.setdiff1d(group, of_use)
                 drawn = torch.randperm(len(others), generator=generator).numpy()
                 rows = np.sort(np.concatenate([part, others[drawn]])[: self.images_per_batch])
-                sets.append(self.split(rows, generator, np.isin(rows, part)))
+                sets.append(self._split(rows, self.settings.shown, generator, np.isin(rows, part)))
         return sets
 
     @torch.no_grad()

@@ -11,6 +11,8 @@ from clarice.io.stack import files_behind
 from clarice.pipeline.preflight.evidence import CONTRAST_Z, missing_ctf
 from clarice.pipeline.preflight.verdict import CTF_COLUMN_COUNT, Contrast, CtfEvidence, ImageFindings
 
+# A map takes so many particles at least.
+FEWEST_FOR_A_MAP = 100
 # Particles are hardly seen in focus.
 _LEAST_DEFOCUS_ANGSTROM = 3000.0
 # A microscope in use is aligned to a few hundred Å.
@@ -149,8 +151,13 @@ def image_warnings(particles: ParticleSet, found: ImageFindings) -> list[str]:
 
 
 def set_warnings(particles: ParticleSet) -> list[str]:
-    """Placeholders among half sets and poses."""
+    """Too few particles for a map, and placeholders among half sets and poses."""
     warnings = []
+    if len(particles) < FEWEST_FOR_A_MAP:
+        warnings.append(
+            f"{counted(len(particles), 'particle')} can be denoised and classified, but a map takes "
+            f"{FEWEST_FOR_A_MAP} at least"
+        )
     halves = half_sets(particles)
     if halves is not None and min(halves) == 0:
         warnings.append("the half-set column puts every particle into one half: halves will be assigned anew")
