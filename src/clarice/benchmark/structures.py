@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,8 @@ POINT_GROUPS = {
     "molecule-105": PointGroup("C2", (0, 0, 1)),
 }
 NOT_LOOKED_INTO = PointGroup(note="not looked into", known=False)
+# Seeds a protocol takes at most.
+_MOST_SEEDS = 10_000
 # Stand-ins for the acceptance structures, about as heavy and as symmetric.
 _MASS_KDA = {
     "molecule-101": 550.0,
@@ -158,13 +161,17 @@ def words(text: str) -> list[str]:
 
 
 def seeds_of(text: str) -> list[int]:
-    """Whole numbers of a list separated by commas or blanks, below 2⁴⁸; raises UsageError for anything else."""
-    if not words(text) or not all(word.isdigit() for word in words(text)):
-        raise UsageError(f"--seeds {text!r} is not a list of whole numbers: write them as in --seeds 1,2")
-    seeds = [int(word) for word in words(text)]
-    if max(seeds) >= LARGEST_SEED:
-        raise UsageError(f"--seeds {text!r} has a seed of {LARGEST_SEED:,} or more: choose smaller ones")
-    return seeds
+    """The seeds of a list of whole numbers and ranges, as in 1,2 or 1-10, separated by commas or blanks.
+
+    Raises UsageError for anything else, for seeds that are too large and for too many of them.
+    """
+    parts = [re.fullmatch(r"(\d+)(?:-(\d+))?", word) for word in words(text)]
+    spans = [(int(part[1]), int(part[2] or part[1])) for part in parts if part is not None]
+    if not parts or len(spans) < len(parts) or any(first > last for first, last in spans):
+        raise UsageError(f"--seeds {text!r} is not a list of whole numbers: write them as in --seeds 1,2 or 1-10")
+    if max(last for _, last in spans) >= LARGEST_SEED or sum(last - first for first, last in spans) >= _MOST_SEEDS:
+        raise UsageError(f"--seeds {text!r} has a seed of {LARGEST_SEED:,}, or too many: choose smaller ones, or fewer")
+    return [seed for first, last in spans for seed in range(first, last + 1)]
 
 
 def chosen_entries(text: str | None, folder: Path | None) -> Sequence[str]:

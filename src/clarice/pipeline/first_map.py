@@ -75,7 +75,7 @@ def _by_projection_matching(
         found.volume,
         found.radius_px,
         Method.PROJECTION_MATCHING,
-        found.record(),
+        {**found.record(), "log_likelihood": found.starts[found.chosen].log_likelihood},
         f"start {found.chosen + 1} of {settings.starts}",
         found.doubt,
     )
