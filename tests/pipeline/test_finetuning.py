@@ -15,6 +15,7 @@ from tests.training.runs import quick, stop_after
 
 from clarice.core.errors import InputError, UsageError
 from clarice.core.particles import ArraySource, ParticleSet
+from clarice.denoise.depth import with_attention_blocks
 from clarice.denoise.estimate import Estimate
 from clarice.denoise.placed_network import PlacedNetwork
 from clarice.denoise.trained import TrainedNetwork, load_trained, network_settings, trained_network
@@ -236,6 +237,21 @@ def test_the_frc_is_of_the_particles_that_are_asked_for(trained: TrainedNetwork)
 
 def rows_of(twice: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return np.flatnonzero(twice), np.flatnonzero(~twice)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_shallower_network_is_compared_with_the_whole_one(trained: TrainedNetwork, tmp_path: Path) -> None:
+    start = with_attention_blocks(trained, 1)
+    settings = settings_of(start)
+    _, gain = finetune(particles(80), trained, tmp_path, settings, short(640), start=start)
+    _, again = finetune(particles(80), start, tmp_path, settings, short(640))
+    assert gain is not None
+    assert again is not None
+    assert gain.better
+    assert gain.before != pytest.approx(again.before, rel=1e-6)
+    assert gain.after == pytest.approx(again.after)
+    tuned = load_trained(tmp_path / "weights" / "polar-transformer.safetensors")
+    assert network_settings(tuned)["attention_blocks"] == 1
 
 
 def test_gains_within_their_error_are_none() -> None:

@@ -27,6 +27,7 @@ from clarice.core.allocator import freed_memory_kept
 from clarice.core.errors import InputError, UsageError
 from clarice.core.parallel import operations_shared
 from clarice.core.particles import ParticleSet
+from clarice.denoise.depth import with_attention_blocks
 from clarice.denoise.registry import DEFAULT_METHOD
 from clarice.denoise.trained import TrainedNetwork, network_settings, trained_network
 from clarice.io.stack import open_particles
@@ -36,6 +37,10 @@ from clarice.training.finetuning_task import FinetuningSettings
 _O = typer.Option
 OutputOption = Annotated[Path, _O("-o", "--output", "--out", help="Run folder: new, or of a call to go on with.")]
 NetworkOption = Annotated[str, _O("--network", help="Network to fine-tune: one that denoises and has weights.")]
+BlocksOption = Annotated[
+    int | None,
+    _O(min=1, help="Blocks of attention: the first ones, or new ones after all; as many as before."),
+]
 ImagesOption = Annotated[
     int | None, _O(min=1, help="Particles to train on, counted each time; twenty times the stack if absent.")
 ]
@@ -56,6 +61,7 @@ def finetune(
     stack: StackArgument,
     output: OutputOption,
     network: NetworkOption = DEFAULT_METHOD,
+    blocks: BlocksOption = None,
     images: ImagesOption = None,
     minutes: MinutesOption = None,
     half: HalfOption = None,
@@ -84,7 +90,8 @@ def finetune(
     from clarice.pipeline.finetuning import usual_training
 
     trained = trained_network(network)
-    settings = _settings(trained, shown, least_shown, held_out)
+    start = trained if blocks is None else with_attention_blocks(trained, blocks)
+    settings = _settings(start, shown, least_shown, held_out)
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     if half is not None:
         particles = _half_of(particles, half)
@@ -99,6 +106,7 @@ def finetune(
             output,
             settings,
             training,
+            start=start,
             seed=seed,
             minutes=minutes,
             started=started,

@@ -112,6 +112,7 @@ def finetune(
     settings: FinetuningSettings,
     training: TrainingSettings,
     *,
+    start: TrainedNetwork | None = None,
     seed: int = 0,
     minutes: float | None = None,
     started: float | None = None,
@@ -120,19 +121,22 @@ def finetune(
 ) -> tuple[Outcome, Gain | None]:
     """Fine-tunes `trained` on the particles; the weights, with a card, go to `folder/weights`.
 
-    Called again, it goes on where it stopped; there is a verdict once training has ended. Weights that explain unseen
-    data no better than those before are not kept: then the file holds those before, and its card says so.
+    Training starts from `start` where that is given, such as the same network with fewer blocks; `trained` is what its
+    result is compared with all the same. Called again, it goes on where it stopped; there is a verdict once training
+    has ended. Weights that explain unseen data no better than those before are not kept: then the file holds those
+    before, and its card says so.
 
     Raises UsageError for a network that does not denoise, or too few particles.
     """
     if not trained.kind.denoises:
         raise UsageError(f"{trained.kind.name} cannot be fine-tuned: choose a network that denoises")
-    task = FinetuningTask(noisy, source_groups(noisy, trained, progress), trained, settings, seed)
+    start = trained if start is None else start
+    task = FinetuningTask(noisy, source_groups(noisy, trained, progress), start, settings, seed)
     recipe = _recipe(folder, task, settings, training, seed)
     outcome = train(recipe, folder / TRAINING, minutes=minutes, started=started, tell=tell, progress=progress)
     if outcome.end != "images":
         return outcome, None
-    tuned = replace(trained, network=load_trained(folder / TRAINING / BEST_WEIGHTS).network)
+    tuned = replace(start, network=load_trained(folder / TRAINING / BEST_WEIGHTS).network)
     gain = _gain(task, trained, tuned, progress)
     _write(folder, trained, tuned, gain, outcome, recipe.content)
     return outcome, gain
@@ -196,9 +200,9 @@ def _write(
     output = folder / WEIGHTS / f"{before.kind.name}.safetensors"
     output.parent.mkdir(exist_ok=True)
     verdict = {**asdict(gain), "better": gain.better, "sentence": gain.sentence}
-    card = {**before.card, "finetuned": {"recipe": content, "images": outcome.images, "verdict": verdict}}
+    card = {**kept.card, "finetuned": {"recipe": content, "images": outcome.images, "verdict": verdict}}
     tensors = {name: tensor.cpu() for name, tensor in kept.network.state_dict().items()}
-    write_weights(output, with_example(tensors, before), card, torch.float16)
+    write_weights(output, with_example(tensors, kept), card, torch.float16)
     with writing(output.with_suffix(".md")) as temporary:
         temporary.write_text(_page(before.kind.name, gain, outcome, content), encoding="utf-8")
     write_json(folder / RECORD, {"weights_sha256": weights_digest(output), **verdict, "recipe": content})
