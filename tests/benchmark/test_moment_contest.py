@@ -14,8 +14,10 @@ from clarice.abinitio.moment_fit import model_for
 from clarice.abinitio.moments import Moments
 from clarice.benchmark import moment_particles as particles
 from clarice.benchmark.main_job import Request
+from clarice.benchmark.moment_contest import paired_gains, summarise
 from clarice.benchmark.moment_retrieval import RetrievalInput
 from clarice.benchmark.protocol import StackSettings
+from clarice.benchmark.records import Results, Row
 from clarice.benchmark.structures import load_subject
 from clarice.cli.app import app
 from clarice.core.errors import UsageError
@@ -118,3 +120,22 @@ def test_an_unknown_case_is_refused(tmp_path: Path) -> None:
     assert isinstance(told.exception, UsageError)
     assert "--cases 'few'" in str(told.exception)
     assert "10000" in str(told.exception)
+
+
+def test_what_was_learned_is_compared_with_the_better_of_the_others_on_the_same_structure() -> None:
+    sizes = {"a": (20.0, 8.0, 6.5), "b": (7.0, 9.0, 6.6), "c": (30.0, 9.0, 9.5)}
+    rows: list[Row] = [
+        {"case": "exact", "method": method, "entry": entry, "seed": 1, "fsc_05_px": size, "right": size <= 8}
+        for entry, by_method in sizes.items()
+        for method, size in zip(("fit", "retrieval", "learned"), by_method, strict=True)
+    ]
+    gains = {row["entry"]: row["finer_px"] for row in paired_gains(rows, "exact", "learned")}
+    assert gains == pytest.approx({"a": 1.5, "b": 0.4, "c": -0.5})
+    results = Results("moments", 1, {}, (), (), rows)
+    summarise(results)
+    assert "median 6.60; 2 of 3 within 8 px" in results.summary["exact, learned"]
+    assert results.summary["exact, learned finer than the best that learned nothing by"].startswith(
+        "0.47 px (95 %: -0.5"
+    )
+    failed: Row = {"case": "exact", "method": "learned", "entry": "d", "seed": 1, "failed": True}
+    assert len(paired_gains([*rows, failed], "exact", "learned")) == 3

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
+import numpy as np
 from torch import Tensor
 
 from clarice.abinitio.moment_fit import BEYOND_RINGS, FitSettings, fit_moments, model_for
@@ -191,7 +192,10 @@ def moment_contest(request: MomentRequest, *, shown: Callable[[Row], None], prog
 
 
 def summarise(results: Results) -> None:
-    """For each case and method the mean resolution, and how many structures reach 8 pixels."""
+    """For each case and method the resolution, mean and median, and how many structures reach 8 pixels.
+
+    A learned method is also compared, structure by structure, with the better of those that learned nothing.
+    """
     results.summary = {}
     for case, method in dict.fromkeys((row["case"], row["method"]) for row in results.rows):
         rows = [row for row in results.rows if (row["case"], row["method"]) == (case, method)]
@@ -200,4 +204,25 @@ def summarise(results: Results) -> None:
         if mean is not None:
             right = sum(row["right"] for row in rows)
             within = f"{right} of {len(rows)} within {RIGHT_WITHIN_PX:g} px"
-            results.summary[f"{case}, {method}"] = f"FSC 0.5 at {mean} px; {within}"
+            median = float(np.median([row["fsc_05_px"] for row in rows]))
+            results.summary[f"{case}, {method}"] = f"FSC 0.5 at {mean} px, median {median:.2f}; {within}"
+    for case, method in dict.fromkeys((row["case"], row["method"]) for row in results.rows):
+        if method.startswith(LEARNED):
+            gains = paired_gains(results.rows, case, method)
+            told = with_interval(gains, "finer_px", "{:.2f}", " px")
+            if told is not None:
+                results.summary[f"{case}, {method} finer than the best that learned nothing by"] = told
+
+
+def paired_gains(rows: Sequence[Row], case: str, method: str) -> list[Row]:
+    """By how many pixels `method` is finer than the finest method that learned nothing, on each stack of a case."""
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for row in rows:
+        if row["case"] == case and not row.get("failed"):
+            found.setdefault((row["entry"], row["seed"]), {})[row["method"]] = row["fsc_05_px"]
+    gains: list[Row] = []
+    for (entry, _), by_method in found.items():
+        others = [value for name, value in by_method.items() if not name.startswith(LEARNED)]
+        if method in by_method and others:
+            gains.append({"entry": entry, "finer_px": min(others) - by_method[method]})
+    return gains
