@@ -39,7 +39,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PIP_INSTALL) 'pip>=23.1'
 	$(PIP_INSTALL) --editable '.[test]' --constraint constraints.txt
 	touch $@
-	echo "installed: $(BIN)/clarice --help, or source $(BIN)/activate first"
+	echo installed: try $(BIN)/clarice --help
 
 $(DOCS_INSTALLED): $(INSTALLED)
 	@$(PIP_INSTALL) --editable '.[docs]' --constraint constraints.txt

@@ -21,7 +21,7 @@ from clarice.physics.molecules import make_molecule
 from clarice.physics.simulate import SimulationSettings, simulate
 from clarice.physics.simulation_files import write_simulation
 from clarice.pipeline.denoised_files import DEVIATIONS
-from clarice.pipeline.denoised_notes import NOTES
+from clarice.pipeline.denoised_notes import ERRORS, NOTES
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,8 @@ def test_images_come_in_the_inputs_order_box_sign_and_noise_units(
     text = run(str(stack), "-o", str(out), "--method", method, "--contrast", "dark", "--working-box", "30")
     assert "250 particles denoised" in text
     chosen = get_denoiser(method)
-    told = ({NOTES} if chosen.telling is not None else set()) | ({DEVIATIONS} if chosen.several_samples else set())
+    told = {NOTES, ERRORS} if chosen.telling is not None else set()
+    told |= {DEVIATIONS} if chosen.several_samples else set()
     assert {path.name for path in out.iterdir()} == {"denoised.mrcs", "denoised.star", "denoised.json"} | told
     images, pixel_size = read_mrc(out / "denoised.mrcs")
     assert images.shape == (250, 36, 36)
@@ -71,6 +72,10 @@ def test_images_come_in_the_inputs_order_box_sign_and_noise_units(
     record = json.loads((out / "denoised.json").read_text())
     assert record["method"] == method
     assert record["preparation"]["sign"] == -1
+    if ERRORS in told:
+        errors = np.load(out / ERRORS)
+        assert (errors.shape, errors.dtype) == ((250, 16), np.float16)
+        assert errors.mean(axis=0, dtype=np.float64) == pytest.approx(record["expected_error_by_shell"], rel=0.002)
 
 
 def test_the_methods_are_listed() -> None:

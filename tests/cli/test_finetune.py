@@ -9,9 +9,11 @@ import typer
 from tests.denoise.sampling_weights import write_random_weights
 from tests.training.runs import quick
 
+from clarice.abinitio.half_sets import all_half_sets
 from clarice.cli.finetune import finetune
-from clarice.core.errors import InputError, UsageError
+from clarice.core.errors import UsageError
 from clarice.denoise.trained import load_trained
+from clarice.io.stack import open_particles
 from clarice.physics.molecules import make_molecule
 from clarice.physics.simulate import SimulationSettings, simulate
 from clarice.physics.simulation_files import write_simulation
@@ -60,13 +62,22 @@ def test_a_half_set_is_trained_on_alone(stack: Path, tmp_path: Path) -> None:
     assert card["finetuned"]["recipe"]["particles"] == 30
 
 
+@pytest.mark.usefixtures("quick")
+def test_half_sets_that_no_table_names_are_those_of_a_run(
+    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack.write_text(stack.read_text().replace("_rlnRandomSubset", "_rlnOther"))
+    run(stack, tmp_path / "half", half=1, seed=5)
+    assert "assigns with --seed 5" in " ".join(capsys.readouterr().out.split())
+    card = load_trained(tmp_path / "half" / "weights" / "polar-transformer.safetensors").card
+    assert card["finetuned"]["recipe"]["particles"] == (all_half_sets(open_particles(stack), 5) == 1).sum()
+
+
 def test_what_cannot_be_is_refused(stack: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--shown 1 must lie between"):
         finetune(stack, tmp_path / "out", shown=1.0)
     with pytest.raises(UsageError, match="diffusion cannot be fine-tuned"):
         finetune(stack, tmp_path / "out", network="diffusion", contrast="bright", ctf_state="raw", working_box=24)
-    text = stack.read_text().replace("_rlnRandomSubset", "_rlnOther")
-    stack.write_text(text)
-    with pytest.raises(InputError, match="no particle belongs to half set 1"):
-        finetune(stack, tmp_path / "out", half=1)
+    with pytest.raises(UsageError, match=r"--least-shown 0\.9 is more than --shown 0\.8"):
+        finetune(stack, tmp_path / "out", least_shown=0.9)
     assert not (tmp_path / "out" / "weights").exists()

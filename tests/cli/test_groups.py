@@ -82,7 +82,7 @@ def test_the_page_of_commands_lists_each() -> None:
 
 
 def test_every_file_of_denoising_is_listed() -> None:
-    names = (denoised_files.IMAGES, denoised_files.TABLE, denoised_notes.NOTES)
+    names = (denoised_files.IMAGES, denoised_files.TABLE, denoised_notes.NOTES, denoised_notes.ERRORS)
     for page in ("docs/commands.md", "README.md"):
         rows = [line for line in (ROOT / page).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
         assert {name for name in names if not any(f"`{name}`" in row for row in rows)} == set()

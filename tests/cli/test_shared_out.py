@@ -23,10 +23,10 @@ from clarice.pipeline.unfinished import FOLDER
 PROGRAM = [sys.executable, "-c", "from clarice.cli.app import main; main()"]
 BY_TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "--no-python"]
 COMMANDS = {
-    "denoise": (("denoise", "--halves-apart"), ("denoised.mrcs", "denoised_sources.star")),
+    "denoise": (("denoise", "--halves-apart"), ("denoised.mrcs", "denoised_sources.star", "denoised_errors.npy")),
     "sampling": (
         ("denoise", "--method", "diffusion", "--steps", "3", "--samples", "2"),
-        ("denoised.mrcs", "denoised_deviation.mrcs"),
+        ("denoised.mrcs", "denoised_errors.npy", "denoised_deviation.mrcs"),
     ),
     "classify": (("classify", "--classes", "6", "--iterations", "6"), ("classes.mrcs", "class_members.star")),
 }

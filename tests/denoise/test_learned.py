@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tests.denoise.sampling_weights import write_random_weights
 
 from clarice.core.errors import InputError
 from clarice.core.particles import ArraySource, ParticleSet
@@ -259,13 +260,24 @@ def test_neighbourhoods_are_alike_bounded_and_cover_all_rows() -> None:
 
 
 def test_missing_and_foreign_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLARICE_WEIGHTS", str(tmp_path))
-    with pytest.raises(InputError, match=r"polar-transformer\.safetensors"):
+    monkeypatch.setenv("CLARICE_WEIGHTS", str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match=r"nowhere/polar-transformer\.safetensors"):
         trained_network("polar-transformer")
+    monkeypatch.setenv("CLARICE_WEIGHTS", str(tmp_path))
     path = weights_path("unet")
+    assert path.parent == tmp_path
     write_weights(path, {"other": torch.zeros(2)}, {"recipe": {"network": {"name": "unet"}}})
     with pytest.raises(InputError, match=r"unet\.safetensors does not hold"):
         load_trained(path)
+
+
+def test_a_folder_of_one_network_leaves_the_others_as_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CLARICE_WEIGHTS", raising=False)
+    shipped = weights_path("polar-cnn")
+    write_random_weights(tmp_path)
+    monkeypatch.setenv("CLARICE_WEIGHTS", str(tmp_path))
+    assert weights_path("polar-transformer").parent == tmp_path
+    assert weights_path("polar-cnn") == shipped
 
 
 @pytest.mark.usefixtures("weights_folder")

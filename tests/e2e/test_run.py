@@ -16,6 +16,7 @@ from tests.e2e.outputs import listed_outputs
 from tests.e2e.program import PROGRAM, call
 
 from clarice.io.mrc import read_mrc
+from clarice.io.stack import open_particles
 from clarice.io.star import read_star
 
 Clarice = Callable[..., subprocess.CompletedProcess[str]]
@@ -62,6 +63,15 @@ def test_particles_keep_rows_order_and_columns(finished_run: Path, small_data: P
     sections = [names["rlnImageName"].str.partition("@")[0].tolist() for names in (before, after)]
     assert sections[0] == sections[1]
     assert {"rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnRandomSubset"} <= set(after.columns)
+
+
+def test_no_image_has_a_source_in_the_other_half_set(finished_run: Path) -> None:
+    half_set = open_particles(finished_run / "particles.star").half_set
+    assert half_set is not None
+    pairs = read_star(finished_run / "denoised_sources.star")["sources"]
+    row, source = (np.array([int(value) for value in pairs[name]]) - 1 for name in ("clariceRow", "clariceSourceRow"))
+    assert set(half_set[row]) == {1, 2}
+    assert (half_set[row] == half_set[source]).all()
 
 
 def test_same_command_again_skips_every_stage(clarice: Clarice, finished_run: Path, small_data: Path) -> None:

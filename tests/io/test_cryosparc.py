@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cryosparc.dataset import Dataset
 from numpy.typing import NDArray
 from scipy.linalg import expm
 
@@ -151,9 +152,8 @@ def test_real_dataset_has_whole_poses(shared_data: Path) -> None:
 
 
 def test_cryosparc_tools_reads_what_we_write(tmp_path: Path) -> None:
-    dataset_module = pytest.importorskip("cryosparc.dataset", exc_type=ImportError)
     write_particles(open_particles(written(tmp_path)), tmp_path / "out.cs", half_set=[1, 1, 2, 2])
-    theirs = dataset_module.Dataset.load(str(tmp_path / "out.cs"))
+    theirs = Dataset.load(str(tmp_path / "out.cs"))
     ours = read_cs(tmp_path / "out.cs")
     assert isinstance(ours, CryosparcTable)
     assert set(theirs.fields()) == set(ours.fields)

@@ -12,6 +12,7 @@ from typing import Any
 import mrcfile
 import numpy as np
 import pytest
+from cryosparc.dataset import Dataset
 from scipy.spatial.transform import Rotation
 
 from clarice.core.particles import ParticleSet, Poses
@@ -173,6 +174,10 @@ def test_cs_keeps_every_row_and_field(shared_data: Path, tmp_path: Path) -> None
         if not field.startswith(given):
             assert after[field].dtype == before[field].dtype, field
             assert np.array_equal(after[field], before[field]), field
+    theirs = Dataset.load(str(tmp_path / "out.cs"))
+    assert set(theirs.fields()) == set(after.dtype.names)
+    assert np.array_equal(np.asarray(theirs["uid"]), before["uid"])
+    assert np.array_equal(np.asarray(theirs["alignments3D/split"]), after["alignments3D/split"])
     picked = np.arange(len(before))[::-3]
     write_particles(particles.subset(picked), tmp_path / "some.cs")
     assert np.array_equal(np.load(tmp_path / "some.cs")["uid"], before["uid"][picked])

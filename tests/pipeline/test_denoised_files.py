@@ -18,7 +18,8 @@ from clarice.io.stack import open_particles, write_particles
 from clarice.physics.molecules import make_molecule
 from clarice.physics.simulate import SimulationSettings, simulate
 from clarice.pipeline import denoised_files
-from clarice.pipeline.denoised_files import IMAGES, RECORD, DenoisedFiles, denoise_some, write_denoised
+from clarice.pipeline.denoised_files import IMAGES, RECORD, TABLE, DenoisedFiles, denoise_some, write_denoised
+from clarice.pipeline.denoised_notes import ERRORS, NOTES
 from clarice.pipeline.prepare import Prepared, prepare
 
 COUNT, BOX, WORKING_BOX = 30, 32, 24
@@ -66,6 +67,14 @@ def test_the_files_are_the_same_whenever_they_are_made(
     seconds = write_denoised(open_particles(folder / "raw.star"), ready, get_denoiser("covariance-wiener"), tmp_path)
     assert seconds == 1229.5
     assert (tmp_path / RECORD).read_bytes() == (folder / RECORD).read_bytes()
+
+
+def test_what_a_method_told_of_other_images_is_removed(prepared: tuple[Path, Prepared], tmp_path: Path) -> None:
+    folder, ready = prepared
+    for name in (NOTES, ERRORS):
+        (tmp_path / name).write_bytes(b"of other images, made before")
+    write_denoised(open_particles(folder / "raw.star"), ready, get_denoiser("covariance-wiener"), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {IMAGES, TABLE, RECORD}
 
 
 def test_the_expected_error_is_on_record_where_there_is_one(prepared: tuple[Path, Prepared]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from clarice.denoise.notes import Notebook, Sources
 from clarice.io.star import read_star
-from clarice.pipeline.denoised_notes import rms_error, write_notes
+from clarice.pipeline.denoised_notes import rms_error, write_errors, write_notes
 
 
 def test_rows_count_from_one_and_missing_sources_are_left_out(tmp_path: Path) -> None:
@@ -30,6 +30,17 @@ def test_rows_count_from_one_and_missing_sources_are_left_out(tmp_path: Path) ->
     for number, kept in enumerate(own["clariceKeptWeight"], start=1):
         total = sources.loc[sources["clariceRow"] == number, "clariceSourceWeight"].sum()
         assert total + kept == pytest.approx(1)
+
+
+def test_errors_stand_row_for_row_and_never_become_infinite(tmp_path: Path) -> None:
+    by_shell = np.array([[0.25, 3e-4, 1e9], [4.0, 0.1, 2e-9]])
+    write_errors(by_shell, tmp_path / "errors.npy")
+    found = np.load(tmp_path / "errors.npy")
+    assert found.dtype == np.float16
+    assert found[0, 2] == np.finfo(np.float16).max
+    assert found[:, :2] == pytest.approx(by_shell[:, :2], rel=0.001)
+    assert found[1, 2] == pytest.approx(0, abs=1e-7)
+    assert [path.name for path in tmp_path.iterdir()] == ["errors.npy"]
 
 
 def test_the_error_of_an_image_weighs_shells_by_their_area() -> None:

@@ -254,16 +254,25 @@ def test_a_shallower_network_is_compared_with_the_whole_one(trained: TrainedNetw
     assert network_settings(tuned)["attention_blocks"] == 1
 
 
+def judged(**changed: float) -> Gain:
+    given = {"particles": 100, "sets": 32, "before": 1.1, "after": 1.0, "gain": 0.1, "error": 0.04, "nothing": 1.3}
+    usual = {**given, "over_nothing": 0.3, "over_nothing_error": 0.04, "noise_before": 0.01, "noise_after": 0.02}
+    return Gain(frc_before=[], frc_after=[], **{**usual, **changed})  # type: ignore[arg-type]
+
+
 def test_gains_within_their_error_are_none() -> None:
-    assert Gain(100, 32, 1.1, 1.0, 0.1, 0.04, 1.3, [], [], 0.01, 0.02).better
-    assert not Gain(100, 32, 1.1, 1.0, 0.1, 0.06, 1.3, [], [], 0.01, 0.02).better
-    assert "no gain beyond chance" in Gain(100, 32, 1.1, 1.0, 0.1, 0.06, 1.3, [], [], 0.01, 0.02).sentence
-    assert "explain unseen data better" in Gain(100, 32, 1.1, 1.0, 0.1, 0.04, 1.3, [], [], 0.01, 0.02).sentence
-    assert "no better than zeros do" in Gain(100, 32, 1.1, 1.0, 0.1, 0.04, 0.9, [], [], 0.01, 0.02).sentence
+    assert judged().better
+    assert "explain unseen data better" in judged().sentence
+    assert not judged(error=0.06).better
+    assert "no gain beyond chance" in judged(error=0.06).sentence
+    # Who says less of noise errs less, and has learned nothing of the particles.
+    assert not judged(nothing=0.9, over_nothing=-0.1).better
+    assert not judged(over_nothing_error=0.2).better
+    assert "no less than zeros do, so the weights are those from before" in judged(over_nothing=-0.1).sentence
+    assert "share 20% of the power" in judged(noise_after=0.2).sentence
     # Few sets say little about their spread (Student's t).
-    assert "share 20% of the power" in Gain(100, 32, 1.1, 1.0, 0.1, 0.04, 1.3, [], [], 0.01, 0.2).sentence
-    assert not Gain(100, 3, 1.1, 1.0, 0.1, 0.04, 1.3, [], [], 0.01, 0.02).better
-    assert not Gain(100, 1, 1.1, 1.0, 0.1, float("inf"), 1.3, [], [], 0.01, 0.02).better
+    assert not judged(sets=3).better
+    assert not judged(sets=1, error=float("inf")).better
 
 
 def test_the_standard_error_is_that_of_clusters() -> None:

@@ -115,9 +115,10 @@ def test_a_network_and_the_moments_find_a_map_together(
 ) -> None:
     """By a network that was never trained: half of the draws have the correlations, half of them have not."""
     learned = replace(SETTINGS, method=Method.LEARNED)
-    monkeypatch.setenv("CLARICE_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("CLARICE_WEIGHTS", str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match=r"there are no weights .*structures\.safetensors"):
         find_first_map(noisy, learned)
+    monkeypatch.setenv("CLARICE_WEIGHTS", str(tmp_path))
     size = MomentNetworkSize(channels=4, products=2, blocks=1, context=8)
     network = MomentNetwork(size)
     network.spread.copy_(spread())

@@ -49,8 +49,24 @@ def test_a_denoiser_that_returns_a_template_is_caught(noisy: NoisySet) -> None:
     template = simulate(make_molecule(4, mass_kda=60), SimulationSettings(1, BOX, seed=5)).clean[0]
     found = null_controls(noisy, denoiser(lambda images: np.repeat(template[None], len(images), 0)), 0.7 * BOX, 1)
     assert found.share_of_power(found.each[1]) == pytest.approx(1)
-    assert found.inventions == ["100% of the power that particles leave is left by pure noise"]
+    assert found.inventions == [
+        "100% of the power that particles leave is left by pure noise",
+        "all images of random phases become one picture, with 100% of that power",
+    ]
     assert "cannot be told from what it leaves of nothing" in found.sentence
+
+
+def test_one_that_returns_a_template_wherever_it_sees_power_is_caught_by_random_phases(noisy: NoisySet) -> None:
+    template = simulate(make_molecule(4, mass_kda=60), SimulationSettings(1, BOX, seed=5)).clean[0]
+
+    def gated(images: np.ndarray) -> np.ndarray:
+        low = np.abs(np.fft.fft2(images)[:, [0, 1, 0, 1, 1], [1, 0, 2, 1, -1]]) ** 2
+        seen = low.mean(axis=1) > 2 * BOX**2  # twice the power of white noise
+        return np.where(seen[:, None, None], template, 0)
+
+    found = null_controls(noisy, denoiser(gated), 0.7 * BOX, 1)
+    assert found.share_of_power(found.each[1]) < 0.05
+    assert any("all images of random phases become one picture" in told for told in found.inventions)
 
 
 def test_a_denoiser_that_only_copies_is_caught(noisy: NoisySet) -> None:
@@ -78,7 +94,7 @@ def test_networks_are_judged_by_two_images_from_disjoint_sources(
 def control(kind: str, shared: float, power: float = 1.0) -> Control:
     shells = np.ones(BOX // 2 + 1)
     blank = np.zeros((1, BOX, BOX), np.float32)
-    return Control(kind, power, SharedPower(shared * shells, shells), blank, blank, shells)
+    return Control(kind, power, 0.0, SharedPower(shared * shells, shells), blank, blank, shells)
 
 
 def test_shared_power_of_nothing_counts_over_that_of_particles() -> None:

@@ -192,6 +192,8 @@ BROKEN = {
         "broken",
         "amplitude contrast",
     ),
+    "defocus in µm": (same, times(1e-4, "rlnDefocusU", "rlnDefocusV"), "broken", "it must be in µm"),
+    "defocus and angle swapped": (same, swapped("rlnDefocusU", "rlnDefocusAngle"), "broken", "are columns swapped?"),
     "no defocus V": (same, without("rlnDefocusV"), "broken", "_rlnDefocusV"),
     "no pixel size": (same, without("rlnImagePixelSize"), "needs an option", "pixel size"),
     "no images": (same, set_to("000001@elsewhere.mrcs", "rlnImageName"), "images missing", "elsewhere.mrcs"),
@@ -219,10 +221,8 @@ TOLD = {
     "copies": (copied, nothing, "1 copy of other images (row 10 of row 9"),
     "rows repeated": (same, rows_repeated, "5 rows repeat an image"),
     "not normalised": (lambda v: 50 * v + 300, nothing, "not normalised"),
-    "defocus in µm": (same, times(1e-4, "rlnDefocusU", "rlnDefocusV"), "is it in nm or µm"),
     "defocus in nm": (same, times(0.1, "rlnDefocusU", "rlnDefocusV"), "is it in nm or µm"),
     "overfocus": (same, times(-1, "rlnDefocusU", "rlnDefocusV"), "overfocused"),
-    "defocus and angle swapped": (same, swapped("rlnDefocusU", "rlnDefocusAngle"), "are columns swapped?"),
 }
 
 
@@ -231,3 +231,5 @@ def test_what_is_worth_knowing(sound: Path, tmp_path: Path, name: str) -> None:
     images, table, words = TOLD[name]
     verdict = altered(sound, tmp_path, images, table)
     assert any(words in warning for warning in verdict.warnings), (verdict.summary, verdict.warnings)
+    assert verdict.usable
+    assert verdict.kind == "particles"

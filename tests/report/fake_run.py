@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from tests.report.fake_advice import write_advice
 
 from clarice.geometry.so3 import euler_to_matrix
 from clarice.io.mrc import write_mrc
@@ -66,6 +67,7 @@ def make_run(folder: Path, name: str = "T20S_particles.star", seed: int = 3) -> 
     _write_records(folder, name, rng)
     _write_controls(folder, rng)
     _write_map_controls(folder, rng)
+    write_advice(folder)
     return folder
 
 

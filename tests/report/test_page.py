@@ -113,7 +113,7 @@ def test_every_picture_has_words(finished_run: Path) -> None:
     assert len(pictures) == 2 * 8 + 24 + 12 + 15 + 6
     assert all(attributes.get("alt") for attributes in pictures)
     drawings = [attributes for tag, attributes in page.elements if tag == "svg"]
-    assert len(drawings) == 11
+    assert len(drawings) == 12
     assert all(attributes.get("role") == "img" and attributes.get("aria-label") for attributes in drawings)
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 
 from clarice.geometry.so3 import euler_to_matrix, matrix_to_euler, random_rotations, symmetry_rotations
 from clarice.geometry.so3 import view_directions as directions_of_rotations
-from clarice.report.sphere import coverage, density, orientation_map, view_directions, with_copies
+from clarice.metrics.view_coverage import coverage, view_directions, with_copies
+from clarice.report.sphere import density, orientation_map
 
 
 @pytest.fixture

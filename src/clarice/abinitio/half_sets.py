@@ -8,11 +8,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clarice.core.particles import ParticleSet
+
 logger = logging.getLogger(__name__)
 
 HalfSets = NDArray[np.int8]
 # Of the particles: where one half would hold more, the other is too small to judge it by.
 LARGEST_SHARE = 0.6
+
+
+def all_half_sets(particles: ParticleSet, seed: int) -> HalfSets:
+    """The half set of every row of the stack, selected or not, so that all steps tell the same."""
+    return assign_half_sets(len(particles), seed, particles.half_set, particles.micrograph)
 
 
 def assign_half_sets(

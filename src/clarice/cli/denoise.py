@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from clarice.cli.console import console
@@ -23,6 +24,7 @@ from clarice.cli.stack_options import (
 )
 from clarice.core.counting import counted
 from clarice.core.errors import UsageError
+from clarice.core.particles import ParticleSet
 from clarice.denoise.diffusion import REFINED, sampling_denoiser
 from clarice.denoise.networks import is_denoising_network
 from clarice.denoise.registry import DEFAULT_METHOD, Denoiser, denoiser_names, get_denoiser
@@ -31,7 +33,7 @@ from clarice.io.kept_results import results_kept
 from clarice.io.stack import open_particles
 from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.denoised_files import DEVIATIONS, IMAGES, RECORD, TABLE, write_denoised
-from clarice.pipeline.denoised_notes import NOTES
+from clarice.pipeline.denoised_notes import ERRORS, NOTES
 from clarice.pipeline.hidden_coefficients import foretold
 from clarice.pipeline.launched import process_count
 
@@ -57,7 +59,13 @@ SamplerOption = Annotated[
     _O(help="How to sample: ancestral (noise at every step) or ddim (at its start); ancestral if absent."),
 ]
 SeedOption = Annotated[int | None, seed_option("Seed of samples; 0 if absent.")]
-HalvesOption = Annotated[bool, _O("--halves-apart", help="Denoise each half set as if it were alone.")]
+HalvesOption = Annotated[
+    bool | None,
+    _O(
+        "--halves-apart/--halves-together",
+        help="Denoise each half set as if it were alone; apart where the table names them, if absent.",
+    ),
+]
 
 
 def _list_methods(wanted: bool) -> None:
@@ -89,7 +97,7 @@ def denoise(
     ctf_state: CtfStateOption = None,
     working_box: WorkingBoxOption = None,
     background_radius_px: RadiusOption = None,
-    halves_apart: HalvesOption = False,
+    halves_apart: HalvesOption = None,
     steps: StepsOption = None,
     samples: SamplesOption = None,
     sampler: SamplerOption = None,
@@ -100,7 +108,8 @@ def denoise(
 
     Writes denoised.mrcs (CTF-free projections in units of the input's noise standard deviation; order, box
     and sign as in the input) and denoised.star, its table without the defocus that no longer applies. A joint
-    method also writes denoised_sources.star: which particles each image was made from, and its expected error.
+    method also writes denoised_sources.star: which particles each image was made from, and its expected error,
+    and denoised_errors.npy, that error by Fourier shell (float16, rows as in the stack).
     A method that samples writes denoised_deviation.mrcs, how far the samples of each pixel lie apart.
 
     After an interruption the same command goes on where it stopped. Started by `torchrun --no-python`, several
@@ -109,14 +118,15 @@ def denoise(
     chosen = _chosen(method, {"steps": steps, "samples": samples, "sampler": sampler, "seed": seed})
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     box = min(particles.box, LARGEST_DEFAULT_BOX) if working_box is None else working_box
-    names = (IMAGES, TABLE, RECORD, NOTES, DEVIATIONS)
+    names = (IMAGES, TABLE, RECORD, NOTES, ERRORS, DEVIATIONS)
     read = files_read(particles, stack, passthrough)
     keep_apart(output, names, read)
     make_folder(output)
-    job = {**_job(chosen), "halves_apart": halves_apart}
+    apart = _names_half_sets(particles) if halves_apart is None else halves_apart
+    job = {**_job(chosen), "halves_apart": apart}
     options = {"background_radius_px": background_radius_px}
     with shared_stack(particles, stack, read, output, names, box, contrast, ctf_state, job, **options) as shared:
-        how: dict[str, Any] = {"halves_apart": halves_apart, "progress": shared.progress, "first": shared.first}
+        how: dict[str, Any] = {"halves_apart": apart, "progress": shared.progress, "first": shared.first}
         seconds = write_denoised(particles, shared.prepared, chosen, output, **how)
         blind = shared.first and is_denoising_network(method) and _is_blind(method, shared.prepared.noisy_set)
     console.print(
@@ -131,6 +141,12 @@ def denoise(
         )
     if chosen.sampling is not None and chosen.sampling.samples == 1 and method != REFINED:
         console.print("each image is one sample: one possibility of what the particle may be, not the likeliest")
+
+
+def _names_half_sets(particles: ParticleSet) -> bool:
+    """Whether the table says of every particle which half set it belongs to, and both have some."""
+    half_set = particles.half_set
+    return half_set is not None and set(np.unique(half_set).tolist()) == {1, 2}
 
 
 def _job(chosen: Denoiser) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from clarice.abinitio.half_sets import all_half_sets
 from clarice.cli.console import console, showing_progress
 from clarice.cli.output_folder import make_folder
 from clarice.cli.stack_options import (
@@ -33,6 +34,8 @@ from clarice.denoise.trained import TrainedNetwork, network_settings, trained_ne
 from clarice.io.stack import open_particles
 from clarice.pipeline.lock import locked
 from clarice.training.finetuning_task import FinetuningSettings
+from clarice.training.settings import TrainingSettings
+from clarice.training.summary import Outcome
 
 _O = typer.Option
 OutputOption = Annotated[Path, _O("-o", "--output", "--out", help="Run folder: new, or of a call to go on with.")]
@@ -94,12 +97,11 @@ def finetune(
     settings = _settings(start, shown, least_shown, held_out)
     particles = open_particles(stack, root, passthrough, pixel_size, optics_group)
     if half is not None:
-        particles = _half_of(particles, half)
+        particles = _half_of(particles, half, seed)
     make_folder(output)
     with locked(output), showing_progress() as progress, operations_shared(), freed_memory_kept():
         prepared = prepare_stack(particles, stack, contrast, ctf_state, working_box, progress)
         training = usual_training(len(particles), images)
-        total = training.images
         outcome, gain = run(
             prepared.noisy_set,
             trained,
@@ -113,13 +115,17 @@ def finetune(
             tell=lambda message: console.print(message, markup=False),
             progress=progress,
         )
-    if gain is None:
-        told = f"no weights yet: there is a verdict, and a file of weights, once training has ended ({total:,} images)"
-        console.print(f"stopped after {outcome.images:,} images; {told}: the same command goes on", markup=False)
-    else:
-        console.print(gain.sentence, markup=False)
-        console.print(f"weights: {output / 'weights' / network}.safetensors", markup=False)
+    weights = output / "weights" / f"{network}.safetensors"
+    console.print(
+        _unfinished(outcome, training) if gain is None else f"{gain.sentence}\nweights: {weights}", markup=False
+    )
     raise typer.Exit(128 + outcome.signal if outcome.signal in (signal.SIGINT, signal.SIGTERM) else 0)
+
+
+def _unfinished(outcome: Outcome, training: TrainingSettings) -> str:
+    end = f"once training has ended ({training.images:,} images)"
+    told = f"no weights yet: there is a verdict, and a file of weights, {end}: the same command goes on"
+    return f"stopped after {outcome.images:,} images; {told}"
 
 
 def _settings(trained: TrainedNetwork, shown: float, least_shown: float, held_out: float) -> FinetuningSettings:
@@ -133,9 +139,11 @@ def _settings(trained: TrainedNetwork, shown: float, least_shown: float, held_ou
     )
 
 
-def _half_of(particles: ParticleSet, half: int) -> ParticleSet:
-    if particles.half_set is None or not (particles.half_set == half).any():
-        raise InputError(
-            f"no particle belongs to half set {half}: add the column _rlnRandomSubset, or drop --half to use all"
-        )
-    return particles.subset(np.flatnonzero(particles.half_set == half))
+def _half_of(particles: ParticleSet, half: int, seed: int) -> ParticleSet:
+    """Particles of one half set, as the table tells or a run with this seed assigns them."""
+    rows = np.flatnonzero(all_half_sets(particles, seed) == half)
+    if not len(rows):
+        raise InputError(f"no particle belongs to half set {half}: too few for two: drop --half to use all")
+    if particles.half_set is None or set(np.unique(particles.half_set).tolist()) != {1, 2}:
+        console.print(f"half sets are those that clarice run assigns with --seed {seed}", markup=False)
+    return particles.subset(rows)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from clarice.abinitio.from_poses import reconstruct_from_poses
+from clarice.abinitio.half_sets import all_half_sets
 from clarice.cli.console import console, showing_progress, told
 from clarice.cli.map_files import half_map_warnings, show_resolution, write_maps
 from clarice.cli.matched_tables import pose_columns
@@ -32,7 +33,6 @@ from clarice.metrics.masks import mask_from_map
 from clarice.pipeline.foretelling import foretell
 from clarice.pipeline.frame import Frame
 from clarice.pipeline.fsc_files import write_fsc
-from clarice.pipeline.map_stages import all_half_sets
 from clarice.pipeline.memory import reconstruction
 
 WRITES = ("map.mrc", "half1.mrc", "half2.mrc", "mask.mrc", "fsc.star", "fsc.json")

@@ -11,6 +11,7 @@ import typer
 from clarice.abinitio import refinement
 from clarice.abinitio.evidence import doubts, gain_by_start
 from clarice.abinitio.grey_scale import compared_radius, matched_scale
+from clarice.abinitio.half_sets import all_half_sets
 from clarice.cli.console import console, showing_progress, told
 from clarice.cli.map_files import half_map_warnings, show_resolution, write_maps
 from clarice.cli.output_folder import files_read, insist_on_place, keep_apart, make_folder
@@ -40,7 +41,7 @@ from clarice.metrics.registration import resample
 from clarice.pipeline.foretelling import foretell
 from clarice.pipeline.frame import Frame
 from clarice.pipeline.fsc_files import write_fsc
-from clarice.pipeline.map_stages import all_half_sets, mirrored
+from clarice.pipeline.map_stages import mirrored
 from clarice.pipeline.memory import refinement as refined_estimate
 
 WRITES = (

@@ -30,8 +30,16 @@ class Weights:
 
 
 def weights_path(name: str) -> Path:
-    """Where the weights of the network `name` are, or would be."""
-    return Path(os.environ.get("CLARICE_WEIGHTS", "") or _SHIPPED) / f"{name}.safetensors"
+    """Where the weights of the network `name` are, or would be.
+
+    A folder that CLARICE_WEIGHTS names may hold some networks alone, such as one that was fine-tuned: the others are
+    those shipped.
+    """
+    file = f"{name}.safetensors"
+    folder = Path(os.environ.get("CLARICE_WEIGHTS", "") or _SHIPPED)
+    if folder.is_dir() and not (folder / file).is_file() and (_SHIPPED / file).is_file():
+        return _SHIPPED / file
+    return folder / file
 
 
 def write_weights(

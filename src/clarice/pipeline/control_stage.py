@@ -52,6 +52,7 @@ def record_of(found: Controls) -> dict[str, object]:
                 "denoised": len(control.denoised),
                 "averages": len(control.averages),
                 "power_share": found.share_of_power(control),
+                "common_power": found.common_power(control),
                 "shared": found.shared(control),
                 "shared_curve": found.shared_curve(control).round(5).tolist(),
                 "class_frc": control.class_frc.round(5).tolist(),

@@ -24,7 +24,7 @@ from clarice.io.mrc import MrcSource, MrcStackWriter
 from clarice.io.relion import OPTIONAL_CTF_COLUMNS
 from clarice.io.stack import write_particles
 from clarice.physics.noisy_set import NoisySet
-from clarice.pipeline.denoised_notes import NOTES, write_notes
+from clarice.pipeline.denoised_notes import ERRORS, NOTES, write_errors, write_notes
 from clarice.pipeline.durable import write_json
 from clarice.pipeline.preparation import Preparation
 from clarice.pipeline.prepare import Prepared
@@ -85,8 +85,9 @@ def write_denoised(
     """Denoises the `prepared` form of the raw `particles` and writes the three files; returns the seconds it took.
 
     Images are CTF-free projections in units of the input's noise standard deviation. A method that knows where its
-    images came from gets a fourth file, `denoised_notes.NOTES`, and one that samples `DEVIATIONS`. Of several processes
-    that share out the work, only the `first` writes. Raises OutputError.
+    images came from gets a fourth file, `denoised_notes.NOTES`, one that knows how wrong each is
+    `denoised_notes.ERRORS`, and one that samples `DEVIATIONS`. Of several processes that share out the work, only the
+    `first` writes. Raises OutputError.
     """
     started = time.monotonic()
     noisy = prepared.noisy_set
@@ -102,13 +103,15 @@ def write_denoised(
             folder / IMAGES, particles, (restore(part) for _, images in found for part in _parts(images, particles.box))
         )
         # What another method once left here does not belong to these images.
-        for name in (DEVIATIONS, NOTES):
+        for name in (DEVIATIONS, NOTES, ERRORS):
             (folder / name).unlink(missing_ok=True)
         if apart is not None:
             _write_stack(folder / DEVIATIONS, particles, (abs(restore(part)) for part in _parts(apart, particles.box)))
     write_particles(particles, folder / TABLE, images_path=folder / IMAGES, drop_columns=CTF_COLUMNS_TO_DROP)
     if notes is not None:
         write_notes(notes, folder / NOTES)
+        if notes.error_by_shell is not None:
+            write_errors(notes.error_by_shell, folder / ERRORS)
     # No time of day and no duration: a stage that reads this is not to be run again because of them.
     record = {
         "method": method.name,

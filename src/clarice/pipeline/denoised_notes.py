@@ -1,4 +1,4 @@
-"""What a denoiser told beside its images, as a STAR file: the sources of each particle and its expected error."""
+"""What a denoiser told beside its images: a STAR file of each particle's sources, an array of its expected errors."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import pandas as pd
 from clarice.core.particles import FloatArray
 from clarice.denoise.notes import Notebook
 from clarice.geometry.fourier import shells_to_nyquist
+from clarice.io.atomic import writing
 from clarice.io.star import write_star
 
 NOTES = "denoised_sources.star"
+ERRORS = "denoised_errors.npy"
 
 
 def write_notes(notes: Notebook, path: Path) -> None:
@@ -36,6 +38,18 @@ def write_notes(notes: Notebook, path: Path) -> None:
         }
     )
     write_star(path, {"particles": own, "sources": sources})
+
+
+def write_errors(by_shell: FloatArray, path: Path) -> None:
+    """Writes the expected squared errors (n, S) by Fourier shell as float16, row for row with the images.
+
+    In units of the noise's variance, per coefficient of the orthonormal transform, shell by shell of the working box.
+    What is too much for float16 becomes its largest number. Raises OutputError.
+    """
+    short = np.empty(by_shell.shape, dtype=np.float16)
+    np.minimum(by_shell, np.finfo(np.float16).max, out=short, casting="unsafe")
+    with writing(path) as temporary:
+        np.save(temporary, short)
 
 
 def rms_error(by_shell: FloatArray) -> FloatArray:

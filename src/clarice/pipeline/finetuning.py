@@ -51,7 +51,8 @@ class Gain:
 
     `nothing`: that of an image of zeros, which is the power of the data: 1 where there is noise alone. `gain` is the
     mean of before less after over the particles of `sets`; `error` its standard error by the spread between sets,
-    because the particles of one share what is hidden, and their sources. `frc_before` and `frc_after` (box // 2 + 1,):
+    because the particles of one share what is hidden, and their sources. `over_nothing` and `over_nothing_error` are
+    the same of zeros less after. `frc_before` and `frc_after` (box // 2 + 1,):
     between images from disjoint sources; `noise_before` and `noise_after`, what two such images of pure noise share,
     over the power of particles' images: the part that is the network's own.
     """
@@ -63,6 +64,8 @@ class Gain:
     gain: float
     error: float
     nothing: float
+    over_nothing: float
+    over_nothing_error: float
     frc_before: list[float]
     frc_after: list[float]
     noise_before: float | None
@@ -70,7 +73,15 @@ class Gain:
 
     @property
     def better(self) -> bool:
-        """Whether the fine-tuned weights explain unseen data better, beyond chance."""
+        """Whether the fine-tuned weights explain unseen data better, beyond chance, and than images of zeros do.
+
+        A network that says something of noise gains by saying less: that is no news of the particles.
+        """
+        return self.gained and beyond_chance(self.over_nothing, self.over_nothing_error, self.sets)
+
+    @property
+    def gained(self) -> bool:
+        """Whether the fine-tuned weights err less than those from before, beyond chance."""
         return beyond_chance(self.gain, self.error, self.sets)
 
     @property
@@ -78,10 +89,10 @@ class Gain:
         """The verdict in words."""
         told = f"held-out error {self.before:.5f} before and {self.after:.5f} after"
         told += f" (gain {self.gain:.2g} ± {self.error:.1g}; an image of zeros has {self.nothing:.5f})"
-        if not self.better:
+        if not self.gained:
             told += ": no gain beyond chance, so the weights are those from before"
-        elif self.after >= self.nothing:
-            told += ": the fine-tuned weights are kept, but explain unseen data no better than zeros do"
+        elif not self.better:
+            told += ": they err less by saying less, and no less than zeros do, so the weights are those from before"
         else:
             told += ": the fine-tuned weights explain unseen data better, and are kept"
         own = self.noise_after if self.better else self.noise_before
@@ -174,9 +185,11 @@ def _gain(task: FinetuningTask, before: TrainedNetwork, after: TrainedNetwork, p
         curves.append(shown.frc.round(5).tolist())
         of_noise.append(nothing_shown.share_of(shown))
     progress("judging", 4, 4)
-    zeros = torch.cat([one.error_of_nothing()[one.judged[0]] for one in sets])
-    first, second, nothing = (float(values.mean()) for values in (*map(torch.cat, errors), zeros))
-    return Gain(len(zeros), len(sets), first, second, gain, spread, nothing, *curves, *of_noise)
+    zeros = [one.error_of_nothing()[one.judged[0]].double() for one in sets]
+    over_nothing = clustered_mean([nothing - after for nothing, after in zip(zeros, errors[1], strict=True)])
+    first, second, nothing = (float(torch.cat(values).mean()) for values in (*errors, zeros))
+    particles_judged = sum(len(values) for values in zeros)
+    return Gain(particles_judged, len(sets), first, second, gain, spread, nothing, *over_nothing, *curves, *of_noise)
 
 
 def _telling_part(task: FinetuningTask) -> tuple[NoisySet, list[RowIndex], NDArray[np.bool_]]:

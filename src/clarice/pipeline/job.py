@@ -87,7 +87,7 @@ def stages(stack: StackInput, particles: ParticleSet, settings: JobSettings) -> 
     return [
         check(stack, contrast=settings.contrast, ctf_state=settings.ctf_state).expecting(estimate(1)),
         prepare(stack, working_box=sizes.working_box).expecting(estimate(2, disk_images=1)),
-        denoise(stack, method=settings.method, weights=weights_of(settings.method)).expecting(
+        denoise(stack, method=settings.method, weights=weights_of(settings.method), seed=seed).expecting(
             estimate(3, disk_raw_images=1, disk_images=waiting)
         ),
         classify(

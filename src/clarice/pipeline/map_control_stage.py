@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from clarice.abinitio.half_sets import all_half_sets
 from clarice.abinitio.refinement import Settings
 from clarice.geometry.fourier import fourier_resize
 from clarice.io.mrc import read_mrc, write_mrc
 from clarice.pipeline.map_controls import MapControls, map_controls
-from clarice.pipeline.map_stages import all_half_sets, selected_rows
+from clarice.pipeline.map_stages import selected_rows
 from clarice.pipeline.particle_stages import PREPARED, open_prepared
 from clarice.pipeline.stages import stage
 from clarice.pipeline.work import Work

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from clarice.abinitio import refinement
 from clarice.abinitio.evidence import doubts
-from clarice.abinitio.half_sets import HalfSets, assign_half_sets
+from clarice.abinitio.half_sets import all_half_sets
 from clarice.abinitio.pose_assignment import lay_on
-from clarice.core.particles import ParticleSet, Poses
+from clarice.core.particles import Poses
 from clarice.io.atomic import writing
 from clarice.io.cryosparc import CryosparcTable
 from clarice.io.mrc import read_mrc, write_mrc
@@ -21,6 +21,7 @@ from clarice.io.stack import write_particles
 from clarice.io.star import integers
 from clarice.metrics.map_files import is_same_map
 from clarice.metrics.masks import mask_from_map
+from clarice.pipeline.advice_files import ADVICE, ADVISED_BY, write_advice
 from clarice.pipeline.denoised_files import IMAGES, RECORD, DenoisedBefore, DenoisedFiles
 from clarice.pipeline.first_map import find_first_map
 from clarice.pipeline.first_map_settings import FirstMapSettings
@@ -73,11 +74,6 @@ def selected_rows(work: Work) -> NDArray[np.int64]:
 
 
 REFINED = ("map.mrc", "map_mirror.mrc", "half1.mrc", "half2.mrc", "mask.mrc")
-
-
-def all_half_sets(particles: ParticleSet, seed: int) -> HalfSets:
-    """The half set of every row of the stack, selected or not, so that all stages tell the same."""
-    return assign_half_sets(len(particles), seed, particles.half_set, particles.micrograph)
 
 
 @stage(
@@ -138,8 +134,8 @@ def _write_poses(work: Work, rows: NDArray[np.int64], refined: refinement.Refine
 
 @stage(
     "export",
-    reads=[*PREPARED, "poses.npz", "map.mrc", "fsc.json", "class_members.star"],
-    writes=["particles.star"],
+    reads=[*PREPARED, "poses.npz", "map.mrc", "fsc.json", "class_members.star", *ADVISED_BY],
+    writes=["particles.star", ADVICE],
     optional=["particles.cs"],
 )
 def export(
@@ -152,7 +148,8 @@ def export(
     max_shift_px: float,
     seed: int,
 ) -> None:
-    """Poses for every row of the raw stack; `whereabouts`, of the images it names, makes the table anew when they move.
+    """Poses for every row of the raw stack, and what the run advises; `whereabouts`, of the images it names, makes the
+    table anew when they move.
 
     Rows that selection left out are laid on the finished map, which both halves made: their half set says where they
     belong, not that their pose is independent of the other half.
@@ -180,6 +177,7 @@ def export(
         laid = lay_on(noisy.subset(left_out), volume, settings)
         rotations[left_out], shifts[left_out] = laid.poses.rotations, laid.poses.shifts_px
         confidence[left_out] = laid.confidence
+    write_advice(work, Poses(rotations[rows], shifts[rows]), rows, half_set[rows], diameter_px, symmetry)
     scale = preparation.working_pixel_size_angstrom / preparation.input_pixel_size_angstrom
     members = particle_rows(work.input("class_members.star"))
     particles = stack.open()

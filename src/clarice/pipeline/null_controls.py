@@ -30,8 +30,9 @@ PARTICLES, NOISE, PHASES = "particles", "pure noise", "random phases"
 # Images of each kind, of which so many are kept as pictures; and 2D classes of each kind.
 IMAGES, SHOWN, CLASSES = 128, 4, 4
 # A method is said to invent where noise leaves more than this share of the power that particles leave, or where two
-# images that show nothing share more than this of the power that particles' images have.
-MOST_POWER, MOST_SHARED = 0.05, 0.05
+# images that show nothing share more than this of the power that particles' images have. Random phases keep the power
+# that a denoiser goes by, so that something in the middle may be left of them all: it must not be most of a particle.
+MOST_POWER, MOST_SHARED, MOST_COMMON = 0.05, 0.05, 0.2
 _ITERATIONS = 8
 
 
@@ -39,13 +40,15 @@ _ITERATIONS = 8
 class Control:
     """What became of one kind of images.
 
-    `power`: of the denoised images, mean of Σ x̂² inside the disk. `twice`: what two images of one particle denoised
+    `power`: of the denoised images, mean of Σ x̂² inside the disk; `common`, the share of it that lies in the picture
+    they all have in common. `twice`: what two images of one particle denoised
     from disjoint sources share; empty where a method has no sources. `denoised` and `averages` (k, L, L): some
     images, and all class averages, the largest class first; `class_frc` the mean over classes of the FRC of halves.
     """
 
     kind: str
     power: float
+    common: float
     twice: SharedPower
     denoised: NDArray[np.float32]
     averages: NDArray[np.float32]
@@ -68,6 +71,10 @@ class Controls:
         """Power that was made of `control`, over that of the particles."""
         return control.power / self.each[0].power if self.each[0].power > 0 else float(control.power > 0)
 
+    def common_power(self, control: Control) -> float:
+        """Power of the picture that all images of `control` have in common, over the power of particles' images."""
+        return max(control.common, 0.0) * self.share_of_power(control)
+
     def shared_curve(self, control: Control) -> FloatArray:
         """By Fourier shell, power that two images of `control` share over that of the particles' images.
 
@@ -87,6 +94,9 @@ class Controls:
             share, shared = self.share_of_power(control), self.shared(control)
             if control.kind == NOISE and share > MOST_POWER:
                 told.append(f"{share:.0%} of the power that particles leave is left by pure noise")
+            elif self.common_power(control) > MOST_COMMON:
+                common = self.common_power(control)
+                told.append(f"all images of {control.kind} become one picture, with {common:.0%} of that power")
             if shared is not None and shared > MOST_SHARED:
                 told.append(f"two images of {control.kind} from disjoint sources share {shared:.0%} of that power")
         if self.foretold is not None and not self.foretold.sees:
@@ -131,10 +141,20 @@ def null_controls(
 def _control(kind: str, images: NoisySet, method: Denoiser, diameter_px: float, seed: int) -> Control:
     denoised = denoise_all(method(images), len(images), images.box)
     classes = classify(images, min(CLASSES, len(images)), iterations=_ITERATIONS, diameter_px=diameter_px, seed=seed)
-    power = float((denoised[:, inscribed_disk(images.box)] ** 2).sum(axis=1).mean())
+    inside = denoised[:, inscribed_disk(images.box)]
+    power = float((inside**2).sum(axis=1).mean())
     rows = np.unique(np.linspace(0, len(images) - 1, SHOWN).astype(np.int64))
     twice = _shared_by_disjoint_sources(images, method.name, seed)
-    return Control(kind, power, twice, denoised[rows], classes.images, _class_frc(classes))
+    return Control(kind, power, _common(inside), twice, denoised[rows], classes.images, _class_frc(classes))
+
+
+def _common(images: NDArray[np.float32]) -> float:
+    """Share of the power of images (n, p) that lies in their mean; 0 on average where nothing is common to two."""
+    count, power = len(images), float((images.astype(np.float64) ** 2).sum(axis=1).mean())
+    if count < 2 or power == 0:
+        return 0.0
+    of_mean = float((images.mean(axis=0, dtype=np.float64) ** 2).sum())
+    return (count * of_mean - power) / ((count - 1) * power)
 
 
 def _shared_by_disjoint_sources(images: NoisySet, method: str, seed: int) -> SharedPower:

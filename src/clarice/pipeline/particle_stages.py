@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from clarice.abinitio.half_sets import all_half_sets
 from clarice.denoise.registry import get_denoiser
 from clarice.io.stack import open_particles, write_particles
 from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.denoised_files import DEVIATIONS, IMAGES, RECORD, TABLE, write_denoised
-from clarice.pipeline.denoised_notes import NOTES
+from clarice.pipeline.denoised_notes import ERRORS, NOTES
 from clarice.pipeline.preflight import check as check_particles
 from clarice.pipeline.preparation import Preparation
 from clarice.pipeline.prepare import Prepared
@@ -67,12 +69,23 @@ def _prepared(work: Work) -> Prepared:
     return Prepared(particles, Preparation.from_record(work.read_json("prepared.json")))
 
 
-@stage("denoise", reads=PREPARED, writes=[IMAGES, TABLE, RECORD], optional=[NOTES, DEVIATIONS])
-def denoise(work: Work, stack: StackInput, *, method: str, weights: tuple[Path, ...]) -> None:  # noqa: ARG001
+@stage("denoise", reads=PREPARED, writes=[IMAGES, TABLE, RECORD], optional=[NOTES, ERRORS, DEVIATIONS])
+def denoise(
+    work: Work,
+    stack: StackInput,
+    *,
+    method: str,
+    weights: tuple[Path, ...],  # noqa: ARG001
+    seed: int,
+) -> None:
     """CTF-free projections in the input's box, order and sign, in units of the input's noise standard deviation.
 
-    `weights`: the files that a trained method reads, so that other weights make other images.
+    `weights`: the files that a trained method reads, so that other weights make other images. Half sets, which `seed`
+    decides where the table does not, are apart from here on: no image has a source in the other one.
     """
+    prepared = _prepared(work)
+    half_set = all_half_sets(prepared.particles, seed)
+    apart = replace(prepared, particles=replace(prepared.particles, half_set=half_set))
     folder = work.output(IMAGES).parent
     with work.keeping_results():
-        write_denoised(stack.open(), _prepared(work), get_denoiser(method), folder, progress=work.progress)
+        write_denoised(stack.open(), apart, get_denoiser(method), folder, halves_apart=True, progress=work.progress)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from clarice.metrics.view_coverage import Coverage, coverage, view_directions, with_copies
 from clarice.report.charts import Axis, Chart, Series, histogram, line_chart
 from clarice.report.folder import RunFiles, column, number, numbers, records
 from clarice.report.provenance import symmetry_of
-from clarice.report.sphere import Coverage, coverage, orientation_map, view_directions, with_copies
+from clarice.report.sphere import orientation_map
 from clarice.report.wording import angstrom, hundredths, plain
 
 

@@ -8,21 +8,24 @@ from importlib import resources
 from pathlib import Path, PurePath
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from clarice import __version__
 from clarice.io.atomic import writing
 from clarice.report import provenance
+from clarice.report.advice import advice
 from clarice.report.convergence import PoseSummary, convergence, pose_summary
+from clarice.report.expected_error import expected_error
 from clarice.report.folder import RunFiles, Volume, number
 from clarice.report.local_resolution import local_resolution
 from clarice.report.map_controls import map_controls
 from clarice.report.next_steps import next_steps
 from clarice.report.null_controls import null_controls
 from clarice.report.optics import optics_summary
-from clarice.report.particles import class_averages, particle_pairs
+from clarice.report.particles import class_averages, class_fates, particle_pairs
 from clarice.report.resolution import Resolution, resolution
+from clarice.report.sources import made_from
 from clarice.report.surface import Surface, central_slices, projections, surface
 from clarice.report.verdict import Findings, findings_warnings, particle_counts, verdict
 from clarice.report.wording import angstrom, count, date, percent, plain, quantity, reached
@@ -35,6 +38,7 @@ SECTIONS = (
     ("fsc", "Resolution"),
     ("orientations", "Orientations and shifts"),
     ("optics", "CTF"),
+    ("advice", "Advice"),
     ("progress", "Search and refinement"),
     ("stages", "Time and memory"),
     ("provenance", "Provenance"),
@@ -59,9 +63,14 @@ def write_report(run_folder: Path) -> Path:
 
 def render(run: RunFiles) -> str:
     """The whole page as HTML."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(_resource("page.html.j2"))
-    return template.render(_content(run))
+    environment = Environment(
+        loader=FunctionLoader(_resource),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2").render(_content(run))
 
 
 def _content(run: RunFiles) -> dict[str, Any]:
@@ -69,12 +78,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
     volume = run.volume("map.mrc")
     drawn = None if volume is None else surface(volume)
     result, poses, stages = resolution(run), pose_summary(run), provenance.stages(record)
-    pairs, classes, optics, search = (
-        particle_pairs(run),
-        class_averages(run),
-        optics_summary(run),
-        convergence(run),
-    )
+    optics, search = optics_summary(run), convergence(run)
     total, kept = particle_counts(run, record)
     method = run.json("denoised.json").get("method")
     laid = run.json("abinitio.json").get("method") in ("common-lines", "moments", "learned")
@@ -87,9 +91,8 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "verdict": verdict(found, volume is not None, has_mirror, None if method is None else str(method), laid),
         "tiles": _tiles(result, poses, stages, total, kept),
         "sections": SECTIONS,
-        "pairs": pairs,
+        **_particles(run),
         "local": local_resolution(run),
-        "classes": classes,
         "controls": null_controls(run),
         "map_controls": map_controls(run),
         "method": method,
@@ -109,6 +112,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "nyquist": angstrom(None if result is None else result.nyquist_angstrom),
         "poses": poses,
         "optics": optics,
+        "advice": advice(run),
         "search": search,
         "stages": stages,
         "command": provenance.command_line(record) if record.get("command") else "",
@@ -124,6 +128,18 @@ def _content(run: RunFiles) -> dict[str, Any]:
     # Last, for it names every file that the parts above found unreadable.
     content["warnings"] = findings_warnings(run, record, found)
     return content
+
+
+def _particles(run: RunFiles) -> dict[str, Any]:
+    """What the sections on particles and on their classes show."""
+    pairs = particle_pairs(run)
+    return {
+        "pairs": pairs,
+        "made": made_from(run, pairs),
+        "errors": expected_error(run),
+        "classes": class_averages(run),
+        "fates": class_fates(run),
+    }
 
 
 def _resource(name: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clarice.classify.select import IMPROBABLE, KEPT
-from clarice.report.folder import RunFiles, column, number, numbers
+from clarice.report.folder import RunFiles, column, number, numbers, records
 from clarice.report.pictures import contrast, grey_png
 
 PAIRS = 8
@@ -39,6 +40,17 @@ class ClassAverage:
 
 
 @dataclass(frozen=True)
+class Fate:
+    """What became of one class, `number` counted from 1: its `members`, their `share` of all, those `kept`, and why."""
+
+    number: int
+    members: int
+    share: float
+    kept: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Classes:
     """Class averages, largest first, and how many there are in all."""
 
@@ -57,23 +69,23 @@ def particle_pairs(run: RunFiles) -> tuple[Pair, ...]:
     if raw is None:
         return ()
     denoised = run.images("denoised.mrcs", rows) if run.stack_length("denoised.mrcs") == total else None
-    sign = _sign(run)
+    sign = protein_sign(run)
     return tuple(
         Pair(
             row + 1,
             grey_png(raw[place], *contrast(raw[place])),
-            None if denoised is None else _bright(denoised[place], sign),
+            None if denoised is None else bright(denoised[place], sign),
         )
         for place, row in enumerate(rows)
     )
 
 
-def _sign(run: RunFiles) -> float:
+def protein_sign(run: RunFiles) -> float:
     """−1 where protein is dark in the stack, and so in its denoised images and class averages."""
     return number(run.json("prepared.json").get("sign")) or 1.0
 
 
-def _bright(image: NDArray[np.float32], sign: float) -> str:
+def bright(image: NDArray[np.float32], sign: float) -> str:
     """The picture of an image in the stack's sign, protein bright as in the prepared ones and the map."""
     return grey_png(sign * image, *contrast(sign * image, 4.0))
 
@@ -87,7 +99,7 @@ def class_averages(run: RunFiles) -> Classes | None:
     sizes = _class_sizes(run, total)
     members = 0 if sizes is None else int(sizes.sum())
     selected, reasons = _selected_classes(run, total), _reasons(run)
-    sign = _sign(run)
+    sign = protein_sign(run)
     order = np.arange(total) if sizes is None else np.argsort(-sizes, kind="stable")
     averages = tuple(
         ClassAverage(
@@ -96,7 +108,7 @@ def class_averages(run: RunFiles) -> Classes | None:
             None if sizes is None or not members else float(sizes[index]) / members,
             None if selected is None else int(index) + 1 in selected,
             reasons.get(int(index) + 1),
-            _bright(images[index], sign),
+            bright(images[index], sign),
         )
         for index in order[:MAX_CLASSES_SHOWN]
     )
@@ -111,10 +123,32 @@ def _class_sizes(run: RunFiles, total: int) -> np.ndarray | None:
     return np.bincount(classes.astype(np.int64) - 1, minlength=total)
 
 
+def class_fates(run: RunFiles) -> tuple[Fate, ...]:
+    """What became of every class that has members, largest first; none before selection."""
+    counted = [
+        (int(size), int(kept), fate)
+        for fate in records(run.json("selection.json").get("classes"))
+        if (size := number(fate.get("members"))) and (kept := number(fate.get("kept"))) is not None
+        if number(fate.get("number")) and size >= kept
+    ]
+    total = sum(size for size, _, _ in counted)
+    fates = [
+        Fate(int(fate["number"]), size, size / total, kept, _why(size, kept, fate)) for size, kept, fate in counted
+    ]
+    return tuple(sorted(fates, key=lambda fate: -fate.members))
+
+
+def _why(size: int, kept: int, fate: dict[str, Any]) -> str:
+    """In words; a kept class may lose particles that are improbable in it."""
+    reason = str(fate.get("reason") or "")
+    if reason != KEPT or kept == size:
+        return reason
+    return IMPROBABLE if kept == 0 else f"{KEPT}, but for those {IMPROBABLE}"
+
+
 def _reasons(run: RunFiles) -> dict[int, str]:
     """Why each class that keeps no particle is left out, by number, where that was recorded."""
-    fates = run.json("selection.json").get("classes")
-    rows = [fate for fate in fates if isinstance(fate, dict)] if isinstance(fates, list) else []
+    rows = records(run.json("selection.json").get("classes"))
     lost = [fate for fate in rows if fate.get("number") and fate.get("reason") and not fate.get("kept")]
     return {int(fate["number"]): IMPROBABLE if fate["reason"] == KEPT else str(fate["reason"]) for fate in lost}
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from clarice.metrics.view_coverage import THIN_SAMPLING
 from clarice.report.convergence import PoseSummary
 from clarice.report.folder import RunFiles, number, records
 from clarice.report.provenance import Stages
 from clarice.report.resolution import Resolution
 from clarice.report.wording import angstrom, count, percent, reached
 
-# Below this share of the mean, a Fourier direction is so thinly sampled that the map is drawn out along it.
-THIN_SAMPLING = 0.3
 FEW_PARTICLES = 500
 
 

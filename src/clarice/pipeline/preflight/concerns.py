@@ -15,6 +15,8 @@ from clarice.pipeline.preflight.verdict import CTF_COLUMN_COUNT, Contrast, CtfEv
 FEWEST_FOR_A_MAP = 100
 # Particles are hardly seen in focus.
 _LEAST_DEFOCUS_ANGSTROM = 3000.0
+# No defocus is as small as this throughout, and none in µm is larger.
+_MICROMETRES = 20.0
 # A microscope in use is aligned to a few hundred Å.
 _LARGEST_ASTIGMATISM_ANGSTROM = 5000.0
 
@@ -53,6 +55,12 @@ def ctf_problems(particles: ParticleSet) -> list[str]:
         if len(wrong):
             row, value = wrong[0] + 1, values[wrong[0]]
             return [f"the {name} of row {row} is {value:g}{unit}, which no microscope has: correct the column"]
+    astigmatism = float(np.median(np.abs(optics.defocus_u_angstrom - optics.defocus_v_angstrom)))
+    if astigmatism > _LARGEST_ASTIGMATISM_ANGSTROM:
+        return [f"defocus U and V lie {astigmatism:,.0f} Å apart, as on no microscope: are columns swapped?"]
+    largest = float(np.abs([optics.defocus_u_angstrom, optics.defocus_v_angstrom]).max())
+    if 0 < largest < _MICROMETRES:
+        return [f"defocus reaches only {largest:g} Å: it must be in µm, so multiply the columns by 10,000"]
     return []
 
 
@@ -121,9 +129,6 @@ def ctf_warnings(particles: ParticleSet, ctf: CtfEvidence) -> list[str]:
     if ctf.stated is not None and ctf.stated != ctf.state:
         warnings.append(f"the file says the CTF is {ctf.stated}, but {ctf.state} is taken (by the {ctf.basis})")
     low, high = ctf.defocus_range_angstrom or (0.0, 0.0)
-    astigmatism = float(np.median(np.abs(particles.optics.defocus_u_angstrom - particles.optics.defocus_v_angstrom)))
-    if astigmatism > _LARGEST_ASTIGMATISM_ANGSTROM:
-        warnings.append(f"defocus U and V lie {astigmatism:,.0f} Å apart, as on no microscope: are columns swapped?")
     if abs(high) < _LEAST_DEFOCUS_ANGSTROM:
         warnings.append(f"defocus reaches only {high:g} Å: is it in nm or µm, or a placeholder?")
     elif low < 0:
