@@ -17,6 +17,7 @@ from clarice.abinitio.synchronize import Synchronized
 from clarice.core.errors import InputError
 from clarice.core.particles import Poses
 from clarice.core.progress import Progress
+from clarice.geometry.so3 import euler_to_matrix
 from clarice.physics.molecules import make_molecule
 from clarice.physics.noisy_set import NoisySet, white_set
 from clarice.physics.simulate import SimulatedSet, SimulationSettings, simulate
@@ -109,6 +110,26 @@ def test_images_that_fit_nowhere_are_told_of(noisy: NoisySet, monkeypatch: pytes
     monkeypatch.setattr(first_map, "gain_by_start", lambda *_: 9.0)
     record = find_first_map(noisy, replace(SETTINGS, method=Method.COMMON_LINES)).as_record()
     assert record["outliers"] == [20]
+
+
+@pytest.mark.parametrize(("largest_tilt_deg", "prefers"), [(180.0, False), (30.0, True)])
+def test_preferred_views_are_told_of_before_anything_is_refined(
+    largest_tilt_deg: float, prefers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a map that is right: what particles say, not how lines went."""
+    count, rng = 200, np.random.default_rng(2)
+    tilt = np.rad2deg(np.arccos(rng.uniform(np.cos(np.deg2rad(largest_tilt_deg)), 1, count)))
+    angles = np.stack([rng.uniform(-180, 180, count), tilt, rng.uniform(-180, 180, count)], axis=1)
+    poses = Poses(euler_to_matrix(angles), np.zeros((count, 2)))
+    made = simulate(make_molecule(3, mass_kda=60), SimulationSettings(count, BOX, seed=3, snr=0.5), poses=poses)
+    right = FirstMap(torch.from_numpy(made.volume), 9.0, Method.PROJECTION_MATCHING, {}, "found")
+    monkeypatch.setattr(first_map, "_found", lambda *_: right)
+    warning = find_first_map(white_set(made.particles), SETTINGS).views_warning
+    assert (warning is not None) == prefers
+    if warning is not None:
+        assert "they prefer some views" in warning
+    monkeypatch.setattr(first_map, "_found", lambda *_: replace(right, warning="a doubt"))
+    assert find_first_map(white_set(made.particles), SETTINGS).views_warning is None
 
 
 def test_a_first_map_is_looked_at_as_far_as_its_halves_agree_well() -> None:

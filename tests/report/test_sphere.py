@@ -13,7 +13,7 @@ from PIL import Image
 
 from clarice.geometry.so3 import euler_to_matrix, matrix_to_euler, random_rotations, symmetry_rotations
 from clarice.geometry.so3 import view_directions as directions_of_rotations
-from clarice.metrics.view_coverage import coverage, view_directions, with_copies
+from clarice.metrics.view_coverage import coverage, share_from_everywhere, view_directions, with_copies
 from clarice.report.sphere import density, orientation_map
 
 
@@ -94,3 +94,13 @@ def test_the_bright_spot_lies_where_the_views_point(rot: float, tilt: float) -> 
     longitude = np.rad2deg(np.pi * x / (2 * np.cos(theta)))
     assert 90 - latitude == pytest.approx(tilt, abs=4)
     assert longitude == pytest.approx(rot, abs=5)
+
+
+def test_views_from_everywhere_see_the_share_foretold() -> None:
+    generator = np.random.default_rng(4)
+    for count in (50, 200):
+        drawn = generator.normal(size=(20, count, 3))
+        seen = [coverage(each / np.linalg.norm(each, axis=1, keepdims=True)).seen_share for each in drawn]
+        assert np.mean(seen) == pytest.approx(share_from_everywhere(count), abs=0.02)
+    assert not coverage(drawn[0] / np.linalg.norm(drawn[0], axis=1, keepdims=True)).is_preferred(200)
+    assert coverage(np.tile([[0.0, 0.0, 1.0]], (200, 1))).is_preferred(200)

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from clarice.abinitio.grey_scale import compared_radius
-from clarice.abinitio.pose_assignment import lay_on
+from clarice.abinitio.pose_assignment import Laid, lay_on
 from clarice.abinitio.reconstruct import agreed_radius
 from clarice.abinitio.refinement import Refined, Settings, shared_radius
 from clarice.physics.noisy_set import NoisySet
@@ -31,15 +31,20 @@ UNSURE_CONFIDENCE = 0.25
 SAMPLE = 300
 
 
-def gain_by_start(particles: NoisySet, start: Tensor, settings: Settings) -> float:
-    """Mean log-likelihood ratio of particles under a starting map (L, L, L), against pure noise.
+def laid_sample(particles: NoisySet, start: Tensor, settings: Settings) -> Laid:
+    """Up to 300 particles, spread over the set, on a starting map (L, L, L), which counts to 6.5 cycles per diameter.
 
-    The start counts here up to 6.5 cycles per diameter: refinement itself begins with its coarse part, in which most
-    maps of the right size are much alike, and finer detail would be missed by the coarse views that are searched.
+    Refinement itself begins with its coarse part, in which most maps of the right size are much alike, and finer detail
+    would be missed by the coarse views that are searched.
     """
     some = particles.subset(particles.sample_rows(SAMPLE))
     radius = compared_radius(particles.box, settings.diameter_px)
-    return float(lay_on(some, start, replace(settings, start_radius_px=radius)).log_evidence.mean())
+    return lay_on(some, start, replace(settings, start_radius_px=radius))
+
+
+def gain_by_start(particles: NoisySet, start: Tensor, settings: Settings) -> float:
+    """Mean log-likelihood ratio of a sample of particles under a starting map (L, L, L), against pure noise."""
+    return float(laid_sample(particles, start, settings).log_evidence.mean())
 
 
 def least_agreement_px(box: int, settings: Settings) -> float:

@@ -20,6 +20,8 @@ FOURIER_DIRECTIONS = 400
 SLICE_HALF_WIDTH_DEG = 3.0
 # Below this share of the mean, a Fourier direction is so thinly sampled that the map is drawn out along it.
 THIN_SAMPLING = 0.3
+# Views that see less than this share of what as many from everywhere would see are preferred ones.
+PREFERRED = 0.6
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,16 @@ class Coverage:
 
     seen_share: float
     least_sampled: float
+
+    def is_preferred(self, views: int) -> bool:
+        """Whether so many views see much less of the sphere than as many from everywhere would."""
+        return self.seen_share < PREFERRED * share_from_everywhere(views)
+
+
+def share_from_everywhere(views: int) -> float:
+    """The share of all directions that `views` drawn evenly from the sphere see, opposite views counted as one."""
+    # Each sees two caps of SMOOTHING_DEG, which are 1 − cos of it of the sphere.
+    return 1 - math.cos(math.radians(SMOOTHING_DEG)) ** views
 
 
 def view_directions(rot_deg: FloatArray, tilt_deg: FloatArray) -> FloatArray:

@@ -10,9 +10,11 @@ import numpy as np
 from torch import Tensor
 
 from clarice.abinitio import projection_matching
-from clarice.abinitio.evidence import LEAST_OWN_GAIN, gain_by_start
+from clarice.abinitio.evidence import LEAST_OWN_GAIN, gain_by_start, laid_sample
 from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
+from clarice.geometry.so3 import view_directions
+from clarice.metrics.view_coverage import coverage, share_from_everywhere, with_copies
 from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.denoised_files import DenoisedBefore
 from clarice.pipeline.first_map_settings import FEWEST_HELD_OUT, FirstMapSettings, Method
@@ -29,7 +31,8 @@ OWN_PARTICLES_NO_LIKELIER = (
 class FirstMap:
     """A map (L, L, L), the finest ring it holds, and the method that gave it.
 
-    `record` is what speaks for it, in JSON's types; `said` a line for the user; `warning` why not to trust it, if so.
+    `record` is what speaks for it, in JSON's types; `said` a line for the user; `warning` why not to trust it, if so;
+    `views_warning` that particles prefer some views, if they do.
     """
 
     volume: Tensor
@@ -38,6 +41,7 @@ class FirstMap:
     record: dict[str, Any]
     said: str
     warning: str | None = None
+    views_warning: str | None = None
 
     def as_record(self) -> dict[str, Any]:
         """The content of `abinitio.json`."""
@@ -56,12 +60,35 @@ def find_first_map(
     particles for common lines are matched to projections alone, where either method may serve. Raises InputError where
     they are too few for the method asked for, UsageError for a denoiser that does not exist.
     """
+    found = _found(particles, settings, progress, denoised)
+    if found.warning is not None:
+        return found  # on a map that shows nothing, particles look from anywhere
+    return replace(found, views_warning=_preferred_views(particles, found, settings))
+
+
+def _found(
+    particles: NoisySet, settings: FirstMapSettings, progress: Progress, denoised: DenoisedBefore | None
+) -> FirstMap:
     if settings.method is Method.BOTH and len(particles) >= FEWEST_PARTICLES:
         return _likelier(particles, settings, progress, denoised)
     if settings.method is Method.BOTH:
         found = _by_projection_matching(particles, settings, progress, denoised)
         return replace(found, said=f"projection matching alone, {len(particles)} particles being few; {found.said}")
     return _FINDERS[settings.method](particles, settings, progress, denoised)
+
+
+def _preferred_views(particles: NoisySet, found: FirstMap, settings: FirstMapSettings) -> str | None:
+    """A warning where a sample of particles, laid on the map, looks from few directions."""
+    laid = laid_sample(particles, found.volume, settings.laying(particles.box, found.radius_px))
+    directions = with_copies(view_directions(laid.poses.rotations), settings.symmetry)
+    views = coverage(directions)
+    if not views.is_preferred(len(directions)):
+        return None
+    return (
+        f"{len(laid.poses)} particles laid on the first map look from {views.seen_share:.0%} of all directions, as "
+        f"many from everywhere would from {share_from_everywhere(len(directions)):.0%}: they prefer some views, and a "
+        "map is drawn out along what is not seen; compare the class averages, and collect tilted images or other grids"
+    )
 
 
 def _by_projection_matching(

@@ -61,8 +61,9 @@ def _abinitio_of_raw(work: Work, *, settings: FirstMapSettings) -> None:
 def _abinitio(work: Work, settings: FirstMapSettings, denoised: DenoisedBefore | None) -> None:
     noisy, _ = open_prepared(work)
     found = find_first_map(noisy.subset(selected_rows(work)), settings, work.progress, denoised)
-    if found.warning is not None:
-        work.warn(found.warning)
+    for warning in (found.warning, found.views_warning):
+        if warning is not None:
+            work.warn(warning)
     write_mrc(work.output("abinitio.mrc"), found.volume.numpy(), noisy.particles.pixel_size_angstrom, is_volume=True)
     work.write_json("abinitio.json", found.as_record())
     work.say(found.said)
