@@ -82,10 +82,11 @@ def test_on_noise_a_network_that_comes_to_say_less_has_gained_nothing(trained: T
 
 @pytest.mark.usefixtures("quick")
 def test_a_shipped_network_gains_nothing_on_noise(tmp_path: Path) -> None:
-    white = white_set(ParticleSet(ArraySource(pure_noise_images(192, 64)), 3.0))
+    white = white_set(ParticleSet(ArraySource(pure_noise_images(128, 64)), 3.0))
     shipped = trained_network("polar-cnn")
-    settings = settings_of(shipped, images=64, kept_out=0.6)
-    _, gain = finetune(white, shipped, tmp_path, settings, short(640, rate=1e-4))
+    settings = settings_of(shipped, images=32, kept_out=0.6)
+    training = short(320, rate=1e-4).model_copy(update={"validate_images": 160})
+    _, gain = finetune(white, shipped, tmp_path, settings, training)
     assert gain is not None
     assert not gain.better
     assert abs(gain.over_nothing) < 0.01
