@@ -88,6 +88,8 @@ def test_classes_are_as_many_as_particles_fill_and_views_differ() -> None:
     assert by_particles.advised == 25  # 20 for the 800 that are kept, and their share for the others
     by_views = class_advice(selection(500, 300, 0, total=800), 3, fill=2, views=22)
     assert by_views.advised == 22
+    few_each = class_advice(selection(500, 300, total=800), 3, fill=2, views=500)
+    assert few_each.advised == 40  # of 20 particles, whatever fills one
     assert class_advice(selection(50_000, total=50_000), 50, fill=2, views=800).advised == MOST_CLASSES
     said = words.of_classes(by_particles)
     assert "2 of 3 classes were kept, of 300 to 500 particles each (median 400)" in said

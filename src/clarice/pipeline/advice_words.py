@@ -9,7 +9,7 @@ import numpy as np
 from clarice.core.counting import counted
 from clarice.metrics.predicted_fsc import FallOff, Prediction
 from clarice.metrics.view_coverage import THIN_SAMPLING, Coverage
-from clarice.pipeline.class_advice import CERTAIN, MOST_CLASSES, ClassAdvice, Neighbours
+from clarice.pipeline.class_advice import CERTAIN, FEWEST_IN_CLASS, MOST_CLASSES, ClassAdvice, Neighbours
 from clarice.pipeline.defocus_snr import COARSEST_ANGSTROM, DefocusGroup, MeasuredSnr, Snr
 from clarice.pipeline.postprocess import ANISOTROPIC
 
@@ -33,7 +33,8 @@ def of_classes(found: ClassAdvice) -> str:
         return f"{said} How many to ask for cannot be told: near {COARSEST_ANGSTROM:.0f} Å no signal is sure."
     said += (
         f" Near {COARSEST_ANGSTROM:.0f} Å it takes {counted(found.fill, 'particle')} of one view to make an average "
-        f"with as much signal as noise, and a particle of this diameter and symmetry has "
+        f"with as much signal as noise (a class needs {FEWEST_IN_CLASS} to be aligned), and a particle of this "
+        "diameter and symmetry has "
         f"{counted(found.views, 'view')} that differ by as much as that"
     )
     if found.fits:

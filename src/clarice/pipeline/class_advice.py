@@ -14,6 +14,8 @@ from clarice.pipeline.defocus_snr import COARSEST_ANGSTROM
 
 # More classes than this take long, and nobody looks through them.
 MOST_CLASSES = 200
+# A class of fewer aligns its members to their own noise.
+FEWEST_IN_CLASS = 20
 # A number of classes within this factor of the one advised is right.
 NEAR_ENOUGH = 1.5
 # Standard errors that an SNR must stand above 0 to be told from it.
@@ -75,7 +77,7 @@ def distinct_views(diameter_angstrom: float, symmetry_order: int) -> int:
 
 
 def class_advice(selection: dict[str, Any], asked: int, fill: int | None, views: int) -> ClassAdvice:
-    """From the record of the selection: as many classes as `fill` allows, and no more than `views`, or 200.
+    """From the record of the selection: as many classes as `fill`, or 20, particles each allow, at most `views` or 200.
 
     Particles that selection left out need classes of their own, in proportion.
     """
@@ -83,7 +85,7 @@ def class_advice(selection: dict[str, Any], asked: int, fill: int | None, views:
     kept, total = int(selection["kept"]), int(selection["total"])
     advised = None
     if fill is not None:
-        wanted = min(kept / fill, views) * total / max(kept, 1)
+        wanted = min(kept / max(fill, FEWEST_IN_CLASS), views) * total / max(kept, 1)
         advised = int(np.clip(round(wanted), 1, min(MOST_CLASSES, total)))
     return ClassAdvice(asked, total, tuple(members), fill, views, advised)
 
