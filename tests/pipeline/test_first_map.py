@@ -123,13 +123,14 @@ def test_preferred_views_are_told_of_before_anything_is_refined(
     poses = Poses(euler_to_matrix(angles), np.zeros((count, 2)))
     made = simulate(make_molecule(3, mass_kda=60), SimulationSettings(count, BOX, seed=3, snr=0.5), poses=poses)
     right = FirstMap(torch.from_numpy(made.volume), 9.0, Method.PROJECTION_MATCHING, {}, "found")
-    monkeypatch.setattr(first_map, "_found", lambda *_: right)
-    warning = find_first_map(white_set(made.particles), SETTINGS).views_warning
+    lone = replace(SETTINGS, method=Method.PROJECTION_MATCHING)
+    monkeypatch.setattr(first_map, "_the_only_one", lambda *_: right)
+    warning = find_first_map(white_set(made.particles), lone).views_warning
     assert (warning is not None) == prefers
     if warning is not None:
         assert "they prefer some views" in warning
-    monkeypatch.setattr(first_map, "_found", lambda *_: replace(right, warning="a doubt"))
-    assert find_first_map(white_set(made.particles), SETTINGS).views_warning is None
+    monkeypatch.setattr(first_map, "_the_only_one", lambda *_: replace(right, warning="a doubt"))
+    assert find_first_map(white_set(made.particles), lone).views_warning is None
 
 
 def test_a_first_map_is_looked_at_as_far_as_its_halves_agree_well() -> None:

@@ -22,6 +22,12 @@ def all_half_sets(particles: ParticleSet, seed: int) -> HalfSets:
     return assign_half_sets(len(particles), seed, particles.half_set, particles.micrograph)
 
 
+def names_half_sets(particles: ParticleSet) -> bool:
+    """Whether the table says of every particle which half set it belongs to, and both have some."""
+    half_set = particles.half_set
+    return half_set is not None and set(np.unique(half_set).tolist()) == {1, 2}
+
+
 def assign_half_sets(
     count: int,
     seed: int,

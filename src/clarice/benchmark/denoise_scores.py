@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clarice.benchmark.denoise_sets import Images, ImageSet
+from clarice.core.particles import spread_rows
 from clarice.metrics.image import image_scores, inscribed_disk
 from clarice.metrics.shells import frc, resolution_at
 
@@ -50,7 +51,7 @@ def score(answer: Answer, truth: ImageSet) -> SetScores:
     """The scores of a set."""
     disk = inscribed_disk(truth.box)
     found, clean = answer.images[:, disk].astype(np.float64), truth.clean[:, disk].astype(np.float64)
-    rows = np.unique(np.linspace(0, len(truth) - 1, min(len(truth), SCORED_IMAGES)).astype(np.int64))
+    rows = spread_rows(np.arange(len(truth)), SCORED_IMAGES)
     sampled = image_scores(answer.images[rows], truth.clean[rows])
     return SetScores(
         len(truth),

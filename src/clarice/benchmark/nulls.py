@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from scipy.stats import beta
+from scipy.stats import binomtest
 
 from clarice.benchmark.records import Column, Results, Row
 from clarice.benchmark.row_by_row import Task, measure_rows
@@ -48,8 +48,6 @@ COLUMNS = (
 )
 KEYS = ("seed", "kind", "method")
 ACCEPTED, DOUBTED = "accepted", "doubted"
-# 95 % intervals.
-_TAIL = 0.025
 
 
 @dataclass(frozen=True)
@@ -130,6 +128,5 @@ def summarise(results: Results) -> None:
 
 def proportion_interval(successes: int, trials: int) -> tuple[float, float]:
     """The exact 95 % interval of a proportion (Clopper and Pearson 1934)."""
-    low = float(beta.ppf(_TAIL, successes, trials - successes + 1)) if successes > 0 else 0.0
-    high = float(beta.ppf(1 - _TAIL, successes + 1, trials - successes)) if successes < trials else 1.0
-    return low, high
+    found = binomtest(successes, trials).proportion_ci()
+    return float(found.low), float(found.high)

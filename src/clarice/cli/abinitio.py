@@ -140,7 +140,7 @@ class _Made:
     class_number: NDArray[np.int64] | None
     record: dict[str, Any]
     said: str
-    warnings: tuple[str | None, ...]
+    warnings: tuple[str, ...]
 
 
 def _write(output: Path, ready: ReadyStack, made: _Made) -> None:
@@ -153,8 +153,7 @@ def _write(output: Path, ready: ReadyStack, made: _Made) -> None:
     ready.write_poses(output / TABLE, made.poses, made.confidence, class_number=made.class_number)
     write_json(output / RECORD, made.record)
     for warning in made.warnings:
-        if warning is not None:
-            console.print(f"warning: {warning}", markup=False)
+        console.print(f"warning: {warning}", markup=False)
     console.print(f"{made.said}: {output / next(iter(made.maps))}.mrc", markup=False)
 
 
@@ -162,9 +161,7 @@ def _found(ready: ReadyStack, settings: FirstMapSettings, progress: Progress) ->
     found = find_first_map(ready.noisy, settings, progress)
     laid = pose_assignment.lay_on(ready.noisy, found.volume, settings.laying(ready.noisy.box, found.radius_px))
     maps = _both_hands("abinitio", found.volume)
-    return _Made(
-        maps, laid.poses, laid.confidence, None, found.as_record(), found.said, (found.warning, found.views_warning)
-    )
+    return _Made(maps, laid.poses, laid.confidence, None, found.as_record(), found.said, found.warnings)
 
 
 def _sorted(ready: ReadyStack, settings: FirstMapSettings, progress: Progress) -> _Made:
@@ -175,7 +172,8 @@ def _sorted(ready: ReadyStack, settings: FirstMapSettings, progress: Progress) -
     said = ", ".join(str(count) for count in found.counts()[: settings.classes]) + " particles"
     if settings.junk_share > 0:
         said += f", and {found.counts()[-1]} of junk"
-    return _Made(maps, found.poses, found.confidence, found.class_number, found.record, said, (found.warning,))
+    warnings = () if found.warning is None else (found.warning,)
+    return _Made(maps, found.poses, found.confidence, found.class_number, found.record, said, warnings)
 
 
 def _both_hands(name: str, volume: Tensor) -> dict[str, NDArray[np.float32]]:

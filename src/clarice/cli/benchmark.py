@@ -37,6 +37,7 @@ from clarice.cli.benchmark_options import (
     denoisers_named,
     insist_on_limits,
     make_folders,
+    some_of,
     tell_procedural,
 )
 from clarice.cli.benchmark_results import tell
@@ -112,10 +113,7 @@ def main_job(methods: MethodsOption = ",".join(job.METHODS)) -> Protocol:
 
 def peers(only: OnlyOption = ",".join(COMPARISONS), quick: QuickOption = False) -> Protocol:
     """Run ASPIRE and RELION, where installed, beside our steps on the same stacks, and print ratios."""
-    comparisons = tuple(words(only))
-    unknown = [name for name in comparisons if name not in COMPARISONS]
-    if unknown or not comparisons:
-        raise UsageError(f"--only {only!r} is not known: use some of {', '.join(COMPARISONS)}")
+    comparisons = tuple(some_of(only, "--only", COMPARISONS))
     return lambda request, **how: contests.peers(PeerRequest(request, comparisons, quick), **how)
 
 
@@ -139,9 +137,7 @@ def common_lines(
 def fit_moments(cases: CasesOption = "exact,10000", starts: StartsOption = 8) -> Protocol:
     """Fit structures and densities of views to moments, exact or of simulated particles, and compare with the truth."""
     known = {moment_particles.word_of(name): name for name in moment_particles.CASES}
-    chosen = words(cases)
-    if not chosen or any(word not in known for word in chosen):
-        raise UsageError(f"--cases {cases!r} is not known: use some of {', '.join(known)}")
+    chosen = some_of(cases, "--cases", known)
     return lambda request, **how: moments.moment_contest(
         moments.MomentRequest(request, [known[word] for word in chosen], starts), **how
     )

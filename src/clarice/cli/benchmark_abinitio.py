@@ -26,6 +26,7 @@ from clarice.cli.benchmark_options import (
     WorkOption,
     insist_on_limits,
     make_folders,
+    some_of,
     tell_procedural,
 )
 from clarice.cli.benchmark_results import tell
@@ -68,9 +69,7 @@ def benchmark_abinitio(
     """Find first maps of simulated stacks, by common lines after each denoiser, by other ways and by peers."""
     insist_on_limits(threads, timeout)
     data = None if molecules else data
-    ctfs, snrs = tuple(words(ctf)), numbers(snr, "--snr", float)
-    if not ctfs or any(word not in CTFS for word in ctfs):
-        raise UsageError(f"--ctf {ctf!r} is not known: use some of {', '.join(CTFS)}")
+    ctfs, snrs = tuple(some_of(ctf, "--ctf", CTFS)), numbers(snr, "--snr", float)
     if shift_px >= box / 4:
         raise UsageError(f"--shift-px {shift_px:g} must be less than a quarter of --box {box}: no search goes further")
     settings = StackSettings(particles=particles, box=box, max_shift_px=shift_px)

@@ -9,8 +9,8 @@ import typer
 
 from clarice.benchmark.nulls import KINDS, NAME, NOISE, PARTICLES, NullRequest, nulls
 from clarice.benchmark.records import Row
-from clarice.benchmark.structures import seeds_of, words
-from clarice.cli.benchmark_options import BoxOption, OutOption, ResumeOption
+from clarice.benchmark.structures import seeds_of
+from clarice.cli.benchmark_options import BoxOption, OutOption, ResumeOption, some_of
 from clarice.cli.benchmark_results import tell
 from clarice.cli.console import console, showing_progress
 from clarice.cli.output_folder import make_folder
@@ -38,11 +38,7 @@ def benchmark_null(
     resume: ResumeOption = False,
 ) -> None:
     """Make first maps of pure noise, of particles with random phases, and of particles; count those not doubted."""
-    chosen, ways = words(kinds), words(methods)
-    if not chosen or any(kind not in KINDS for kind in chosen):
-        raise UsageError(f"--kinds {kinds!r} is not known: use some of {', '.join(KINDS)}")
-    if not ways or any(way not in list(Method) for way in ways):
-        raise UsageError(f"--methods {methods!r} is not known: use some of {', '.join(Method)}")
+    chosen, ways = some_of(kinds, "--kinds", KINDS), some_of(methods, "--methods", list(Method))
     if not snr > 0:
         raise UsageError(f"--snr {snr:g} must be above 0")
     if box < _LEAST_BOX:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +45,14 @@ def denoisers_named(text: str, usual: Sequence[str]) -> tuple[str, ...]:
     for name in named:
         get_denoiser(name)
     return named
+
+
+def some_of(text: str, option: str, known: Collection[str]) -> list[str]:
+    """The words of a list, which are some of those `known`. Raises UsageError for none, or one there is not."""
+    chosen = words(text)
+    if not chosen or any(word not in known for word in chosen):
+        raise UsageError(f"{option} {text!r} is not known: use some of {', '.join(known)}")
+    return chosen
 
 
 def make_folders(out: Path, work: Path) -> None:

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from clarice.benchmark.records import Row
-from clarice.benchmark.structures import seeds_of, words
+from clarice.benchmark.structures import seeds_of
 from clarice.benchmark.synchronization import METHODS, NAME, SynchronizationRequest, synchronization
 from clarice.cli.benchmark_denoise import numbers
-from clarice.cli.benchmark_options import OutOption, ResumeOption
+from clarice.cli.benchmark_options import OutOption, ResumeOption, some_of
 from clarice.cli.benchmark_results import tell
 from clarice.cli.console import console, showing_progress
 from clarice.core.errors import UsageError
@@ -34,9 +34,8 @@ def benchmark_synchronization(
     resume: ResumeOption = False,
 ) -> None:
     """Find rotations from common lines of which a known share is right, and compare with the truth."""
-    chosen, counts, ratios = words(methods), numbers(images, "--images", int), numbers(shares, "--shares", float)
-    if not chosen or any(method not in METHODS for method in chosen):
-        raise UsageError(f"--methods {methods!r} is not known: use some of {', '.join(METHODS)}")
+    chosen = some_of(methods, "--methods", METHODS)
+    counts, ratios = numbers(images, "--images", int), numbers(shares, "--shares", float)
     if not counts or min(counts) < FEWEST_IMAGES:
         raise UsageError(f"--images {images!r}: rotations need {FEWEST_IMAGES} images or more")
     if not ratios or not all(0 < ratio <= 1 for ratio in ratios):

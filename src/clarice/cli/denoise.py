@@ -6,9 +6,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
+from clarice.abinitio.half_sets import names_half_sets
 from clarice.cli.console import console
 from clarice.cli.output_folder import files_read, keep_apart, make_folder
 from clarice.cli.seed_option import seed_option
@@ -24,7 +24,6 @@ from clarice.cli.stack_options import (
 )
 from clarice.core.counting import counted
 from clarice.core.errors import UsageError
-from clarice.core.particles import ParticleSet
 from clarice.denoise.diffusion import REFINED, sampling_denoiser
 from clarice.denoise.networks import is_denoising_network
 from clarice.denoise.registry import DEFAULT_METHOD, Denoiser, denoiser_names, get_denoiser
@@ -122,7 +121,7 @@ def denoise(
     read = files_read(particles, stack, passthrough)
     keep_apart(output, names, read)
     make_folder(output)
-    apart = _names_half_sets(particles) if halves_apart is None else halves_apart
+    apart = names_half_sets(particles) if halves_apart is None else halves_apart
     job = {**_job(chosen), "halves_apart": apart}
     options = {"background_radius_px": background_radius_px}
     with shared_stack(particles, stack, read, output, names, box, contrast, ctf_state, job, **options) as shared:
@@ -141,12 +140,6 @@ def denoise(
         )
     if chosen.sampling is not None and chosen.sampling.samples == 1 and method != REFINED:
         console.print("each image is one sample: one possibility of what the particle may be, not the likeliest")
-
-
-def _names_half_sets(particles: ParticleSet) -> bool:
-    """Whether the table says of every particle which half set it belongs to, and both have some."""
-    half_set = particles.half_set
-    return half_set is not None and set(np.unique(half_set).tolist()) == {1, 2}
 
 
 def _job(chosen: Denoiser) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from clarice.abinitio.half_sets import all_half_sets
+from clarice.abinitio.half_sets import all_half_sets, names_half_sets
 from clarice.cli.console import console, showing_progress
 from clarice.cli.output_folder import make_folder
 from clarice.cli.stack_options import (
@@ -144,6 +144,6 @@ def _half_of(particles: ParticleSet, half: int, seed: int) -> ParticleSet:
     rows = np.flatnonzero(all_half_sets(particles, seed) == half)
     if not len(rows):
         raise InputError(f"no particle belongs to half set {half}: too few for two: drop --half to use all")
-    if particles.half_set is None or set(np.unique(particles.half_set).tolist()) != {1, 2}:
+    if not names_half_sets(particles):
         console.print(f"half sets are those that clarice run assigns with --seed {seed}", markup=False)
     return particles.subset(rows)

@@ -13,6 +13,11 @@ FloatArray = NDArray[np.float64]
 RowIndex = NDArray[np.int64]
 
 
+def spread_rows(rows: RowIndex, most: int) -> RowIndex:
+    """At most `most` of `rows`, evenly spaced among them, the first and the last included."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(np.int64))]
+
+
 class ImageSource(Protocol):
     """Images that can be read by row, in any order, without holding the whole stack in memory."""
 

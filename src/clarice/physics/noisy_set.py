@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clarice.core.particles import FloatArray, ParticleSet, RowIndex
+from clarice.core.particles import FloatArray, ParticleSet, RowIndex, spread_rows
 from clarice.geometry.expectation import RingStack
 from clarice.geometry.polar import FourierRings
 from clarice.physics.ctf import ctf_at, rfft_frequency_grid
@@ -117,7 +117,7 @@ class NoisySet:
 
     def sample_rows(self, count: int) -> RowIndex:
         """At most `count` rows, evenly spaced: enough for statistics of the whole set."""
-        return np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
+        return spread_rows(np.arange(len(self)), count)
 
 
 def white_set(particles: ParticleSet) -> NoisySet:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 
 from clarice.abinitio.half_sets import HalfSets
-from clarice.core.particles import Poses, RowIndex
+from clarice.core.particles import Poses
 from clarice.io.mrc import read_mrc
+from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.advice import Finished, advice
 from clarice.pipeline.class_advice import neighbours
 from clarice.pipeline.denoised_notes import NOTES
-from clarice.pipeline.particle_stages import open_prepared
+from clarice.pipeline.preparation import Preparation
 from clarice.pipeline.work import Work
 
 ADVICE = "advice.json"
@@ -20,18 +21,23 @@ ADVISED_BY = ("selection.json", "classes.json", "postprocess.json", "half1.mrc",
 
 
 def write_advice(
-    work: Work, poses: Poses, rows: RowIndex, half_set: HalfSets, diameter_px: float, symmetry: str
+    work: Work,
+    particles: NoisySet,
+    poses: Poses,
+    half_set: HalfSets,
+    preparation: Preparation,
+    diameter_px: float,
+    symmetry: str,
 ) -> None:
-    """Writes `advice.json` for a stage that declares it, and reads what is `ADVISED_BY`, prepared images and the FSC.
+    """Writes `advice.json` for a stage that declares it, and reads what is `ADVISED_BY` and the FSC.
 
-    `rows` of the stack went into the map, at `poses` with shifts in working pixels, in `half_set` 1 or 2. The sources
-    of denoised images may be missing: not every method has some.
+    `particles` went into the map, at `poses` with shifts in working pixels, in `half_set` 1 or 2. The sources of
+    denoised images may be missing: not every method has some.
     """
-    noisy, preparation = open_prepared(work)
     halves = torch.stack([torch.from_numpy(read_mrc(work.input(f"half{number}.mrc"))[0]) for number in (1, 2)])
     found = advice(
         Finished(
-            particles=noisy.subset(rows),
+            particles=particles,
             poses=poses,
             half_set=half_set,
             halves=halves,

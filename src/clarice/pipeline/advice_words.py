@@ -195,7 +195,12 @@ def _value(snr: Snr) -> str:
 
 
 def _range(group: DefocusGroup) -> str:
-    least, most = (f"{value / ANGSTROM_PER_MICROMETRE:.2f}" for value in (group.least_angstrom, group.most_angstrom))
+    return defocus_range(group.least_angstrom, group.most_angstrom)
+
+
+def defocus_range(least_angstrom: float, most_angstrom: float) -> str:
+    """A range of defocus as text in µm, as one number where both ends read alike."""
+    least, most = (f"{value / ANGSTROM_PER_MICROMETRE:.2f}" for value in (least_angstrom, most_angstrom))
     return f"{least} µm" if least == most else f"{least}–{most} µm"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clarice.core.particles import FloatArray, Poses, RowIndex
+from clarice.core.particles import FloatArray, Poses, RowIndex, spread_rows
 from clarice.geometry.fourier import shell_index
 from clarice.geometry.interpolated_slices import oversampled_spectrum, shifted, slice_spectra
 from clarice.physics.noisy_set import NoisySet
@@ -98,7 +98,7 @@ def measured_snr(particles: NoisySet, poses: Poses, references: Tensor, which: R
     defocus = None if optics is None else (optics.defocus_u_angstrom + optics.defocus_v_angstrom) / 2
     groups, products, weights = [], [], []
     for rows in [np.arange(len(particles))] if defocus is None else groups_of_defocus(defocus):
-        read = _sampled(rows)
+        read = spread_rows(rows, MOST_READ)
         products.append(compare(read))
         weights.append(np.full(len(read), len(rows) / len(read)))
         if defocus is not None:
@@ -107,10 +107,6 @@ def measured_snr(particles: NoisySet, poses: Poses, references: Tensor, which: R
     together, weight = np.concatenate(products), np.concatenate(weights)
     whole, fine_end = (_snr(together[:, band], weight) for band in (0, 1))
     return MeasuredSnr(whole, fine_end, tuple(groups), box * pixel / last)
-
-
-def _sampled(rows: RowIndex) -> RowIndex:
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_READ)).astype(np.int64))]
 
 
 class _Comparison:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clarice.abinitio import projection_matching
 from clarice.abinitio.evidence import LEAST_OWN_GAIN, gain_by_start, laid_sample
+from clarice.abinitio.pose_assignment import Laid
 from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
 from clarice.geometry.so3 import view_directions
@@ -43,6 +44,11 @@ class FirstMap:
     warning: str | None = None
     views_warning: str | None = None
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """All there is to warn of."""
+        return tuple(each for each in (self.warning, self.views_warning) if each is not None)
+
     def as_record(self) -> dict[str, Any]:
         """The content of `abinitio.json`."""
         return {"method": self.method.value, "radius_px": self.radius_px, **self.record}
@@ -60,26 +66,29 @@ def find_first_map(
     particles for common lines are matched to projections alone, where either method may serve. Raises InputError where
     they are too few for the method asked for, UsageError for a denoiser that does not exist.
     """
-    found = _found(particles, settings, progress, denoised)
+    if settings.method is Method.BOTH and len(particles) >= FEWEST_PARTICLES:
+        found, laid = _likelier(particles, settings, progress, denoised)
+    else:
+        found, laid = _the_only_one(particles, settings, progress, denoised), None
     if found.warning is not None:
         return found  # on a map that shows nothing, particles look from anywhere
-    return replace(found, views_warning=_preferred_views(particles, found, settings))
+    if laid is None:
+        laid = laid_sample(particles, found.volume, settings.laying(particles.box, found.radius_px))
+    return replace(found, views_warning=_preferred_views(laid, settings))
 
 
-def _found(
+def _the_only_one(
     particles: NoisySet, settings: FirstMapSettings, progress: Progress, denoised: DenoisedBefore | None
 ) -> FirstMap:
-    if settings.method is Method.BOTH and len(particles) >= FEWEST_PARTICLES:
-        return _likelier(particles, settings, progress, denoised)
+    """The map of the one method that is asked for, or that can be tried."""
     if settings.method is Method.BOTH:
         found = _by_projection_matching(particles, settings, progress, denoised)
         return replace(found, said=f"projection matching alone, {len(particles)} particles being few; {found.said}")
     return _FINDERS[settings.method](particles, settings, progress, denoised)
 
 
-def _preferred_views(particles: NoisySet, found: FirstMap, settings: FirstMapSettings) -> str | None:
+def _preferred_views(laid: Laid, settings: FirstMapSettings) -> str | None:
     """A warning where a sample of particles, laid on the map, looks from few directions."""
-    laid = laid_sample(particles, found.volume, settings.laying(particles.box, found.radius_px))
     directions = with_copies(view_directions(laid.poses.rotations), settings.symmetry)
     views = coverage(directions)
     if not views.is_preferred(len(directions)):
@@ -176,11 +185,15 @@ COMPARED = (Method.COMMON_LINES, Method.PROJECTION_MATCHING)
 
 def _likelier(
     particles: NoisySet, settings: FirstMapSettings, progress: Progress, denoised: DenoisedBefore | None
-) -> FirstMap:
-    """Both maps are looked at up to the same radius; what the other was like stays on record."""
+) -> tuple[FirstMap, Laid]:
+    """The likelier of both maps, looked at up to the same radius, and the sample laid on it.
+
+    What the other was like stays on record.
+    """
     tried = [_FINDERS[method](particles, settings, progress, denoised) for method in COMPARED]
     laying = settings.laying(particles.box, particles.box / 2)
-    gains = [gain_by_start(particles, each.volume, laying) for each in tried]
+    samples = [laid_sample(particles, each.volume, laying) for each in tried]
+    gains = [float(laid.log_evidence.mean()) for laid in samples]
     chosen, other = sorted(range(len(tried)), key=lambda index: gains[index], reverse=True)
     best = tried[chosen]
     record = {
@@ -190,4 +203,4 @@ def _likelier(
     }
     compared = ", ".join(f"{each.method.value} {gain:.1f}" for each, gain in zip(tried, gains, strict=True))
     said = f"{best.method.value}, by log-likelihood a particle ({compared}); {best.said}"
-    return FirstMap(best.volume, best.radius_px, best.method, record, said, best.warning)
+    return FirstMap(best.volume, best.radius_px, best.method, record, said, best.warning), samples[chosen]

@@ -21,7 +21,7 @@ from clarice.abinitio.half_sets import HalfSets
 from clarice.abinitio.pose_assignment import lay_halves_on
 from clarice.abinitio.reconstruct import spectral_prior, spherical_support
 from clarice.abinitio.refinement import Settings
-from clarice.core.particles import FloatArray
+from clarice.core.particles import FloatArray, spread_rows
 from clarice.core.progress import Progress, silent
 from clarice.geometry.fourier import centred_fft3, centred_ifft3, fourier_resize, shell_index, shell_mean, up_to_radius
 from clarice.metrics.shells import FIRST_TELLING_SHELL, fsc
@@ -178,10 +178,7 @@ def map_controls(
 def _sampled(half_set: HalfSets) -> NDArray[np.int64]:
     """Rows of both half sets, as many of each as there are, up to half of `IMAGES`, each spread evenly."""
     members = [np.flatnonzero(half_set == half) for half in (1, 2)]
-    spread = [
-        np.unique(np.linspace(0, len(rows) - 1, min(len(rows), IMAGES // 2)).astype(np.int64)) for rows in members
-    ]
-    return np.sort(np.concatenate([rows[chosen] for rows, chosen in zip(members, spread, strict=True)]))
+    return np.sort(np.concatenate([spread_rows(rows, IMAGES // 2) for rows in members]))
 
 
 def wrong_molecule(references: Tensor, support: Tensor, settings: Settings, pixel_size_angstrom: float) -> Tensor:

@@ -61,9 +61,8 @@ def _abinitio_of_raw(work: Work, *, settings: FirstMapSettings) -> None:
 def _abinitio(work: Work, settings: FirstMapSettings, denoised: DenoisedBefore | None) -> None:
     noisy, _ = open_prepared(work)
     found = find_first_map(noisy.subset(selected_rows(work)), settings, work.progress, denoised)
-    for warning in (found.warning, found.views_warning):
-        if warning is not None:
-            work.warn(warning)
+    for warning in found.warnings:
+        work.warn(warning)
     write_mrc(work.output("abinitio.mrc"), found.volume.numpy(), noisy.particles.pixel_size_angstrom, is_volume=True)
     work.write_json("abinitio.json", found.as_record())
     work.say(found.said)
@@ -178,7 +177,8 @@ def export(
         laid = lay_on(noisy.subset(left_out), volume, settings)
         rotations[left_out], shifts[left_out] = laid.poses.rotations, laid.poses.shifts_px
         confidence[left_out] = laid.confidence
-    write_advice(work, Poses(rotations[rows], shifts[rows]), rows, half_set[rows], diameter_px, symmetry)
+    poses = Poses(rotations[rows], shifts[rows])
+    write_advice(work, noisy.subset(rows), poses, half_set[rows], preparation, diameter_px, symmetry)
     scale = preparation.working_pixel_size_angstrom / preparation.input_pixel_size_angstrom
     members = particle_rows(work.input("class_members.star"))
     particles = stack.open()

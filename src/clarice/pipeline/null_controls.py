@@ -92,10 +92,10 @@ class Controls:
         told = []
         for control in self.each[1:]:
             share, shared = self.share_of_power(control), self.shared(control)
+            common = self.common_power(control)
             if control.kind == NOISE and share > MOST_POWER:
                 told.append(f"{share:.0%} of the power that particles leave is left by pure noise")
-            elif self.common_power(control) > MOST_COMMON:
-                common = self.common_power(control)
+            elif common > MOST_COMMON:
                 told.append(f"all images of {control.kind} become one picture, with {common:.0%} of that power")
             if shared is not None and shared > MOST_SHARED:
                 told.append(f"two images of {control.kind} from disjoint sources share {shared:.0%} of that power")
@@ -143,9 +143,10 @@ def _control(kind: str, images: NoisySet, method: Denoiser, diameter_px: float, 
     classes = classify(images, min(CLASSES, len(images)), iterations=_ITERATIONS, diameter_px=diameter_px, seed=seed)
     inside = denoised[:, inscribed_disk(images.box)]
     power = float((inside**2).sum(axis=1).mean())
-    rows = np.unique(np.linspace(0, len(images) - 1, SHOWN).astype(np.int64))
     twice = _shared_by_disjoint_sources(images, method.name, seed)
-    return Control(kind, power, _common(inside), twice, denoised[rows], classes.images, _class_frc(classes))
+    return Control(
+        kind, power, _common(inside), twice, denoised[images.sample_rows(SHOWN)], classes.images, _class_frc(classes)
+    )
 
 
 def _common(images: NDArray[np.float32]) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clarice.core.batches import in_batches
 from clarice.core.errors import InputError, UsageError
-from clarice.core.particles import ArraySource, ImageSource, ParticleSet, Poses, RowIndex
+from clarice.core.particles import ArraySource, ImageSource, ParticleSet, Poses, RowIndex, spread_rows
 from clarice.core.progress import Progress, silent
 from clarice.geometry.fourier import fourier_resize, radius_grid
 from clarice.io.mrc import MrcSource, MrcStackWriter
@@ -128,10 +128,6 @@ def _group_rows(particles: ParticleSet) -> list[tuple[int | None, RowIndex]]:
     return groups
 
 
-def _sampled(rows: RowIndex) -> RowIndex:
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), NOISE_SAMPLE)).astype(np.int64))]
-
-
 def _background_sigmas(particles: ParticleSet, rows: RowIndex, background: _Background) -> Tensor:
     parts = in_batches(
         len(rows),
@@ -187,7 +183,7 @@ def plan(
         raise UsageError(f"the background radius {radius:g} px must lie between 0 and half the box of {box} px")
     background = _Background.beyond(radius, box)
     groups = _group_rows(particles)
-    sigmas = [_background_sigmas(particles, _sampled(rows), background) for _, rows in groups]
+    sigmas = [_background_sigmas(particles, spread_rows(rows, NOISE_SAMPLE), background) for _, rows in groups]
     medians = [float(values.median()) for values in sigmas]
     if min(medians) <= 0:
         raise InputError("the particles' background is flat, so their noise cannot be measured: extract them unmasked")
@@ -206,7 +202,7 @@ def plan(
     noise = []
     for done, ((label, rows), sigma) in enumerate(zip(groups, medians, strict=True)):
         progress("measuring noise", done, len(groups))
-        spectrum = _spectrum(particles, _sampled(rows), sigma, preparation, background)
+        spectrum = _spectrum(particles, spread_rows(rows, NOISE_SAMPLE), sigma, preparation, background)
         noise.append(GroupNoise(label, sigma, spectrum))
     progress("measuring noise", len(groups), len(groups))
     return replace(preparation, groups=tuple(noise))

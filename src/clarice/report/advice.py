@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from clarice.pipeline.advice_words import defocus_range
 from clarice.report.charts import Axis, Chart, Series, line_chart
 from clarice.report.folder import RunFiles, number, records
 from clarice.report.wording import MISSING, angstrom, count, percent
-
-ANGSTROM_PER_MICROMETRE = 1e4
 
 
 @dataclass(frozen=True)
@@ -77,10 +76,7 @@ def _groups(groups: Sequence[dict[str, Any]], whole_scale: float | None) -> tupl
 
 
 def _range(least: float | None, most: float | None) -> str:
-    if least is None or most is None:
-        return MISSING
-    low, high = (f"{value / ANGSTROM_PER_MICROMETRE:.2f}" for value in (least, most))
-    return f"{low} µm" if low == high else f"{low}–{high} µm"
+    return MISSING if least is None or most is None else defocus_range(least, most)
 
 
 def _with_error(values: dict[str, Any], name: str, error_name: str, over: float | None = 1.0) -> str:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clarice.core.particles import FloatArray, Optics, ParticleSet, RowIndex
+from clarice.core.particles import FloatArray, Optics, ParticleSet, RowIndex, spread_rows
 from clarice.core.progress import Progress
 from clarice.geometry.fourier import centred_fft2, centred_ifft2, radius_grid, resize_centred
 from clarice.physics.ctf import ctf
@@ -74,7 +74,7 @@ def scale_of_the_ctf(
     Looked for only where the score `flip_z` of the stated scale, or that of a harmonic, speaks against raw images.
     `whiten` (L, L) makes the noise in centred spectra white.
     """
-    some = rows[np.unique(np.linspace(0, len(rows) - 1, min(_ROWS, len(rows))).astype(np.int64))]
+    some = spread_rows(rows, _ROWS)
     box = min(particles.box, _BOX)
     spectra = resize_centred(spectra_of(particles, some) * whiten, box, 2)
     pixel_size = particles.pixel_size_angstrom * particles.box / box

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from clarice.core.particles import ParticleSet, RowIndex
+from clarice.core.particles import ParticleSet, RowIndex, spread_rows
 from clarice.core.progress import Progress
 from clarice.pipeline.preflight.verdict import ImageFindings
 
@@ -25,9 +25,7 @@ _LARGEST_VALUE = 1e12
 
 def sample_rows(particles: ParticleSet, most: int = 2000) -> RowIndex:
     """Rows spread evenly over the stack for statistics: at most `most`, fewer for large boxes."""
-    count = len(particles)
-    wanted = min(count, most, max(128, _SAMPLE_PIXELS // particles.box**2))
-    return np.unique(np.linspace(0, count - 1, wanted).astype(np.int64))
+    return spread_rows(np.arange(len(particles)), min(most, max(128, _SAMPLE_PIXELS // particles.box**2)))
 
 
 def chunk_rows(box: int) -> int:
