@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from clarice.benchmark.measured import LAUNCHER, Usage, run_measured
+from clarice.benchmark.measured import LAUNCHER, UNKNOWN, Usage, run_measured
 
 
 def python(code: str, folder: Path, timeout_seconds: float = 60) -> Usage:
@@ -29,6 +29,18 @@ def test_peak_memory_is_that_of_the_command_alone(tmp_path: Path) -> None:
     assert held.sum() > 0
     assert small.peak_memory_mb < 100
     assert large.peak_memory_mb == pytest.approx(small.peak_memory_mb + 200, abs=20)
+
+
+def test_memory_of_processes_together_counts_each_and_shared_pages_once(tmp_path: Path) -> None:
+    """A child shares what its parent held before; both hold 100 MB of their own besides."""
+    code = (
+        "import os, time; shared = b'x' * (200 * 2**20); child = os.fork(); own = b'y' * (100 * 2**20); "
+        "time.sleep(2.5); child and os.wait()"
+    )
+    found = run_measured([sys.executable, "-S", "-c", code], folder=tmp_path, log=tmp_path / "log", together=True)
+    assert found.peak_together_mb == pytest.approx(400, abs=40)
+    assert found.peak_memory_mb == pytest.approx(310, abs=25)
+    assert python("pass", tmp_path).peak_together_mb == UNKNOWN
 
 
 def test_seconds_count_waiting_and_cpu_seconds_do_not(tmp_path: Path) -> None:

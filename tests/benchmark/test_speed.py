@@ -88,6 +88,7 @@ def test_two_processes_killed_halfway_are_held_against_one(tmp_path: Path) -> No
     assert two["results_kept"] >= 0
     assert two["killed_after_seconds"] == pytest.approx(one["seconds"] / 2, abs=0.1)
     assert two["seconds"] > two["killed_after_seconds"]
+    assert two["peak_together_mb"] > 0.9 * two["peak_memory_mb"] > 100
     text = speed(replace(asked, resume=True), shown=nothing).summary[f"{CLASSES}: 60 particles, 2 processes"]
     assert text.endswith("× the time of one in all; the same files")
 

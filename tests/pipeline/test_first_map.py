@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clarice.abinitio.common_lines import CommonLines
-from clarice.abinitio.evidence import gain_by_start
+from clarice.abinitio.evidence import RandomPhases, gain_by_start, laid_sample, random_phases
 from clarice.abinitio.from_poses import Reconstruction
 from clarice.abinitio.line_poses import LinePoses
 from clarice.abinitio.synchronize import Synchronized
@@ -20,6 +20,7 @@ from clarice.core.progress import Progress
 from clarice.geometry.so3 import euler_to_matrix
 from clarice.physics.molecules import make_molecule
 from clarice.physics.noisy_set import NoisySet, white_set
+from clarice.physics.null_particles import phase_randomised
 from clarice.physics.simulate import SimulatedSet, SimulationSettings, simulate
 from clarice.pipeline import first_map
 from clarice.pipeline.denoised_files import IMAGES, RECORD
@@ -131,6 +132,40 @@ def test_preferred_views_are_told_of_before_anything_is_refined(
         assert "they prefer some views" in warning
     monkeypatch.setattr(first_map, "_the_only_one", lambda *_: replace(right, warning="a doubt"))
     assert find_first_map(white_set(made.particles), lone).views_warning is None
+
+
+def test_random_phases_take_from_particles_what_their_map_explains(noisy: NoisySet, simulated: SimulatedSet) -> None:
+    """A map made of random phases loses nothing by others; that of the particles nearly all."""
+    laying = SETTINGS.laying(BOX, BOX / 2)
+    right = torch.from_numpy(simulated.volume)
+    found = random_phases(noisy, right, laying, laid_sample(noisy, right, laying))
+    assert found.stands_out
+    assert found.gain == pytest.approx(gain_by_start(noisy, right, laying))
+    assert found.randomised < 0.5 * found.gain
+    assert 0 < found.error < 0.1 * found.gain
+    nothing = phase_randomised(noisy, 5)
+    assert not random_phases(nothing, right, laying, laid_sample(nothing, right, laying)).stands_out
+
+
+@pytest.mark.parametrize(
+    ("gain", "randomised", "error", "stands_out"),
+    [(50.0, -20.0, 1.0, True), (14.0, 12.8, 0.1, False), (14.0, 5.0, 3.0, False), (0.0, 0.0, 0.0, False)],
+)
+def test_a_map_stands_out_by_more_than_chance_and_more_than_half_of_what_it_explains(
+    gain: float, randomised: float, error: float, stands_out: bool
+) -> None:
+    assert RandomPhases(gain, randomised, error).stands_out is stands_out
+
+
+def test_a_map_of_what_spectra_hold_is_doubted(noisy: NoisySet, monkeypatch: pytest.MonkeyPatch) -> None:
+    lone = replace(SETTINGS, method=Method.PROJECTION_MATCHING)
+    made = FirstMap(torch.zeros((BOX,) * 3), 9.0, Method.PROJECTION_MATCHING, {}, "found")
+    monkeypatch.setattr(first_map, "_the_only_one", lambda *_: made)
+    for randomised, warning in ((13.0, first_map.RANDOM_PHASES_AS_LIKELY), (-9.0, None)):
+        monkeypatch.setattr(first_map, "random_phases", lambda *_, of=randomised: RandomPhases(14.0, of, 0.5))
+        found = find_first_map(noisy, lone)
+        assert found.warning == warning
+        assert found.as_record()["random_phases"] == {"gain": 14.0, "randomised": randomised, "error": 0.5}
 
 
 def test_a_first_map_is_looked_at_as_far_as_its_halves_agree_well() -> None:

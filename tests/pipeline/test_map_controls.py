@@ -21,6 +21,7 @@ from clarice.physics.simulate import SimulationSettings, simulate
 from clarice.pipeline.map_controls import (
     NOISE,
     PARTICLES,
+    PHASES,
     WRONG,
     LaidKind,
     MapControls,
@@ -48,11 +49,12 @@ def stack() -> tuple[NoisySet, Tensor, np.ndarray]:
 
 def test_a_map_that_particles_show_is_sound(stack: tuple[NoisySet, Tensor, np.ndarray]) -> None:
     found = map_controls(*stack, SETTINGS)
-    assert [kind.kind for kind in found.each] == [PARTICLES, NOISE, WRONG]
+    assert [kind.kind for kind in found.each] == [PARTICLES, NOISE, PHASES, WRONG]
     assert found.doubts == []
     assert found.sentence.endswith("the map is what its particles show")
     assert found.over_noise[0] > 20
     assert found.over_wrong[0] > 5
+    assert found.over_phases[0] > 20
     noise = found.each[1].power
     assert (found.each[0].power, found.fewest) == (1, 60)
     assert noise is not None
@@ -120,23 +122,25 @@ def test_a_smaller_box_shows_the_same_projections(stack: tuple[NoisySet, Tensor,
 
 
 @pytest.mark.parametrize(
-    ("own", "noise", "wrong", "power", "doubts"),
+    ("own", "noise", "phases", "wrong", "power", "doubts"),
     [
-        (50.0, -10.0, 20.0, 0.04, []),
-        (-10.0, -10.0, -30.0, 0.04, ["no better than pure noise"]),
-        (20.0, -10.0, 20.0, 0.04, ["wrong molecule"]),
-        (50.0, -10.0, 20.0, None, []),
-        (0.0, 0.0, 0.0, 0.9, ["no better than pure noise", "wrong molecule"]),
+        (50.0, -10.0, -5.0, 20.0, 0.04, []),
+        (-10.0, -10.0, -20.0, -30.0, 0.04, ["no better than pure noise"]),
+        (20.0, -10.0, 20.0, 10.0, 0.04, ["random phases"]),
+        (20.0, -10.0, -5.0, 20.0, 0.04, ["wrong molecule"]),
+        (50.0, -10.0, -5.0, 20.0, None, []),
+        (0.0, 0.0, 0.0, 0.0, 0.9, ["no better than pure noise", "random phases", "wrong molecule"]),
     ],
 )
 def test_each_doubt_has_its_reason(
-    own: float, noise: float, wrong: float, power: float | None, doubts: list[str]
+    own: float, noise: float, phases: float, wrong: float, power: float | None, doubts: list[str]
 ) -> None:
     spread = np.linspace(-1, 1, 64)
     flat, fsc_of = torch.zeros(4, 4, 4), np.ones(3)
     each = [
         LaidKind(PARTICLES, own + spread, flat, fsc_of, 1.0),
         LaidKind(NOISE, noise + spread[::-1], flat, fsc_of, power),
+        LaidKind(PHASES, phases + np.roll(spread, 9), flat, fsc_of, 0.1),
         LaidKind(WRONG, wrong + np.roll(spread, 5), flat, fsc_of, 0.5),
     ]
     found = MapControls(each, flat, flat, 4.0, 32)

@@ -110,7 +110,7 @@ def test_nothing_is_fetched(finished_run: Path) -> None:
 def test_every_picture_has_words(finished_run: Path) -> None:
     page = document(finished_run)
     pictures = [attributes for tag, attributes in page.elements if tag == "img"]
-    assert len(pictures) == 2 * 8 + 24 + 12 + 15 + 6
+    assert len(pictures) == 2 * 8 + 24 + 12 + 18 + 6
     assert all(attributes.get("alt") for attributes in pictures)
     drawings = [attributes for tag, attributes in page.elements if tag == "svg"]
     assert len(drawings) == 12

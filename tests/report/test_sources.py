@@ -123,7 +123,7 @@ def test_the_page_names_every_source(told_run: Path) -> None:
     assert "What they were made from" in page.text
     alternatives = [attributes.get("alt") for tag, attributes in page.elements if tag == "img"]
     assert "Particle 345, a source of particle 344" in alternatives
-    assert len(alternatives) == 2 * 8 + 4 * (2 + 4) + 24 + 12 + 15 + 6
+    assert len(alternatives) == 2 * 8 + 4 * (2 + 4) + 24 + 12 + 18 + 6
 
 
 def test_a_method_without_sources_or_errors_has_no_such_part(finished_run: Path) -> None:

@@ -8,7 +8,7 @@ refined from their own first map or from a molecule's.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -18,6 +18,7 @@ from clarice.abinitio.pose_assignment import Laid, lay_on
 from clarice.abinitio.reconstruct import agreed_radius
 from clarice.abinitio.refinement import Refined, Settings, shared_radius
 from clarice.physics.noisy_set import NoisySet
+from clarice.physics.null_particles import phase_randomised
 
 # Halves that start from one map agree a little beyond what it held, whatever they are made of: this much, and a shell.
 BEYOND_SHARED, SHELLS_BEYOND_SHARED = 1.3, 1
@@ -29,6 +30,36 @@ LEAST_OWN_GAIN = 2.0
 UNSURE_CONFIDENCE = 0.25
 # Particles that tell whether a starting map shows them at all.
 SAMPLE = 300
+# A map that shows particles loses most of what they gain by it when their phases are made random. Standard errors that
+# the loss must stand out by, and its least share of the gain.
+PHASE_ERRORS, LEAST_PHASE_LOSS = 4.0, 0.5
+
+
+@dataclass(frozen=True)
+class RandomPhases:
+    """Log-likelihood ratio a particle against pure noise on a map, and of the same with random phases.
+
+    `error`: the standard error of the difference. What is gained with random phases as well lies in the particles'
+    spectra: brightness, size and a few strong coefficients that some view of almost any map meets.
+    """
+
+    gain: float
+    randomised: float
+    error: float
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether the map shows more of the particles than of their spectra."""
+        loss = self.gain - self.randomised
+        return loss > PHASE_ERRORS * self.error and loss > LEAST_PHASE_LOSS * self.gain
+
+
+def random_phases(particles: NoisySet, volume: Tensor, settings: Settings, laid: Laid) -> RandomPhases:
+    """What becomes of the gain of a `laid_sample` on a map (L, L, L) when phases are random, the same images beside."""
+    some = particles.subset(particles.sample_rows(SAMPLE))
+    lost = laid.log_evidence - laid_sample(phase_randomised(some, settings.seed), volume, settings).log_evidence
+    own = float(laid.log_evidence.mean())
+    return RandomPhases(own, own - float(lost.mean()), float(lost.std(ddof=1) / np.sqrt(len(lost))))
 
 
 def laid_sample(particles: NoisySet, start: Tensor, settings: Settings) -> Laid:

@@ -26,7 +26,7 @@ from clarice.denoise.registry import get_denoiser
 from clarice.pipeline.unfinished import FOLDER
 
 NAME = "speed"
-VERSION = 2
+VERSION = 3
 COUNTS = (1000, 5000, 10_000, 20_000)
 # 2D classes, beside the names of denoisers.
 CLASSES = "classify"
@@ -43,7 +43,8 @@ COLUMNS = (
     Column("time, s", "seconds", "{:.1f}"),
     Column("CPU, s", "cpu_seconds", "{:.1f}"),
     Column("images/s", "images_per_second", "{:.0f}"),
-    Column("peak memory, MB", "peak_memory_mb", "{:.0f}"),
+    Column("peak memory of a process, MB", "peak_memory_mb", "{:.0f}"),
+    Column("of all together, MB", "peak_together_mb", "{:.0f}"),
     Column("time over that of half as many", "over_half", "{:.2f}"),
     Column("relative MSE", "relative_mse", "{:.3f}"),
     Column("load before", "load_before", "{:.1f}"),
@@ -147,15 +148,18 @@ class _Work:
         launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python")
         program = (*launcher, "--nproc-per-node", str(number), *self.request.program)
         threads = max(1, self.request.threads // number)
-        killed = self._run(program, out, threads, undisturbed_seconds / 2)
+        killed = self._run(program, out, threads, undisturbed_seconds / 2, together=True)
         kept = len(list((out / FOLDER).rglob("*.safetensors")))
-        again = self._run(program, out, threads, self.request.timeout_seconds) if killed.timed_out else killed
+        limit = self.request.timeout_seconds
+        again = self._run(program, out, threads, limit, together=True) if killed.timed_out else killed
         if again.failed:
             return {**_used(again), "failed": True, "note": again.message}
         seconds = killed.seconds + again.seconds if killed.timed_out else killed.seconds
         return {
-            # What processes of a launcher took is not added up.
+            # Processor time of a launcher's processes is not added up.
             "seconds": round(seconds, 2),
+            "peak_memory_mb": round(again.peak_memory_mb),
+            "peak_together_mb": round(max(killed.peak_together_mb, again.peak_together_mb)),
             "images_per_second": self._speed(seconds),
             "killed_after_seconds": round(killed.seconds, 1) if killed.timed_out else None,
             "results_kept": kept,
@@ -170,7 +174,9 @@ class _Work:
     def _folder(self, processes: int) -> Path:
         return self.stack.folder.with_name(self.method if processes == 1 else f"{self.method}-by-{processes}")
 
-    def _run(self, program: Sequence[str], out: Path, threads: int, limit_seconds: float) -> Usage:
+    def _run(
+        self, program: Sequence[str], out: Path, threads: int, limit_seconds: float, *, together: bool = False
+    ) -> Usage:
         asked = ("classify",) if self.method == CLASSES else ("denoise", "--method", self.method)
         return run_measured(
             [*program, asked[0], self.stack.star, *asked[1:], "-o", out],
@@ -178,6 +184,7 @@ class _Work:
             log=out.with_name(f"{out.name}.log"),
             threads=threads,
             timeout_seconds=limit_seconds,
+            together=together,
         )
 
     def _speed(self, seconds: float) -> float:

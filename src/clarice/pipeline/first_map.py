@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from clarice.abinitio import projection_matching
-from clarice.abinitio.evidence import LEAST_OWN_GAIN, gain_by_start, laid_sample
+from clarice.abinitio.evidence import LEAST_OWN_GAIN, gain_by_start, laid_sample, random_phases
 from clarice.abinitio.pose_assignment import Laid
 from clarice.core.particles import RowIndex
 from clarice.core.progress import Progress, silent
@@ -25,6 +25,10 @@ from clarice.pipeline.moment_map import MomentMap, first_map_by_moments
 OWN_PARTICLES_NO_LIKELIER = (
     "the particles that the map was made of are hardly likelier under it than under pure noise: "
     "the map is not to be trusted"
+)
+RANDOM_PHASES_AS_LIKELY = (
+    "with their phases made random, particles lose too little of their likelihood under the map: it fits what their "
+    "spectra hold, and is no evidence of a structure"
 )
 
 
@@ -72,9 +76,14 @@ def find_first_map(
         found, laid = _the_only_one(particles, settings, progress, denoised), None
     if found.warning is not None:
         return found  # on a map that shows nothing, particles look from anywhere
+    laying = settings.laying(particles.box, found.radius_px)
     if laid is None:
-        laid = laid_sample(particles, found.volume, settings.laying(particles.box, found.radius_px))
-    return replace(found, views_warning=_preferred_views(laid, settings))
+        laid = laid_sample(particles, found.volume, laying)
+    phases = random_phases(particles, found.volume, laying, laid)
+    record = {**found.record, "random_phases": asdict(phases)}
+    if not phases.stands_out:
+        return replace(found, record=record, warning=RANDOM_PHASES_AS_LIKELY)
+    return replace(found, record=record, views_warning=_preferred_views(laid, settings))
 
 
 def _the_only_one(

@@ -1,4 +1,4 @@
-"""The stage of map controls: noise laid on the run's half maps, and its particles on a wrong molecule."""
+"""The stage of map controls: noise and random phases laid on the run's half maps, particles on a wrong molecule."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _PICTURE_BOX = 64
 
 @stage("map controls", reads=[*PREPARED, "selection.json", "half1.mrc", "half2.mrc"], writes=[RECORD, PICTURES])
 def control_map(work: Work, *, diameter_px: float, symmetry: str, max_shift_px: float, seed: int) -> None:
-    """Lays particles and noise on the half maps, and particles on a wrong molecule; warns where they are as likely.
+    """Lays particles, noise and random phases on the half maps, and particles on a wrong molecule.
 
-    The stack of pictures holds three projections of each map: the run's, what particles, noise and particles on the
-    wrong molecule make, and the wrong molecule itself.
+    Warns where they are as likely. The stack of pictures holds three projections of each map: the run's, what
+    particles, noise, random phases and particles on the wrong molecule make, and the wrong molecule itself.
     """
     noisy, _ = open_prepared(work)
     rows = selected_rows(work)
@@ -44,15 +44,9 @@ def control_map(work: Work, *, diameter_px: float, symmetry: str, max_shift_px: 
 
 
 def projections(found: MapControls) -> np.ndarray:
-    """Three projections of each of the five maps, along z, y and x, enlarged: (15, L, L)."""
-    particles, noise, wrongly = (kind.volume for kind in found.each)
-    flat = torch.stack(
-        [
-            volume.sum(dim=axis)
-            for volume in (found.reference, particles, noise, wrongly, found.wrong)
-            for axis in (0, 1, 2)
-        ]
-    )
+    """Three projections of each of the six maps, along z, y and x, enlarged: (18, L, L)."""
+    made = (kind.volume for kind in found.each)
+    flat = torch.stack([volume.sum(dim=axis) for volume in (found.reference, *made, found.wrong) for axis in (0, 1, 2)])
     return fourier_resize(flat, max(_PICTURE_BOX, flat.shape[-1]), 2).numpy()
 
 
@@ -64,6 +58,7 @@ def record_of(found: MapControls, field_angstrom: float) -> dict[str, object]:
         "doubtful": bool(found.doubts),
         "sentence": found.sentence,
         "gain_over_noise": [round(value, 4) for value in found.over_noise],
+        "gain_over_random_phases": [round(value, 4) for value in found.over_phases],
         "gain_over_wrong_molecule": [round(value, 4) for value in found.over_wrong],
         "kinds": [
             {

@@ -1,9 +1,10 @@
 """Controls of a map: do its particles fit it better than noise does, and better than they fit a wrong molecule?
 
 Each half set is laid on the map of the other half, which none of its images had a part in, over all views and at low
-resolution. So is as much pure noise; and the particles are laid on a molecule that is not theirs, of the same size,
-symmetry and power spectrum. Noise that is turned until it fits a map makes that map again, faintly (Henderson 2013): a
-map that is believed must be more than that, and more than its molecule's size and brightness.
+resolution. So is as much pure noise, and so are the same particles with random phases; and the particles are laid on a
+molecule that is not theirs, of the same size, symmetry and power spectrum. Noise that is turned until it fits a map
+makes that map again, faintly (Henderson 2013): a map that is believed must be more than that, and more than its
+molecule's size and brightness.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from clarice.geometry.fourier import centred_fft3, centred_ifft3, fourier_resize
 from clarice.metrics.shells import FIRST_TELLING_SHELL, fsc
 from clarice.physics.molecules import make_molecule
 from clarice.physics.noisy_set import NoisySet
-from clarice.physics.null_particles import pure_noise
+from clarice.physics.null_particles import phase_randomised, pure_noise
 from clarice.physics.potential import atoms_to_volume
 
-PARTICLES, NOISE, WRONG = "particles", "pure noise", "particles on a wrong molecule"
+PARTICLES, NOISE, PHASES, WRONG = "particles", "pure noise", "random phases", "particles on a wrong molecule"
 # Images of each kind.
 IMAGES = 256
 # Particles that each half set must hold for a verdict.
@@ -62,7 +63,7 @@ class LaidKind:
 
 @dataclass(frozen=True)
 class MapControls:
-    """Particles, noise and wrong molecule in this order, all up to `radius_px` Fourier pixels.
+    """Particles, noise, random phases and wrong molecule in this order, all up to `radius_px` Fourier pixels.
 
     `reference` and `wrong` (b, b, b): the run's map and the wrong molecule as images were laid on them. `fewest`:
     images of the smaller half set.
@@ -86,9 +87,17 @@ class MapControls:
         return float(own.mean() - noise.mean()), float(np.sqrt((own.var(ddof=1) + noise.var(ddof=1)) / self.images))
 
     @property
+    def over_phases(self) -> tuple[float, float]:
+        """How much better than with random phases; standard error of the differences, image by image."""
+        return self._over(self.each[2])
+
+    @property
     def over_wrong(self) -> tuple[float, float]:
         """How much better than on the wrong molecule; standard error of the differences, image by image."""
-        difference = self.each[0].gain - self.each[2].gain
+        return self._over(self.each[3])
+
+    def _over(self, control: LaidKind) -> tuple[float, float]:
+        difference = self.each[0].gain - control.gain
         return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(self.images))
 
     @property
@@ -104,6 +113,8 @@ class MapControls:
             found.append(
                 f"particles fit the map of the other half set no better than pure noise ({_text(self.over_noise)})"
             )
+        if _hidden_in_error(self.over_phases):
+            found.append(f"with random phases they fit it as well ({_text(self.over_phases)})")
         if _hidden_in_error(self.over_wrong):
             found.append(f"they fit a wrong molecule of its size and spectrum as well ({_text(self.over_wrong)})")
         return found
@@ -117,7 +128,8 @@ class MapControls:
         made = "" if power is None else f"; the map that noise makes there has {100 * max(power, 0):.1f} % of the power"
         return (
             "particles fit the map of the other half set, which they had no part in since the first map, better than "
-            f"pure noise does by {_text(self.over_noise)} in log-likelihood each, and better than a wrong molecule by "
+            f"pure noise does by {_text(self.over_noise)} in log-likelihood each, than with random phases by "
+            f"{_text(self.over_phases)}, and better than a wrong molecule by "
             f"{_text(self.over_wrong)}{made}: the map is what its particles show"
         )
 
@@ -155,14 +167,14 @@ def map_controls(
     crossed = references.flip(0)
     each: list[LaidKind] = []
     whole = 0.0
-    for number, (kind, images, volumes) in enumerate(
-        (
-            (PARTICLES, some, crossed),
-            (NOISE, pure_noise(some, settings.seed), crossed),
-            (WRONG, some, torch.stack([wrong, wrong])),
-        )
-    ):
-        progress(kind, number, 3)
+    kinds = (
+        (PARTICLES, some, crossed),
+        (NOISE, pure_noise(some, settings.seed), crossed),
+        (PHASES, phase_randomised(some, settings.seed), crossed),
+        (WRONG, some, torch.stack([wrong, wrong])),
+    )
+    for number, (kind, images, volumes) in enumerate(kinds):
+        progress(kind, number, len(kinds))
         laid = lay_halves_on(images, volumes, halves, laid_with)
         shared = _shared_power(laid.halves * support, radius)
         agreement = fsc(laid.halves[0].numpy(), laid.halves[1].numpy(), support.numpy())
@@ -170,7 +182,7 @@ def map_controls(
         whole = shared if kind == PARTICLES else whole
         power = shared / whole if whole > 0 else None
         each.append(LaidKind(kind, laid.log_evidence, mean, agreement, power))
-    progress("", 3, 3)
+    progress("", len(kinds), len(kinds))
     fewest = int(min(np.sum(halves == half) for half in (1, 2)))
     return MapControls(each, references.mean(dim=0), wrong, radius, fewest)
 

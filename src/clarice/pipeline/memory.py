@@ -215,8 +215,8 @@ def controlling(images: int, box: int) -> Estimate:
 
 
 def controlling_map(images: int, input_box: int, box: int) -> Estimate:
-    """Controls of a map: so many images of three kinds, each laid once over all views."""
-    seconds = grown(SECONDS_PER_ITERATION, 3 * images, box)
+    """Controls of a map: so many images of four kinds, each laid once over all views."""
+    seconds = grown(SECONDS_PER_ITERATION, 4 * images, box)
     return Estimate(seconds, first_map_mb(images, input_box, box))
 
 

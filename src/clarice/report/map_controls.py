@@ -1,4 +1,4 @@
-"""Controls of the map: what noise and a wrong molecule make of it, in pictures and figures, and the verdict."""
+"""Controls of the map: what noise, random phases and a wrong molecule make of it, and the verdict."""
 
 from __future__ import annotations
 
@@ -80,5 +80,10 @@ def _chart(kinds: Sequence[dict[str, Any]]) -> Chart | None:
         "were laid on."
     )
     return chart_of_kinds(
-        kinds, "fsc", "Half maps of particles, of noise, and on a wrong molecule", caption, "FSC", highest=1.0
+        kinds,
+        "fsc",
+        "Half maps of particles, of images that show nothing, and on a wrong molecule",
+        caption,
+        "FSC",
+        highest=1.0,
     )

@@ -13,7 +13,7 @@ from clarice.report.folder import RunFiles, number, numbers, records
 from clarice.report.pictures import contrast, grey_png
 from clarice.report.wording import percent
 
-_ROLES = ("role-a", "role-b", "role-c")
+_ROLES = ("role-a", "role-b", "role-c", "role-d")
 
 
 @dataclass(frozen=True)
