@@ -1,4 +1,4 @@
-"""Fine-tuning on a stack's own particles: what is hidden, who is held out, what is gained, and what is refused."""
+"""Fine-tuning on a stack's own particles: what is gained, and what is refused."""
 
 from __future__ import annotations
 
@@ -10,135 +10,27 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.denoise.sampling_weights import write_random_weights
+from tests.training.finetuning_sets import BOX, noise, particles, settings_of, trained
 from tests.training.runs import quick, stop_after
 
-from clarice.core.errors import InputError, UsageError
+from clarice.core.errors import InputError
 from clarice.core.particles import ArraySource, ParticleSet
 from clarice.denoise.depth import with_attention_blocks
-from clarice.denoise.estimate import Estimate
 from clarice.denoise.placed_network import PlacedNetwork
 from clarice.denoise.trained import TrainedNetwork, load_trained, network_settings, trained_network
 from clarice.physics.molecules import make_molecule
-from clarice.physics.noisy_set import NoisySet, white_set
+from clarice.physics.noisy_set import white_set
 from clarice.physics.simulate import SimulationSettings, simulate
 from clarice.pipeline.disjoint_sources import denoised_twice, shared_power
 from clarice.pipeline.finetuning import Gain, finetune, usual_training
 from clarice.pipeline.hidden_coefficients import clustered_mean, foretold
-from clarice.training.finetuning_task import CHOSEN_BY, JUDGED_BY, TRAINED_ON, FinetuningSettings, FinetuningTask
 from clarice.training.settings import TrainingSettings
 
-__all__ = ["quick"]  # a fixture
-BOX = 24
-CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainedNetwork:
-    monkeypatch.setenv("CLARICE_WEIGHTS", str(tmp_path))
-    write_random_weights(tmp_path)
-    return trained_network("polar-transformer")
-
-
-def noise(count: int, seed: int = 1) -> NoisySet:
-    images = np.random.default_rng(seed).normal(size=(count, BOX, BOX)).astype(np.float32)
-    return white_set(ParticleSet(ArraySource(images), 3.0))
-
-
-def particles(count: int) -> NoisySet:
-    settings = SimulationSettings(count, BOX, seed=3, snr=1.0, max_shift_px=0.0)
-    return white_set(simulate(make_molecule(3, mass_kda=60), settings).particles)
-
-
-def settings_of(trained: TrainedNetwork, **more: float) -> FinetuningSettings:
-    given = {"network": network_settings(trained), "images": 16, "judged_sets": 3, **more}
-    return FinetuningSettings.model_validate(given)
-
-
-def task(noisy: NoisySet, trained: TrainedNetwork, **more: float) -> FinetuningTask:
-    groups = [np.arange(0, len(noisy), 2), np.arange(1, len(noisy), 2)]
-    return FinetuningTask(noisy, groups, trained, settings_of(trained, **more), seed=1)
+__all__ = ["quick", "trained"]  # fixtures
 
 
 def short(images: int, rate: float = 2e-3) -> TrainingSettings:
     return usual_training(100, images).model_copy(update={"learning_rate": rate, "warmup_images": 0})
-
-
-def test_the_network_is_not_shown_what_it_is_judged_by(trained: TrainedNetwork) -> None:
-    made = task(noise(60), trained)
-    network = made.model().eval()
-    batch = made.batch(0, 0, 1, CPU)
-    changed = torch.fft.irfft2(torch.fft.rfft2(batch.noisy) * batch.shown + 100 * (~batch.shown), s=(BOX, BOX))
-    with torch.no_grad():
-        first, second = (network(images, batch.transfer * batch.shown).images for images in (batch.noisy, changed))
-    assert torch.allclose(first, second, atol=1e-3)
-
-
-def test_training_shows_from_half_to_four_fifths_and_judging_four_fifths(trained: TrainedNetwork) -> None:
-    made = task(noise(60), trained)
-    shares = [float(made.batch(position, 0, 1, CPU).shown.float().mean()) for position in range(12)]
-    assert 0.45 < min(shares) < 0.6
-    assert 0.7 < max(shares) < 0.85
-    for one in made.sets_to_choose_by:
-        assert float(one.shown.float().mean()) == pytest.approx(0.8, abs=0.05)
-    always = task(noise(60), trained, least_shown=0.8)
-    assert float(always.batch(0, 0, 1, CPU).shown.float().mean()) == pytest.approx(0.8, abs=0.05)
-
-
-def test_batches_are_the_same_whenever_they_are_asked_for_and_leave_some_particles_out(trained: TrainedNetwork) -> None:
-    made = task(noise(60), trained, empty=0, empty_sets=0)
-    one, two = made.batch(3, 0, 1, CPU), task(noise(60), trained, empty=0, empty_sets=0).batch(3, 0, 1, CPU)
-    assert torch.equal(one.noisy, two.noisy)
-    assert torch.equal(one.shown, two.shown)
-    assert not torch.equal(one.shown, made.batch(4, 0, 1, CPU).shown)
-    assert 0.6 < (made.use == TRAINED_ON).mean() < 1
-    for position in range(6):
-        batch = made.batch(position, 0, 1, CPU)
-        for image, judged in zip(batch.noisy[0], batch.judged[0], strict=True):
-            row = int(np.flatnonzero((made.noisy.particles.read() == image.numpy()).all(axis=(1, 2)))[0])
-            assert bool(judged) == (made.use[row] == TRAINED_ON)
-    with pytest.raises(UsageError, match="one process"):
-        made.batch(0, 0, 2, CPU)
-
-
-def test_particles_that_judge_in_the_end_chose_no_weights_and_come_once(trained: TrainedNetwork) -> None:
-    made = task(noise(60), trained)
-    images = made.noisy.particles.read()
-    for sets, use in ((made.sets_to_choose_by, CHOSEN_BY), (made.sets_to_judge_by, JUDGED_BY)):
-        assert len(sets) > 1
-        judged = np.concatenate([one.noisy[0][one.judged[0]].numpy() for one in sets])
-        rows = [int(np.flatnonzero((images == image).all(axis=(1, 2)))[0]) for image in judged]
-        assert sorted(rows) == np.flatnonzero(made.use == use).tolist()
-        assert not torch.equal(sets[0].shown, sets[1].shown)
-
-
-def test_whole_micrographs_are_kept_out_where_there_are_many(trained: TrainedNetwork) -> None:
-    white = noise(120)
-    names = np.array([f"{row % 40}.mrc" for row in range(120)])
-    made = task(replace(white, particles=replace(white.particles, micrograph=names)), trained, kept_out=0.4)
-    for name in np.unique(names):
-        assert len(np.unique(made.use[names == name])) == 1
-    few = np.array([f"{row % 2}.mrc" for row in range(120)])
-    made = task(replace(white, particles=replace(white.particles, micrograph=few)), trained, kept_out=0.4)
-    assert len(np.unique(made.use[few == "0.mrc"])) > 1
-
-
-def test_too_few_particles_are_refused(trained: TrainedNetwork) -> None:
-    with pytest.raises(UsageError, match="too few to fine-tune"):
-        FinetuningTask(noise(2), [np.arange(2)], trained, settings_of(trained, kept_out=0.01), seed=1)
-
-
-def test_in_a_smaller_box_noise_alone_has_error_one(trained: TrainedNetwork) -> None:
-    """Beyond the Nyquist frequency of the stack's own box there is nothing, and nobody is judged by it."""
-    images = np.random.default_rng(1).normal(size=(120, 16, 16)).astype(np.float32)
-    small = white_set(ParticleSet(ArraySource(images), 3.0))
-    made = FinetuningTask(small, [np.arange(120)], trained, settings_of(trained, images=64), seed=1)
-    batch = made.batch(0, 0, 1, CPU)
-
-    def nothing(noisy: torch.Tensor, transfer: torch.Tensor) -> Estimate:
-        return Estimate(torch.zeros_like(noisy), transfer)
-
-    assert float(batch.error(nothing).mean()) == pytest.approx(1, abs=0.05)  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("quick")

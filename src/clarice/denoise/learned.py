@@ -17,7 +17,7 @@ from clarice.core.progress import Progress, silent
 from clarice.denoise.angular_attention import MeasuredRings
 from clarice.denoise.attention_sources import sources_of
 from clarice.denoise.neighbourhoods import invariants, neighbourhoods
-from clarice.denoise.network_input import error_from_network, from_network, network_input
+from clarice.denoise.network_input import error_from_network, explicit_transfer, from_network, network_input
 from clarice.denoise.networks import NETWORKS
 from clarice.denoise.notes import Notes, Sources
 from clarice.denoise.placed_network import PlacedNetwork
@@ -82,11 +82,20 @@ def denoise_jointly(
     yield from _in_row_order(noisy, runner, groups, progress, notes)
 
 
-def look_alikes(noisy: NoisySet, trained: TrainedNetwork, size: int, progress: Progress = silent) -> list[RowIndex]:
-    """All rows of a stack in groups of at most `size` that look alike whatever their in-plane angle."""
+def look_alikes(
+    noisy: NoisySet,
+    trained: TrainedNetwork,
+    size: int,
+    progress: Progress = silent,
+    shown: Tensor | None = None,
+) -> list[RowIndex]:
+    """All rows of a stack in groups of at most `size` that look alike whatever their in-plane angle.
+
+    By those Fourier coefficients alone that are `shown` (b, b // 2 + 1) of the network's box b; by all, if None.
+    """
     if len(noisy) <= size:
         return [np.arange(len(noisy))]
-    return neighbourhoods(_features(noisy, _Transformer(trained), LOOKED_THROUGH, progress), size)
+    return neighbourhoods(_features(noisy, _Transformer(trained, shown), LOOKED_THROUGH, progress), size)
 
 
 def _kept_neighbourhoods(features: NDArray[np.float32], size: int) -> list[RowIndex]:
@@ -140,7 +149,11 @@ def _tell(notes: Notes, rows: RowIndex, part: Arrays) -> None:
 
 
 class _Transformer(PlacedNetwork):
-    """A polar transformer at work on sets of a stack."""
+    """A polar transformer at work on sets of a stack, of which it sees the coefficients `shown`, all if None."""
+
+    def __init__(self, trained: TrainedNetwork, shown: Tensor | None = None) -> None:
+        super().__init__(trained)
+        self.shown = shown
 
     @torch.no_grad()
     def features(self, noisy: NoisySet, rows: RowIndex) -> Tensor:
@@ -183,6 +196,8 @@ class _Transformer(PlacedNetwork):
 
     def _measured(self, network: PolarTransformer, noisy: NoisySet, rows: RowIndex) -> MeasuredRings:
         images, transfer = network_input(noisy, rows, self.box)
+        if self.shown is not None:
+            transfer = explicit_transfer(transfer, images) * self.shown
         return network.measure(*self.placed(images[None], None if transfer is None else transfer[None]))
 
 

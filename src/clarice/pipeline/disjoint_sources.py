@@ -32,10 +32,15 @@ from clarice.training.split_coefficients import drawn_mask
 _TWICE, _GROUPS = 16, 32
 
 
-def source_groups(noisy: NoisySet, trained: TrainedNetwork, progress: Progress = silent) -> list[RowIndex]:
-    """All rows in groups whose particles are each other's sources: of look-alikes, where a network sees sets."""
+def source_groups(
+    noisy: NoisySet, trained: TrainedNetwork, progress: Progress = silent, shown: Tensor | None = None
+) -> list[RowIndex]:
+    """All rows in groups whose particles are each other's sources: of look-alikes, where a network sees sets.
+
+    Alike in the coefficients `shown` (b, b // 2 + 1), b being the network's box; in all, if None.
+    """
     if trained.kind.joint:
-        return look_alikes(noisy, trained, NEIGHBOURHOOD, progress)
+        return look_alikes(noisy, trained, NEIGHBOURHOOD, progress, shown)
     return list(np.array_split(np.arange(len(noisy)), -(-len(noisy) // NEIGHBOURHOOD)))
 
 

@@ -142,7 +142,11 @@ def finetune(
     if not trained.kind.denoises:
         raise UsageError(f"{trained.kind.name} cannot be fine-tuned: choose a network that denoises")
     start = trained if start is None else start
-    task = FinetuningTask(noisy, source_groups(noisy, trained, progress), start, settings, seed)
+
+    def grouping(shown: Tensor | None) -> list[RowIndex]:
+        return source_groups(noisy, trained, progress, shown)
+
+    task = FinetuningTask(noisy, grouping, start, settings, seed)
     recipe = _recipe(folder, task, settings, training, seed)
     outcome = train(recipe, folder / TRAINING, minutes=minutes, started=started, tell=tell, progress=progress)
     if outcome.end != "images":

@@ -19,6 +19,7 @@ from clarice.denoise.trained import TrainedNetwork
 from clarice.physics.noisy_set import NoisySet
 from clarice.pipeline.disjoint_sources import source_groups
 from clarice.training.finetuning_task import split_set
+from clarice.training.split_coefficients import drawn_mask
 
 # Particles that are looked at, in sets of so many at most, in so many sets at least; and the share of coefficients that
 # is shown.
@@ -45,15 +46,19 @@ class Foretold:
 
 
 def foretold(noisy: NoisySet, trained: TrainedNetwork, seed: int) -> Foretold:
-    """How much better than zeros a network that denoises foretells hidden coefficients of at most 512 particles."""
+    """How much better than zeros a network that denoises foretells hidden coefficients of at most 512 particles.
+
+    The same are hidden of all, so that they have no part in the choice of sources either.
+    """
     some = noisy.subset(noisy.sample_rows(_PARTICLES))
+    shown = drawn_mask(trained.box, 1, _SHOWN, generator_of(seed))[0]
     placed = PlacedNetwork(trained)
     size = max(1, min(_LARGEST_SET, len(some) // _LEAST_SETS))
     gains: list[Tensor] = []
-    for group in source_groups(some, trained):
+    for group in source_groups(some, trained, shown=shown):
         for start in range(0, len(group), size):
             rows = group[start : start + size]
-            one = split_set(some, rows, trained.box, _SHOWN, generator_of(seed, int(rows[0])))
+            one = split_set(some, rows, trained.box, shown)
             with placed.precision(), torch.no_grad():
                 error = one.to(placed.device).error(placed.network).cpu()
             gains.append((one.error_of_nothing() - error).double())

@@ -10,7 +10,7 @@ whether anything was gained.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -30,6 +30,8 @@ from clarice.physics.noisy_set import NoisySet
 from clarice.training.simulated_sets import NetworkSettings, SettingsPart
 from clarice.training.split_coefficients import drawn_mask, unseen_error
 
+# Rows of a stack in groups of those that look alike in what is shown (b, b // 2 + 1) of them; in all, if None.
+Grouping = Callable[[Tensor | None], list[RowIndex]]
 # What a particle is for: to train on, to choose the best weights by, or to say in the end what was gained.
 TRAINED_ON, CHOSEN_BY, JUDGED_BY = range(3)
 # Streams of random numbers: what particles are for, which make a batch, what is hidden in it and in sets to judge, and
@@ -99,36 +101,39 @@ def split_set(
     noisy: NoisySet,
     rows: RowIndex,
     box: int,
-    share: float,
-    generator: torch.Generator,
+    shown: Tensor,
     judged: NDArray[np.bool_] | None = None,
 ) -> SplitSet:
-    """Particles of `rows` in a network's `box`, shown a random `share` of their coefficients; judged by all, if None.
+    """Particles of `rows` in a network's `box`, of which coefficients (b, b // 2 + 1) are `shown`; judged by all, if
+    None.
 
     Nothing is hidden, and so judged by, where the stack's own box has no coefficients.
     """
     images, transfer = network_input(noisy, rows, box)
-    drawn = drawn_mask(box, 1, share, generator) | ~known_band(noisy.box, box)
-    shown = drawn.expand(len(rows), -1, -1)
+    shown = (shown | ~known_band(noisy.box, box)).expand(len(rows), -1, -1)
     judging = torch.ones(len(rows), dtype=torch.bool) if judged is None else torch.as_tensor(judged)
     empty = torch.zeros_like(judging)
     return SplitSet(images[None], explicit_transfer(transfer, images)[None], shown[None], judging[None], empty[None])
 
 
 class FinetuningTask:
-    """Sets of a stack's own particles, in groups of those that look alike."""
+    """Sets of a stack's own particles, in groups of those that look alike.
+
+    Sets of training are of groups by whole images. What is hidden of sets to judge by, one part for all of them, had no
+    part in their groups: sources that were chosen by a particle's noise would foretell it.
+    """
 
     def __init__(
         self,
         noisy: NoisySet,
-        groups: Sequence[RowIndex],
+        grouping: Grouping,
         trained: TrainedNetwork,
         settings: FinetuningSettings,
         seed: int,
     ) -> None:
         self.noisy, self.trained, self.settings, self.seed = noisy, trained, settings, seed
-        self.images_per_batch = min(settings.images, *(len(group) for group in groups))
-        self.groups = list(groups)
+        self.grouping, self.groups = grouping, grouping(None)
+        self.images_per_batch = min(settings.images, *(len(group) for group in self.groups))
         self.use = _uses(noisy.particles, settings.kept_out, generator_of(seed, _USE))
         if any((self.use == use).sum() < least for use, least in ((TRAINED_ON, 1), (CHOSEN_BY, 1), (JUDGED_BY, 2))):
             raise UsageError(
@@ -164,7 +169,8 @@ class FinetuningTask:
         drawn = torch.randperm(len(group), generator=generator_of(self.seed, _ORDER, 1, position))
         rows = np.sort(group[drawn[: self.images_per_batch].numpy()])
         generator = generator_of(self.seed, _HIDDEN, position)
-        split = self._split(rows, self._share(generator), generator, self.use[rows] == TRAINED_ON)
+        shown = drawn_mask(self.trained.box, 1, self._share(generator), generator)[0]
+        split = split_set(self.noisy, rows, self.trained.box, shown, self.use[rows] == TRAINED_ON)
         return self._with_noise(split, generator_of(self.seed, _NOISE, 0, position), self.settings.empty_sets).to(
             device
         )
@@ -188,9 +194,6 @@ class FinetuningTask:
         """The share of coefficients that a batch is shown."""
         least, most = self.settings.least_shown, self.settings.shown
         return least + (most - least) * float(torch.rand(1, generator=generator))
-
-    def _split(self, rows: RowIndex, share: float, generator: torch.Generator, judged: NDArray[np.bool_]) -> SplitSet:
-        return split_set(self.noisy, rows, self.trained.box, share, generator, judged)
 
     def loss(self, model: nn.Module, batch: SplitSet) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean of the error on what is hidden of the particles that are judged, and of what is made of noise."""
@@ -223,19 +226,22 @@ class FinetuningTask:
     def sets_of(self, use: int, wanted: int) -> list[SplitSet]:
         """About `wanted` sets that judge by particles for `use`, each in one of them at most, beside others of a group.
 
-        They are of evenly chosen groups; where groups are few, each gives several, with other coefficients hidden.
+        They are of evenly chosen groups by what is shown; where groups are few, each gives several.
         """
-        chosen = np.unique(np.linspace(0, len(self.groups) - 1, wanted).astype(np.int64))
+        box = self.trained.box
+        shown = drawn_mask(box, 1, self.settings.shown, generator_of(self.seed, _JUDGED, use))[0]
+        groups = self.grouping(shown)
+        chosen = np.unique(np.linspace(0, len(groups) - 1, wanted).astype(np.int64))
         sets = []
         for number in chosen:
-            group = self.groups[number]
+            group = groups[number]
             of_use = group[self.use[group] == use]
             for part in np.array_split(of_use, min(len(of_use), -(-wanted // len(chosen)))) if len(of_use) else ():
-                generator = generator_of(self.seed, _JUDGED, use, int(part[0]))
                 others = np.setdiff1d(group, of_use)
+                generator = generator_of(self.seed, _JUDGED, use, int(part[0]))
                 drawn = torch.randperm(len(others), generator=generator).numpy()
                 rows = np.sort(np.concatenate([part, others[drawn]])[: self.images_per_batch])
-                sets.append(self._split(rows, self.settings.shown, generator, np.isin(rows, part)))
+                sets.append(split_set(self.noisy, rows, box, shown, np.isin(rows, part)))
         return sets
 
     @torch.no_grad()
