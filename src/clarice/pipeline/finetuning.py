@@ -222,7 +222,8 @@ def _write(
     write_weights(output, with_example(tensors, kept), card, torch.float16)
     with writing(output.with_suffix(".md")) as temporary:
         temporary.write_text(_page(before.kind.name, gain, outcome, content), encoding="utf-8")
-    write_json(folder / RECORD, {"weights_sha256": weights_digest(output), **verdict, "recipe": content})
+    made = {"weights_sha256": weights_digest(output), "images": outcome.images, "seconds": round(outcome.seconds, 1)}
+    write_json(folder / RECORD, {**made, **verdict, "recipe": content})
 
 
 def _page(name: str, gain: Gain, outcome: Outcome, content: dict[str, Any]) -> str:

@@ -1,0 +1,89 @@
+"""`clarice benchmark experimental`: networks on real particles, as shipped and fine-tuned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clarice.benchmark.experimental import METHODS, NAME, ExperimentalRequest, experimental
+from clarice.benchmark.records import Row
+from clarice.benchmark.structures import words
+from clarice.cli.benchmark_options import (
+    OutOption,
+    ResumeOption,
+    ThreadsOption,
+    TimeoutOption,
+    WorkOption,
+    insist_on_limits,
+    make_folders,
+)
+from clarice.cli.benchmark_results import tell
+from clarice.cli.console import console
+from clarice.cli.seed_option import seed_option
+from clarice.core.errors import UsageError
+from clarice.denoise.trained import trained_network
+
+_O = typer.Option
+
+
+def register(protocols: typer.Typer) -> None:
+    """Adds the command to the group of protocols."""
+    protocols.command(NAME)(benchmark_experimental)
+
+
+def benchmark_experimental(
+    methods: Annotated[str, _O("--methods", help="Networks that denoise and have weights, a list.")] = ",".join(
+        METHODS
+    ),
+    images: Annotated[
+        int | None, _O("--images", min=1, help="Particles to tune on, counted each time; as finetune has it if absent.")
+    ] = None,
+    seed: Annotated[int, seed_option("Seed of fine-tuning and of the runs.")] = 0,
+    data: Annotated[
+        Path | None, _O("--data", envvar="CLARICE_DATA", help="Folder with structures/ and particles/apoferritin.")
+    ] = None,
+    out: OutOption = Path("benchmarks"),
+    work: WorkOption = Path("scratch/benchmark"),
+    resume: ResumeOption = False,
+    threads: ThreadsOption = 2,
+    timeout: TimeoutOption = 240.0,
+) -> None:
+    """Run networks on real particles of apoferritin, as shipped and fine-tuned, and compare maps with the structure.
+
+    Fine-tuning goes on where an earlier call with the same --work stopped.
+    """
+    insist_on_limits(threads, timeout)
+    if data is None:
+        raise UsageError("there are no real particles without --data: name the folder with particles/apoferritin")
+    named = words(methods)
+    if not named:
+        raise UsageError(f"--methods names no network: write them as in --methods {','.join(METHODS)}")
+    for name in named:
+        trained_network(name)  # raises where there are no weights of it
+    request = ExperimentalRequest(
+        data.resolve(),
+        out.resolve(),
+        work.resolve(),
+        named,
+        images,
+        seed=seed,
+        threads=threads,
+        resume=resume,
+        timeout_seconds=60 * timeout,
+    )
+    make_folders(out, work)
+    tell(experimental(request, shown=tell_row), out)
+
+
+def tell_row(row: Row) -> None:
+    """One line on a row as soon as it is there."""
+    if row.get("failed"):
+        said = str(row.get("note"))
+    else:
+        said = (
+            f"held-out error less that of zeros {row['over_zeros']:+.4f}, FRC of disjoint sources "
+            f"{row['disjoint_frc']:.2f}; denoiser {row['denoiser_verdict']}, map {row['map_verdict']}"
+        )
+    console.print(f"{row['entry']}, {row['method']} {row['weights']}: {said}", markup=False)
