@@ -13,7 +13,7 @@ from clarice.abinitio.moment_fit import FitSettings, fit_moments, prior_spread
 from clarice.abinitio.moment_model import MomentModel, MomentSet, MomentTargets, second_shares, third_shares
 from clarice.abinitio.moments import MomentRings, Moments
 from clarice.geometry import so3
-from clarice.geometry.harmonics import BallBasis, real_harmonics
+from clarice.geometry.harmonics import BallBasis, degree_of_each, real_harmonics
 from clarice.geometry.slices import project
 from clarice.metrics.registration import register
 from clarice.metrics.shells import fsc
@@ -73,6 +73,36 @@ def test_moments_of_the_model_are_those_of_its_projections(model: MomentModel, t
     triples = torch.stack([torch.einsum("a,b,c->abc", scale[m], scale[n], scale[m + n]) for m, n in RINGS.pairs])
     assert float(((predicted.third - third).abs() / triples).max()) < 0.05
     assert float((predicted.second.imag.abs() / bound).max()) > 0.04  # the density tells one side from the other
+
+
+def test_the_other_hand_has_the_same_moments_with_its_density_mirrored(
+    model: MomentModel, truth: tuple[Tensor, Tensor]
+) -> None:
+    """The structure at −r looks, from a direction d, as it did itself, but for half a turn of the image.
+
+    So with views from the same directions its moments are the same; mirrored in a plane, which is that and half a turn
+    about z, it has them with the density turned as well.
+    """
+    x, c = truth
+    inverted = torch.cat([(-1.0) ** degree * part.flatten() for degree, part in enumerate(model.ball.split(x))])
+    before, after = model.predict(x, c), model.predict(inverted, c)
+    assert before.third is not None
+    assert after.third is not None
+    assert torch.allclose(after.second, before.second, atol=1e-10 * float(before.second.abs().max()))
+    assert torch.allclose(after.third, before.third, atol=1e-10 * float(before.third.abs().max()))
+    opposite = c * torch.from_numpy((-1.0) ** degree_of_each(model.density_degree)[1:])
+    assert not torch.allclose(model.predict(inverted, opposite).second, before.second, rtol=1e-2)
+    volume = model.ball.to_volume(x)
+    in_a_plane = model.ball.of_volume(torch.roll(volume.flip(0), 1, 0))  # z to −z, in an even box
+    directions = so3.view_directions(so3.random_rotations(200, seeded(8)))
+    half_turn = directions * np.array([-1.0, -1.0, 1.0])
+    basis = real_harmonics(directions, model.density_degree)[:, 1:]
+    turned = np.linalg.lstsq(basis, real_harmonics(half_turn, model.density_degree)[:, 1:] @ c.numpy(), rcond=None)[0]
+    found = model.predict(in_a_plane, torch.from_numpy(turned))
+    assert torch.allclose(found.second, before.second, atol=0.02 * float(before.second.abs().max()))
+    assert not torch.allclose(
+        model.predict(in_a_plane, c).second, before.second, atol=0.05 * float(before.second.abs().max())
+    )
 
 
 def test_views_from_everywhere_give_real_second_moments(model: MomentModel, truth: tuple[Tensor, Tensor]) -> None:
