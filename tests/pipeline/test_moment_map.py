@@ -129,6 +129,8 @@ def test_a_network_and_the_moments_find_a_map_together(
     assert record["method"] == "learned"
     assert len(record["misfit_by_start"]) == 2 * 2 * SETTINGS.starts
     assert record["misfit"] < 0.5 * min(record["misfit_by_start"])
+    assert len(record["density_of_views"]) == 9**2 - 1
+    assert all(-1 <= each <= 1 for each in record["degree_agreement"])
     with pytest.raises(UsageError, match="too small for --method learned"):
         find_first_map(noisy, replace(learned, diameter_px=6.0))
 

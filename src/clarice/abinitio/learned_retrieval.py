@@ -17,6 +17,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from clarice.abinitio.degree_agreement import AS_WELL, degree_agreement
 from clarice.abinitio.known_correlations import KnownCorrelations
 from clarice.abinitio.likeness import Likeness
 from clarice.abinitio.moment_fit import DENSITY_SPREAD, THIRD_ORDERS, THIRD_RINGS, MomentFit, minimised
@@ -88,10 +89,16 @@ def retrieve_learned(
             ended.append((turns.score_of(z), turns, z))
             progress("network and moments take turns", len(ended), len(known) * settings.going_on)
         scores += of_draws
-    _, turns, z = min(ended, key=lambda each: each[0])
+    chosen = min(range(len(ended)), key=lambda place: ended[place][0])
+    misfits = [turns.misfit(z) for _, turns, z in ended]
+    structures = [turns.coefficients(z)[0] for _, turns, z in ended]
+    as_well = [place for place, each in enumerate(misfits) if place != chosen and each <= AS_WELL * misfits[chosen]]
+    others = [structures[place] for place in as_well]
+    _, turns, z = ended[chosen]
     x, c = turns.coefficients(z)
+    agreement = degree_agreement(model.ball, targets.rings.radii, x, others).tolist()
     within = x * (model.ball.frequencies() <= _FINEST * targets.rings.radii[-1])
-    return MomentFit(model.ball.to_volume(within), x, c, turns.misfit(z), scores)
+    return MomentFit(model.ball.to_volume(within), x, c, misfits[chosen], scores, agreement)
 
 
 @dataclass(frozen=True)

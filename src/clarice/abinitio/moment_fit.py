@@ -59,7 +59,8 @@ class FitSettings:
 class MomentFit:
     """`volume` (L, L, L), the structure up to the last ring; coefficients `x` and `c`; the misfit of each start.
 
-    `misfit` is that of the one chosen, fitted to the end.
+    `misfit` is that of the one chosen, fitted to the end. `by_degree`: its correlation, degree by degree, with others
+    that explain the moments as well (`degree_agreement`); None where they were not compared, empty where none does.
     """
 
     volume: Tensor
@@ -67,6 +68,7 @@ class MomentFit:
     c: Tensor
     misfit: float
     by_start: list[float]
+    by_degree: list[float] | None = None
 
 
 def fit_moments(

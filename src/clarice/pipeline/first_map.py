@@ -152,7 +152,10 @@ def _by_moments(
         "particles_in_moments": len(found.counted),
         "misfit": found.misfit,
         "misfit_by_start": [each / found.elements for each in found.fit.by_start],
+        "density_of_views": found.fit.c.tolist(),
     }
+    if found.fit.by_degree is not None:
+        record["degree_agreement"] = found.fit.by_degree
     return _judged(particles, settings, settings.method, found, found.counted, record, said)
 
 
