@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.training.finetuning_sets import BOX, noise, particles, settings_of, trained
+from tests.training.finetuning_sets import BOX, noise, particles, settings_of, short, trained
 from tests.training.runs import quick, stop_after
 
 from clarice.core.errors import InputError
@@ -19,18 +19,14 @@ from clarice.denoise.depth import with_attention_blocks
 from clarice.denoise.placed_network import PlacedNetwork
 from clarice.denoise.trained import TrainedNetwork, load_trained, network_settings, trained_network
 from clarice.physics.molecules import make_molecule
-from clarice.physics.noisy_set import white_set
+from clarice.physics.noisy_set import NoisySet, white_set
 from clarice.physics.simulate import SimulationSettings, simulate
+from clarice.pipeline import finetuning
 from clarice.pipeline.disjoint_sources import denoised_twice, shared_power
 from clarice.pipeline.finetuning import Gain, finetune, usual_training
 from clarice.pipeline.hidden_coefficients import clustered_mean, foretold
-from clarice.training.settings import TrainingSettings
 
 __all__ = ["quick", "trained"]  # fixtures
-
-
-def short(images: int, rate: float = 2e-3) -> TrainingSettings:
-    return usual_training(100, images).model_copy(update={"learning_rate": rate, "warmup_images": 0})
 
 
 @pytest.mark.usefixtures("quick")
@@ -47,6 +43,28 @@ def test_other_particles_or_weights_are_another_training(trained: TrainedNetwork
     other = load_trained(folder / "training" / "last.safetensors")
     with pytest.raises(InputError, match="from a polar-transformer"):
         finetune(halves[0], other, folder, settings, short(160))
+
+
+@pytest.mark.usefixtures("quick")
+def test_particles_to_judge_by_are_grouped_by_what_is_shown_of_them(
+    trained: TrainedNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By all there is to train and to find images from disjoint sources, in four parts or more to judge, in one to
+    choose weights.
+    """
+    asked: list[tuple[int, torch.Tensor | None]] = []
+
+    def grouped(noisy: NoisySet, _: TrainedNetwork, *rest: object) -> list[NDArray[np.int64]]:
+        asked.append((len(noisy), rest[1] if len(rest) > 1 else None))  # type: ignore[arg-type]
+        return [np.arange(len(noisy))]
+
+    monkeypatch.setattr(finetuning, "source_groups", grouped)
+    finetune(particles(80), trained, tmp_path, settings_of(trained), short(160))
+    parts = [shown for _, shown in asked if shown is not None]
+    assert asked[0][1] is None
+    assert asked[-1][1] is None
+    assert len(parts) >= 5
+    assert len({tuple(shown.flatten().tolist()) for shown in parts}) == len(parts)
 
 
 def inverted(particles: ParticleSet) -> ParticleSet:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.pipeline.test_finetuning import BOX, CPU, noise, settings_of, short, task, trained
+from tests.training.finetuning_sets import BOX, CPU, noise, settings_of, short, task, trained
 from tests.training.runs import quick
 
 from clarice.core.particles import ArraySource, ParticleSet, Poses

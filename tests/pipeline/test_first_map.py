@@ -135,7 +135,7 @@ def test_preferred_views_are_told_of_before_anything_is_refined(
 
 
 def test_random_phases_take_from_particles_what_their_map_explains(noisy: NoisySet, simulated: SimulatedSet) -> None:
-    """A map made of random phases loses nothing by others; that of the particles nearly all."""
+    """Particles lose nearly all they gain by their map; images whose phases are random already lose nothing more."""
     laying = SETTINGS.laying(BOX, BOX / 2)
     right = torch.from_numpy(simulated.volume)
     found = random_phases(noisy, right, laying, laid_sample(noisy, right, laying))
@@ -149,7 +149,13 @@ def test_random_phases_take_from_particles_what_their_map_explains(noisy: NoisyS
 
 @pytest.mark.parametrize(
     ("gain", "randomised", "error", "stands_out"),
-    [(50.0, -20.0, 1.0, True), (14.0, 12.8, 0.1, False), (14.0, 5.0, 3.0, False), (0.0, 0.0, 0.0, False)],
+    [
+        (50.0, -20.0, 1.0, True),
+        (14.0, 12.8, 0.1, False),
+        (14.0, 5.0, 3.0, False),
+        (0.0, 0.0, 0.0, False),
+        (-5.0, -20.0, 1.0, False),
+    ],
 )
 def test_a_map_stands_out_by_more_than_chance_and_more_than_half_of_what_it_explains(
     gain: float, randomised: float, error: float, stands_out: bool

@@ -14,7 +14,9 @@ from clarice.denoise.trained import TrainedNetwork, network_settings, trained_ne
 from clarice.physics.molecules import make_molecule
 from clarice.physics.noisy_set import NoisySet, white_set
 from clarice.physics.simulate import SimulationSettings, simulate
+from clarice.pipeline.finetuning import usual_training
 from clarice.training.finetuning_task import FinetuningSettings, FinetuningTask
+from clarice.training.settings import TrainingSettings
 
 BOX = 24
 CPU = torch.device("cpu")
@@ -45,3 +47,7 @@ def settings_of(trained: TrainedNetwork, **more: float) -> FinetuningSettings:
 def task(noisy: NoisySet, trained: TrainedNetwork, **more: float) -> FinetuningTask:
     groups = [np.arange(0, len(noisy), 2), np.arange(1, len(noisy), 2)]
     return FinetuningTask(noisy, lambda _: groups, trained, settings_of(trained, **more), seed=1)
+
+
+def short(images: int, rate: float = 2e-3) -> TrainingSettings:
+    return usual_training(100, images).model_copy(update={"learning_rate": rate, "warmup_images": 0})

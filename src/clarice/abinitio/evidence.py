@@ -1,9 +1,10 @@
-"""What speaks against a refined map, in words: signs that its half maps agree on something other than a structure.
+"""What speaks against a map: likelihoods of its particles, and signs that half maps agree on no structure.
 
-Calibrated at a box of 64 and a diameter of 0.65 of it, without symmetry: on simulated sets of 2,000 particles at SNR
-0.1 (right runs have a median confidence above 0.86, agree to Nyquist and gain more than 100 in log-likelihood a
-particle) and on sets of 600 images of pure noise (confidence below 0.03, agreement up to 9 shells, gains of at most 1),
-refined from their own first map or from a molecule's.
+A first map is held against noise, and against its particles with random phases. What speaks against a refined map is
+told in words, calibrated at a box of 64 and a diameter of 0.65 of it, without symmetry: on simulated sets of 2,000
+particles at SNR 0.1 (right runs have a median confidence above 0.86, agree to Nyquist and gain more than 100 in
+log-likelihood a particle) and on sets of 600 images of pure noise (confidence below 0.03, agreement up to 9 shells,
+gains of at most 1), refined from their own first map or from a molecule's.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from clarice.abinitio.grey_scale import compared_radius
 from clarice.abinitio.pose_assignment import Laid, lay_on
 from clarice.abinitio.reconstruct import agreed_radius
 from clarice.abinitio.refinement import Refined, Settings, shared_radius
+from clarice.core.particles import FloatArray
 from clarice.physics.noisy_set import NoisySet
 from clarice.physics.null_particles import phase_randomised
 
@@ -51,15 +53,21 @@ class RandomPhases:
     def stands_out(self) -> bool:
         """Whether the map shows more of the particles than of their spectra."""
         loss = self.gain - self.randomised
-        return loss > PHASE_ERRORS * self.error and loss > LEAST_PHASE_LOSS * self.gain
+        return self.gain > 0 and loss > PHASE_ERRORS * self.error and loss > LEAST_PHASE_LOSS * self.gain
+
+    @classmethod
+    def of(cls, gains: FloatArray, randomised: FloatArray) -> RandomPhases:
+        """Of gains (n,) of each particle as it is, and with random phases."""
+        lost = gains - randomised
+        error = float(lost.std(ddof=1) / np.sqrt(len(lost)))
+        return cls(float(gains.mean()), float(randomised.mean()), error)
 
 
 def random_phases(particles: NoisySet, volume: Tensor, settings: Settings, laid: Laid) -> RandomPhases:
-    """What becomes of the gain of a `laid_sample` on a map (L, L, L) when phases are random, the same images beside."""
+    """What becomes of the gains of `laid`, the `laid_sample` of `particles` on a map (L, L, L), with random phases."""
     some = particles.subset(particles.sample_rows(SAMPLE))
-    lost = laid.log_evidence - laid_sample(phase_randomised(some, settings.seed), volume, settings).log_evidence
-    own = float(laid.log_evidence.mean())
-    return RandomPhases(own, own - float(lost.mean()), float(lost.std(ddof=1) / np.sqrt(len(lost))))
+    randomised = laid_sample(phase_randomised(some, settings.seed), volume, settings)
+    return RandomPhases.of(laid.log_evidence, randomised.log_evidence)
 
 
 def laid_sample(particles: NoisySet, start: Tensor, settings: Settings) -> Laid:

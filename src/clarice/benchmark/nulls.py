@@ -29,7 +29,7 @@ from clarice.pipeline.first_map_settings import FirstMapSettings, Method
 from clarice.pipeline.prepare import prepare
 
 NAME = "null"
-VERSION = 1
+VERSION = 2
 PARTICLES, NOISE, PHASES = "particles", "noise", "phases"
 KINDS: dict[str, Callable[[NoisySet, int], NoisySet]] = {
     NOISE: pure_noise,
@@ -48,6 +48,8 @@ COLUMNS = (
 )
 KEYS = ("seed", "kind", "method")
 ACCEPTED, DOUBTED = "accepted", "doubted"
+# Added to a stack's seed where what it shows is drawn: phases and noise by which a map is judged must not be the same.
+_STACKS = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def images_of(kind: str, seed: int, request: NullRequest) -> NoisySet:
     """A stack of a procedural molecule, prepared as a job prepares it, or what takes its place."""
     settings = SimulationSettings(request.particles, request.box, seed=seed, snr=request.snr)
     simulated = simulate(make_molecule(seed), settings)
-    return KINDS[kind](prepare(simulated.particles, sign=1).noisy_set, seed)
+    return KINDS[kind](prepare(simulated.particles, sign=1).noisy_set, _STACKS + seed)
 
 
 def measure_row(kind: str, method: Method, seed: int, request: NullRequest) -> Row:

@@ -50,8 +50,8 @@ class Gain:
     """Error on what was hidden of particles held out, in units of the noise's variance.
 
     `nothing`: that of an image of zeros, which is the power of the data: 1 where there is noise alone. `gain` is the
-    mean of before less after over the particles of `sets`; `error` its standard error by the spread between sets,
-    because the particles of one share what is hidden, and their sources. `over_nothing` and `over_nothing_error` are
+    mean of before less after over the particles of `sets`; `error` its standard error by the spread between sets: the
+    particles of one share their sources, and what is hidden. `over_nothing` and `over_nothing_error` are
     the same of zeros less after. `frc_before` and `frc_after` (box // 2 + 1,):
     between images from disjoint sources; `noise_before` and `noise_after`, what two such images of pure noise share,
     over the power of particles' images: the part that is the network's own.
@@ -174,7 +174,7 @@ def _recipe(
 
 def _gain(task: FinetuningTask, before: TrainedNetwork, after: TrainedNetwork, progress: Progress) -> Gain:
     placed = [PlacedNetwork(network) for network in (before, after)]
-    sets = task.sets_to_judge_by
+    sets = task.sets_to_judge_by()
     errors: list[list[Tensor]] = []
     for number, one in enumerate(placed):
         progress("judging by particles held out", number, 4)
@@ -182,10 +182,12 @@ def _gain(task: FinetuningTask, before: TrainedNetwork, after: TrainedNetwork, p
     gain, spread = clustered_mean([before - after for before, after in zip(*errors, strict=True)])
     particles, groups, twice = _telling_part(task)
     white = pure_noise(particles, task.seed)
+    groups_of_noise = source_groups(white, before)  # as particles have theirs: noise chooses its sources as well
     curves, of_noise = [], []
     for number, one in enumerate(placed, start=2):
         progress("judging by disjoint sources", number, 4)
-        shown, nothing_shown = (shared_power(one, s, groups, twice, task.seed) for s in (particles, white))
+        shown = shared_power(one, particles, groups, twice, task.seed)
+        nothing_shown = shared_power(one, white, groups_of_noise, twice, task.seed)
         curves.append(shown.frc.round(5).tolist())
         of_noise.append(nothing_shown.share_of(shown))
     progress("judging", 4, 4)

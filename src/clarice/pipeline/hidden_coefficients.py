@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from scipy.stats import t as student
 from torch import Tensor
@@ -17,7 +18,6 @@ from clarice.core.seeds import generator_of
 from clarice.denoise.placed_network import PlacedNetwork
 from clarice.denoise.trained import TrainedNetwork
 from clarice.physics.noisy_set import NoisySet
-from clarice.pipeline.disjoint_sources import source_groups
 from clarice.training.finetuning_task import split_set
 from clarice.training.split_coefficients import drawn_mask
 
@@ -48,20 +48,19 @@ class Foretold:
 def foretold(noisy: NoisySet, trained: TrainedNetwork, seed: int) -> Foretold:
     """How much better than zeros a network that denoises foretells hidden coefficients of at most 512 particles.
 
-    The same are hidden of all, so that they have no part in the choice of sources either.
+    Sets are of particles as they come, evenly spread: what is hidden has no part in the choice of sources.
     """
     some = noisy.subset(noisy.sample_rows(_PARTICLES))
-    shown = drawn_mask(trained.box, 1, _SHOWN, generator_of(seed))[0]
     placed = PlacedNetwork(trained)
     size = max(1, min(_LARGEST_SET, len(some) // _LEAST_SETS))
+    sets = -(-len(some) // size)
     gains: list[Tensor] = []
-    for group in source_groups(some, trained, shown=shown):
-        for start in range(0, len(group), size):
-            rows = group[start : start + size]
-            one = split_set(some, rows, trained.box, shown)
-            with placed.precision(), torch.no_grad():
-                error = one.to(placed.device).error(placed.network).cpu()
-            gains.append((one.error_of_nothing() - error).double())
+    for number in range(sets):
+        shown = drawn_mask(trained.box, 1, _SHOWN, generator_of(seed, number))[0]
+        one = split_set(some, np.arange(number, len(some), sets), trained.box, shown)
+        with placed.precision(), torch.no_grad():
+            error = one.to(placed.device).error(placed.network).cpu()
+        gains.append((one.error_of_nothing() - error).double())
     gain, spread = clustered_mean(gains)
     return Foretold(gain, spread, len(gains))
 

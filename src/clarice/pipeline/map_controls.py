@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clarice.abinitio.evidence import RandomPhases
 from clarice.abinitio.grey_scale import compared_radius
 from clarice.abinitio.half_sets import HalfSets
 from clarice.abinitio.pose_assignment import lay_halves_on
@@ -113,10 +114,12 @@ class MapControls:
             found.append(
                 f"particles fit the map of the other half set no better than pure noise ({_text(self.over_noise)})"
             )
-        if _hidden_in_error(self.over_phases):
-            found.append(f"with random phases they fit it as well ({_text(self.over_phases)})")
+        noise = self.each[1].gain.mean()  # a map with noise in it is unlikely for any image
+        if not RandomPhases.of(self.each[0].gain - noise, self.each[2].gain - noise).stands_out:
+            lost = _text(self.over_phases)
+            found.append(f"particles lose too little of their fit when their phases are made random ({lost})")
         if _hidden_in_error(self.over_wrong):
-            found.append(f"they fit a wrong molecule of its size and spectrum as well ({_text(self.over_wrong)})")
+            found.append(f"particles fit a wrong molecule of its size and spectrum as well ({_text(self.over_wrong)})")
         return found
 
     @property

@@ -39,6 +39,8 @@ TRAINED_ON, CHOSEN_BY, JUDGED_BY = range(3)
 _USE, _ORDER, _HIDDEN, _JUDGED, _NOISE = range(5)
 # Sets of pure noise by which weights are chosen, at most.
 _NOISE_SETS = 4
+# Parts of the coefficients that are hidden of particles to judge by, at least: each takes a search for look-alikes.
+_LEAST_PARTS = 4
 # From so many micrographs on, whole ones are kept out: their particles share noise where they overlap.
 _MICROGRAPHS = 20
 
@@ -119,8 +121,8 @@ def split_set(
 class FinetuningTask:
     """Sets of a stack's own particles, in groups of those that look alike.
 
-    Sets of training are of groups by whole images. What is hidden of sets to judge by, one part for all of them, had no
-    part in their groups: sources that were chosen by a particle's noise would foretell it.
+    Sets of training are of groups by whole images. What is hidden of a set to judge by had no part in its group:
+    sources that were chosen by a particle's noise would foretell it.
     """
 
     def __init__(
@@ -210,7 +212,7 @@ class FinetuningTask:
     @cached_property
     def sets_to_choose_by(self) -> list[SplitSet]:
         """Fixed sets, by whose particles the best weights are chosen."""
-        return self.sets_of(CHOSEN_BY, self.settings.judged_sets)
+        return self.sets_of(CHOSEN_BY, self.settings.judged_sets, 1)
 
     @cached_property
     def noise_to_choose_by(self) -> list[SplitSet]:
@@ -218,31 +220,37 @@ class FinetuningTask:
         some = self.sets_to_choose_by[:_NOISE_SETS]
         return [self._with_noise(one, generator_of(self.seed, _NOISE, 1, n), 1.0) for n, one in enumerate(some)]
 
-    @property
     def sets_to_judge_by(self) -> list[SplitSet]:
         """Sets whose particles neither trained the weights nor chose them."""
-        return self.sets_of(JUDGED_BY, 4 * self.settings.judged_sets)
+        return self.sets_of(JUDGED_BY, 4 * self.settings.judged_sets, _LEAST_PARTS)
 
-    def sets_of(self, use: int, wanted: int) -> list[SplitSet]:
+    def sets_of(self, use: int, wanted: int, least_parts: int) -> list[SplitSet]:
         """About `wanted` sets that judge by particles for `use`, each in one of them at most, beside others of a group.
 
-        They are of evenly chosen groups by what is shown; where groups are few, each gives several.
+        Particles are shared out among `least_parts` parts of the coefficients to hide, or more where groups are few;
+        for each part all are grouped by what is shown, and of each of some groups there is one set.
         """
-        box = self.trained.box
-        shown = drawn_mask(box, 1, self.settings.shown, generator_of(self.seed, _JUDGED, use))[0]
-        groups = self.grouping(shown)
-        chosen = np.unique(np.linspace(0, len(groups) - 1, wanted).astype(np.int64))
+        judging = np.flatnonzero(self.use == use)
+        parts = min(max(least_parts, -(-wanted // len(self.groups))), len(judging))
+        order = torch.randperm(len(judging), generator=generator_of(self.seed, _JUDGED, use, 0)).numpy()
         sets = []
-        for number in chosen:
-            group = groups[number]
-            of_use = group[self.use[group] == use]
-            for part in np.array_split(of_use, min(len(of_use), -(-wanted // len(chosen)))) if len(of_use) else ():
-                others = np.setdiff1d(group, of_use)
-                generator = generator_of(self.seed, _JUDGED, use, int(part[0]))
-                drawn = torch.randperm(len(others), generator=generator).numpy()
-                rows = np.sort(np.concatenate([part, others[drawn]])[: self.images_per_batch])
-                sets.append(split_set(self.noisy, rows, box, shown, np.isin(rows, part)))
+        for number, members in enumerate(np.array_split(judging[order], parts), start=1):
+            generator = generator_of(self.seed, _JUDGED, use, number)
+            shown = drawn_mask(self.trained.box, 1, self.settings.shown, generator)[0]
+            groups = self.grouping(shown)
+            chosen = np.unique(np.linspace(0, len(groups) - 1, -(-wanted // parts)).astype(np.int64))
+            for group in (groups[place] for place in chosen):
+                sets += self._judging(group, np.intersect1d(group, members), shown, generator)
         return sets
+
+    def _judging(self, group: RowIndex, members: RowIndex, shown: Tensor, generator: torch.Generator) -> list[SplitSet]:
+        """The set that judges by `members` of a group beside some of its others; none where it has no members."""
+        if not len(members):
+            return []
+        others = np.setdiff1d(group, np.flatnonzero(self.use == self.use[members[0]]))
+        drawn = torch.randperm(len(others), generator=generator).numpy()
+        rows = np.sort(np.concatenate([members, others[drawn]])[: self.images_per_batch])
+        return [split_set(self.noisy, rows, self.trained.box, shown, np.isin(rows, members))]
 
     @torch.no_grad()
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
