@@ -24,7 +24,6 @@ from clarice.cli.benchmark_abinitio import register as register_abinitio
 from clarice.cli.benchmark_ablations import register as register_ablations
 from clarice.cli.benchmark_denoise import numbers
 from clarice.cli.benchmark_denoise import register as register_denoise
-from clarice.cli.benchmark_experimental import register as register_experimental
 from clarice.cli.benchmark_nulls import register as register_null
 from clarice.cli.benchmark_options import (
     BoxOption,
@@ -41,6 +40,7 @@ from clarice.cli.benchmark_options import (
     some_of,
     tell_procedural,
 )
+from clarice.cli.benchmark_real import register as register_real
 from clarice.cli.benchmark_results import tell
 from clarice.cli.benchmark_speed import register as register_speed
 from clarice.cli.benchmark_structural import register as register_structural
@@ -103,7 +103,7 @@ def register(app: typer.Typer) -> None:
     register_structural(protocols)
     register_synchronization(protocols)
     register_null(protocols)
-    register_experimental(protocols)
+    register_real(protocols)
     app.add_typer(protocols, name="benchmark")
 
 

@@ -1,4 +1,4 @@
-"""`clarice benchmark experimental`: networks on real particles, as shipped and fine-tuned."""
+"""`clarice benchmark real`: networks on real particles, as shipped and fine-tuned."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clarice.benchmark.experimental import METHODS, NAME, ExperimentalRequest, experimental
+from clarice.benchmark.real_particles import METHODS, NAME, RealRequest, real
 from clarice.benchmark.records import Row
 from clarice.benchmark.structures import words
 from clarice.cli.benchmark_options import (
@@ -30,10 +30,10 @@ _O = typer.Option
 
 def register(protocols: typer.Typer) -> None:
     """Adds the command to the group of protocols."""
-    protocols.command(NAME)(benchmark_experimental)
+    protocols.command(NAME)(benchmark_real)
 
 
-def benchmark_experimental(
+def benchmark_real(
     methods: Annotated[str, _O("--methods", help="Networks that denoise and have weights, a list.")] = ",".join(
         METHODS
     ),
@@ -50,9 +50,9 @@ def benchmark_experimental(
     threads: ThreadsOption = 2,
     timeout: TimeoutOption = 240.0,
 ) -> None:
-    """Run networks on real particles of apoferritin, as shipped and fine-tuned, and compare maps with the structure.
+    """Run networks on real particles of apoferritin, as shipped and fine-tuned, and compare the map with the structure.
 
-    Fine-tuning goes on where an earlier call with the same --work stopped.
+    With --resume fine-tuning goes on where an earlier call with the same --work stopped.
     """
     insist_on_limits(threads, timeout)
     if data is None:
@@ -62,7 +62,7 @@ def benchmark_experimental(
         raise UsageError(f"--methods names no network: write them as in --methods {','.join(METHODS)}")
     for name in named:
         trained_network(name)  # raises where there are no weights of it
-    request = ExperimentalRequest(
+    request = RealRequest(
         data.resolve(),
         out.resolve(),
         work.resolve(),
@@ -74,16 +74,18 @@ def benchmark_experimental(
         timeout_seconds=60 * timeout,
     )
     make_folders(out, work)
-    tell(experimental(request, shown=tell_row), out)
+    tell(real(request, shown=tell_row), out)
 
 
 def tell_row(row: Row) -> None:
     """One line on a row as soon as it is there."""
     if row.get("failed"):
         said = str(row.get("note"))
+    elif "mean_fsc" in row:
+        said = f"mean FSC {row['mean_fsc']:.2f}, {row['verdict']}"
     else:
         said = (
             f"held-out error less that of zeros {row['over_zeros']:+.4f}, FRC of disjoint sources "
-            f"{row['disjoint_frc']:.2f}; denoiser {row['denoiser_verdict']}, map {row['map_verdict']}"
+            f"{row['disjoint_frc']:.2f}, {row.get('verdict', 'not kept')}"
         )
     console.print(f"{row['entry']}, {row['method']} {row['weights']}: {said}", markup=False)
