@@ -3,10 +3,9 @@
     python peer_aspire_map_driver.py INPUT.npz OUTPUT.npz
 
 INPUT is that of `peer_aspire_driver`. As in ASPIRE's own pipeline, images are phase-flipped (which undoes the sign they
-are handed over with) and averaged with their nearest neighbours, aligned in angle and shift; the averages of the first 100
-images are laid by common lines and voting, and put together. Its usual selector, which takes the best averages, makes
-all of them first, in many times the time. OUTPUT gets volume (L, L, L), seconds and
-the version.
+are handed over with) and averaged with their nearest neighbours, aligned in angle and shift; the averages of the first
+100 images are laid by common lines and voting, and put together. Its usual selector, which takes the best averages,
+makes all of them first, in many times the time. OUTPUT gets volume (L, L, L), seconds and the version.
 """
 
 from __future__ import annotations
