@@ -7,8 +7,8 @@ import pytest
 import torch
 from tests.abinitio.conftest import BOX, DIAMETER_PX, MAX_SHIFT_PX
 
-from clarice.abinitio.pose_assignment import Laid, lay_on
-from clarice.abinitio.refinement import GLOBAL_SPACING_DEG, Settings
+from clarice.abinitio.pose_assignment import Laid, lay_closely, lay_on
+from clarice.abinitio.refinement import FINEST_SPACING_DEG, GLOBAL_SPACING_DEG, Settings
 from clarice.abinitio.views import in_asymmetric_unit
 from clarice.core.particles import FloatArray
 from clarice.geometry import so3
@@ -51,6 +51,18 @@ def test_rotations_are_right_up_to_the_point_group(symmetric: SimulatedSet, laid
     # Which copy is found is chance, so that most rotations are far from the true ones as they stand.
     order = len(so3.symmetry_rotations(symmetry))
     assert float(np.mean(errors_deg(found, true, "C1") < 2 * GLOBAL_SPACING_DEG)) < 1.5 / order
+
+
+def test_laid_closely_poses_are_as_good_as_the_finest_grid(symmetric: SimulatedSet, laid: Laid, symmetry: str) -> None:
+    settings = Settings(DIAMETER_PX, symmetry=symmetry, max_shift_px=MAX_SHIFT_PX)
+    closely = lay_closely(white_set(symmetric.particles), torch.from_numpy(symmetric.volume), settings, 14.0)
+    before, after = (errors_deg(each.poses.rotations, symmetric.poses.rotations, symmetry) for each in (laid, closely))
+    assert np.median(after) < 0.75 * np.median(before)
+    assert np.median(after) < FINEST_SPACING_DEG
+    assert float(np.mean(after < 2 * GLOBAL_SPACING_DEG)) > 0.97
+    distance = np.linalg.norm(closely.poses.shifts_px - symmetric.poses.shifts_px, axis=1)
+    assert np.median(distance) < 0.3
+    assert float(np.mean(closely.log_evidence > laid.log_evidence)) > 0.9
 
 
 def test_shifts_are_right(symmetric: SimulatedSet, laid: Laid) -> None:

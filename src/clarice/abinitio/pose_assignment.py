@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from clarice.abinitio.grey_scale import compared_radius
 from clarice.abinitio.half_sets import HalfSets
 from clarice.abinitio.pose_search import PoseSearch
 from clarice.abinitio.reconstruct import SliceSums, open_halves
-from clarice.abinitio.refinement import GLOBAL_SPACING_DEG, Settings
+from clarice.abinitio.refinement import FINEST_SPACING_DEG, GLOBAL_SPACING_DEG, Settings, view_spacing_deg
 from clarice.abinitio.ring_source import RingSource
 from clarice.core.particles import FloatArray, Poses
 from clarice.geometry import so3
@@ -41,6 +42,40 @@ def lay_on(particles: RingSource, volume: Tensor, settings: Settings) -> Laid:
         shifts[rows] = result.shift_px.double().numpy()
         confidence[rows] = result.confidence.double().numpy()
         evidence[rows] = result.log_evidence.double().numpy() - math.log(2 * len(grid))
+    return Laid(Poses(rotations, shifts), confidence, evidence)
+
+
+def lay_closely(particles: RingSource, volume: Tensor, settings: Settings, radius_px: float) -> Laid:
+    """Particles on a finished map (L, L, L) as closely as refinement's last iteration would lay them on it.
+
+    First over all views, which are far apart, to rings that need no closer ones; then, twice, around the last view and
+    shift of each, up to `radius_px`.
+    """
+    first = min(radius_px, compared_radius(particles.box, settings.diameter_px))
+    laid = lay_on(particles, volume, replace(settings, start_radius_px=first))
+    for radius in (math.sqrt(first * radius_px), radius_px):
+        laid = _around(particles, volume, settings, radius, laid)
+    return laid
+
+
+def _around(particles: RingSource, volume: Tensor, settings: Settings, radius_px: float, last: Laid) -> Laid:
+    """Particles looked at once more, up to `radius_px`, around their last poses."""
+    box = particles.box
+    rings = FourierRings.matching(box, min(radius_px, box / 2 - 1), settings.diameter_px)
+    spacing = view_spacing_deg(rings, settings.diameter_px, FINEST_SPACING_DEG)
+    symmetry, before = so3.symmetry_rotations(settings.symmetry), last.poses
+    search = PoseSearch(
+        rings, spacing, True, settings.seed + 1, before.rotations, before.shifts_px, settings.max_shift_px, symmetry
+    )
+    grid = search.grid(box)
+    rotations, shifts = before.rotations.copy(), before.shifts_px.copy()
+    confidence, evidence = last.confidence.copy(), last.log_evidence.copy()
+    parts = search.parts(particles, grid, grid.references(volume), np.arange(len(particles)), averaging=False)
+    for rows, views, result in parts:
+        rotations[rows] = replace(grid, rotations=grid.rotations[views]).poses(result)
+        shifts[rows] = result.shift_px.double().numpy()
+        confidence[rows] = result.confidence.double().numpy()
+        evidence[rows] = result.log_evidence.double().numpy() - math.log(len(views))
     return Laid(Poses(rotations, shifts), confidence, evidence)
 
 

@@ -203,6 +203,12 @@ def _goes_on(state: State, box: int) -> bool:
     return last.agreement_px >= math.floor(last.radius_px) and unfinished
 
 
+def view_spacing_deg(rings: FourierRings, diameter_px: float, finest_deg: float) -> float:
+    """Degrees between views that the last ring of a particle of `diameter_px` tells apart, `finest_deg` at least."""
+    told_apart_deg = np.rad2deg(rings.box / diameter_px / rings.radii[-1])
+    return max(ANGLE_SHARE * float(told_apart_deg), finest_deg)
+
+
 def shared_radius(box: int, settings: Settings) -> float:
     """Fourier pixels up to which both halves start from the same map."""
     radius = settings.shared_radius_px or SHARED_CYCLES * box / settings.diameter_px
@@ -217,8 +223,7 @@ def _iterate(particles: RingSource, state: State, half_set: HalfSets, settings: 
         agreed = agreed_radius(state.orientation_fsc, box, settings.diameter_px)
         radius = max(agreed + max(LOOK_AHEAD, LOOK_AHEAD_SHARE * agreed), shared_radius(box, settings))
     rings = FourierRings.matching(box, min(radius, box / 2 - 1), settings.diameter_px)
-    told_apart_deg = np.rad2deg(box / settings.diameter_px / rings.radii[-1])
-    spacing = max(ANGLE_SHARE * float(told_apart_deg), FINEST_SPACING_DEG if index else GLOBAL_SPACING_DEG)
+    spacing = view_spacing_deg(rings, settings.diameter_px, FINEST_SPACING_DEG if index else GLOBAL_SPACING_DEG)
     symmetry = so3.symmetry_rotations(settings.symmetry)
     search = PoseSearch(
         rings,

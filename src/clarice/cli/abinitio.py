@@ -159,7 +159,8 @@ def _write(output: Path, ready: ReadyStack, made: _Made) -> None:
 
 def _found(ready: ReadyStack, settings: FirstMapSettings, progress: Progress) -> _Made:
     found = find_first_map(ready.noisy, settings, progress)
-    laid = pose_assignment.lay_on(ready.noisy, found.volume, settings.laying(ready.noisy.box, found.radius_px))
+    laying = settings.laying(ready.noisy.box, found.radius_px)
+    laid = pose_assignment.lay_closely(ready.noisy, found.volume, laying, found.radius_px)
     maps = _both_hands("abinitio", found.volume)
     return _Made(maps, laid.poses, laid.confidence, None, found.as_record(), found.said, found.warnings)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clarice.abinitio import refinement
 from clarice.abinitio.evidence import doubts
 from clarice.abinitio.half_sets import all_half_sets
-from clarice.abinitio.pose_assignment import lay_on
+from clarice.abinitio.pose_assignment import lay_closely
 from clarice.core.particles import Poses
 from clarice.io.atomic import writing
 from clarice.io.cryosparc import CryosparcTable
@@ -166,15 +166,9 @@ def export(
     if len(left_out):
         fsc = work.read_json("fsc.json")
         radius = fsc["box"] * fsc["pixel_size_angstrom"] / fsc["resolution_angstrom"]["0.143"]
-        settings = refinement.Settings(
-            diameter_px,
-            symmetry=symmetry,
-            max_shift_px=max_shift_px,
-            start_radius_px=min(radius, noisy.box / 4),
-            seed=seed,
-        )
+        settings = refinement.Settings(diameter_px, symmetry=symmetry, max_shift_px=max_shift_px, seed=seed)
         volume = torch.from_numpy(read_mrc(work.input("map.mrc"))[0])
-        laid = lay_on(noisy.subset(left_out), volume, settings)
+        laid = lay_closely(noisy.subset(left_out), volume, settings, radius)
         rotations[left_out], shifts[left_out] = laid.poses.rotations, laid.poses.shifts_px
         confidence[left_out] = laid.confidence
     poses = Poses(rotations[rows], shifts[rows])
