@@ -59,7 +59,7 @@ def test_shards_of_a_call_have_noise_and_defocus_of_their_own(tmp_path: Path, mo
     model = model_for(BOX, 0.65 * BOX, 3)
     found = particles.measured_moments(common(tmp_path), load_subject("molecule-101", None), 1, case, model)
     assert found.raw.count == 250
-    assert found.denoised is None
+    assert found.denoised.count == 250
     # What a reference is made from has the scale of the moments: it is of the first shard.
     np.testing.assert_array_equal(found.shown.particles.read(), made[0].particles.read())
     assert [len(each.particles) for each in made] == [100, 100, 50]
@@ -82,8 +82,7 @@ def test_moments_of_denoised_particles_are_those_of_the_same_structure(tmp_path:
     """At SNR 0.2 little is left out, and no noise has to be taken off."""
     model, case = model_for(BOX, 0.65 * BOX, 3), particles.Case(300, 0.2, 2, everywhere=True)
     subject = load_subject("molecule-101", None)
-    found = particles.measured_moments(common(tmp_path), subject, 1, case, model, denoised=True)
-    assert found.denoised is not None
+    found = particles.measured_moments(common(tmp_path), subject, 1, case, model)
     assert found.denoised.count == 300
     assert not found.denoised.noise.any()
     raw, denoised = found.raw.second_moment(), found.denoised.second_moment()
@@ -103,6 +102,7 @@ def test_a_small_call_makes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     table = (out / "moments.md").read_text()
     assert "| molecule-101 | 1 | exact | fit |" in table
     assert "| molecule-101 | 1 | 10,000 | fit | 200 | 0.1 | wrong |" in table or "| 200 | 0.1 | right |" in table
+    assert "| molecule-101 | 1 | 10,000 | fit, denoised | 200 | 0.1 |" in table
     assert "left out, since" in table
     assert "molecule-104" in table
     for case in ("exact", "10000"):

@@ -53,7 +53,8 @@ COLUMNS = (
     Column("note", "note"),
 )
 KEYS = ("entry", "seed", "case", "method")
-FIT, RETRIEVAL, LEARNED, LEARNED_DENOISED = "fit", "retrieval", "learned", "learned, denoised"
+FIT, FIT_DENOISED, RETRIEVAL = "fit", "fit, denoised", "retrieval"
+LEARNED, LEARNED_DENOISED = "learned", "learned, denoised"
 # A structure is right when its FSC with the truth holds 0.5 to this many pixels: rings end at 7.1.
 RIGHT_WITHIN_PX = 8.0
 # The highest ring, as a share of the box: 7.1 pixels.
@@ -70,13 +71,14 @@ class MomentRequest:
 
 
 def methods_of(case: Case, box: int) -> tuple[str, ...]:
-    """Retrieval needs views from everywhere, and a network the rings that it knows, of particles raw or denoised."""
+    """Retrieval needs views from everywhere, and a network the rings that it knows; particles are raw or denoised."""
     radii = tuple(float(radius) for radius in range(1, round(MAX_RADIUS * box) + 1))
+    fits = (FIT,) if case.particles is None else (FIT, FIT_DENOISED)
     if not case.everywhere:
-        return (FIT,)
+        return fits
     if not learnable(box, radii):
-        return (FIT, RETRIEVAL)
-    return (FIT, RETRIEVAL, LEARNED) if case.particles is None else (FIT, RETRIEVAL, LEARNED, LEARNED_DENOISED)
+        return (*fits, RETRIEVAL)
+    return (*fits, RETRIEVAL, LEARNED) if case.particles is None else (*fits, RETRIEVAL, LEARNED, LEARNED_DENOISED)
 
 
 def measure_rows_of(request: MomentRequest, entry: str, seed: int, name: str, progress: Progress = silent) -> list[Row]:
@@ -89,22 +91,21 @@ def measure_rows_of(request: MomentRequest, entry: str, seed: int, name: str, pr
     methods, given = methods_of(case, box), {}
     started = time.perf_counter()
     if case.particles is None:
-        targets = MomentTargets.met_within(model.rings, exact_moments(truth, model, case.views(seed)), 0.004)
+        targets = {FIT: MomentTargets.met_within(model.rings, exact_moments(truth, model, case.views(seed)), 0.004)}
         if case.everywhere:
             given[RETRIEVAL] = given[LEARNED] = RetrievalInput.exact(truth, model, seed)
     else:
-        also_denoised = LEARNED_DENOISED in methods
-        found = measured_moments(request.common, subject, seed, case, model, denoised=also_denoised, progress=progress)
-        targets = MomentTargets.of(found.raw)
+        found = measured_moments(request.common, subject, seed, case, model, progress)
+        targets = {FIT: MomentTargets.of(found.raw), FIT_DENOISED: MomentTargets.of(found.denoised)}
         if case.everywhere:
             given[RETRIEVAL] = given[LEARNED] = RetrievalInput.measured(found.raw, found.shown, model)
-        if found.denoised is not None:
             given[LEARNED_DENOISED] = given[LEARNED].with_moments(found.denoised)
     taken = time.perf_counter()
     rows = []
     for method in methods:
         begun = time.perf_counter()
-        volume, more = _map_by(method, targets, given.get(method), model, request.starts, seed, progress)
+        sought = targets.get(method, targets[FIT])
+        volume, more = _map_by(method, sought, given.get(method), model, request.starts, seed, progress)
         rows.append({
             "particles": case.particles,
             "snr": None if case.snr is None else f"{case.snr:g}",
@@ -126,7 +127,7 @@ def _map_by(
     progress: Progress,
 ) -> tuple[Tensor, Row]:
     """The map (L, L, L) of one method, and what else there is to say of it."""
-    if method == FIT:
+    if method in (FIT, FIT_DENOISED):
         fit = fit_moments(targets, model, FitSettings(starts=starts, seed=seed), progress)
         by_start = [round(each / targets.elements, 4) for each in fit.by_start]
         return fit.volume, {"misfit": round(fit.misfit / targets.elements, 4), "misfit_by_start": by_start}
@@ -222,7 +223,7 @@ def paired_gains(rows: Sequence[Row], case: str, method: str) -> list[Row]:
             found.setdefault((row["entry"], row["seed"]), {})[row["method"]] = row["fsc_05_px"]
     gains: list[Row] = []
     for (entry, _), by_method in found.items():
-        others = [value for name, value in by_method.items() if not name.startswith(LEARNED)]
+        others = [value for name, value in by_method.items() if name in (FIT, RETRIEVAL)]
         if method in by_method and others:
             gains.append({"entry": entry, "finer_px": min(others) - by_method[method]})
     return gains

@@ -75,10 +75,10 @@ def exact_moments(volume: Tensor, model: MomentModel, views: ViewMixture) -> Mom
 
 @dataclass(frozen=True)
 class ParticleMoments:
-    """Moments of particles, and of the same denoised, if asked for; some of the particles, in the scale of both."""
+    """Moments of particles, and of the same denoised; some of the particles, in the scale of both."""
 
     raw: Moments
-    denoised: Moments | None
+    denoised: Moments
     shown: NoisySet
 
 
@@ -88,11 +88,9 @@ def measured_moments(
     seed: int,
     case: Case,
     model: MomentModel,
-    *,
-    denoised: bool = False,
     progress: Progress = silent,
 ) -> ParticleMoments:
-    """Moments of simulated particles, shard after shard, each with defocus groups and noise of its own.
+    """Moments of simulated particles, raw and denoised, by shards, each with defocus groups and noise of its own.
 
     Shards of one SNR differ a little in scale, which counts as part of their transfer function.
     """
@@ -108,10 +106,9 @@ def measured_moments(
             scale, shown = made.scale, noisy
         gain = made.scale / scale
         raw.append(moments_of_particles(replace(noisy, whitening=noisy.whitening * gain), model.rings))
-        if denoised:
-            clear.append(_moments_of_denoised(noisy, gain, model))
+        clear.append(_moments_of_denoised(noisy, gain, model))
         progress("simulating and taking moments", sum(each.count for each in raw), case.particles)
-    return ParticleMoments(reduce(add, raw), reduce(add, clear) if clear else None, shown)
+    return ParticleMoments(reduce(add, raw), reduce(add, clear), shown)
 
 
 def _moments_of_denoised(noisy: NoisySet, gain: float, model: MomentModel) -> Moments:
