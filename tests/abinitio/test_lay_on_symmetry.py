@@ -62,7 +62,6 @@ def test_laid_closely_poses_are_as_good_as_the_finest_grid(symmetric: SimulatedS
     assert float(np.mean(after < 2 * GLOBAL_SPACING_DEG)) > 0.97
     distance = np.linalg.norm(closely.poses.shifts_px - symmetric.poses.shifts_px, axis=1)
     assert np.median(distance) < 0.4
-    assert float(np.mean(closely.log_evidence > laid.log_evidence)) > 0.9
 
 
 def test_shifts_are_right(symmetric: SimulatedSet, laid: Laid) -> None:

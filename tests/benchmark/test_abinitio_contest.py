@@ -12,7 +12,7 @@ import pytest
 from tests.benchmark.conftest import FAKE, SMALL
 
 from clarice.benchmark import abinitio_methods, peer_relion
-from clarice.benchmark.abinitio_contest import AbinitioRequest, abinitio_contest, summarise
+from clarice.benchmark.abinitio_contest import AbinitioRequest, abinitio_contest
 from clarice.benchmark.abinitio_methods import ASPIRE, PROJECTION_MATCHING, RELION, Limits, map_methods
 from clarice.benchmark.map_pictures import TRUTH, ShownMap
 from clarice.benchmark.measured import Usage
@@ -93,27 +93,6 @@ def test_a_right_map_and_a_wrong_one(request_for: Callable[..., AbinitioRequest]
     truth = ShownMap.load(next((tmp_path / "work").rglob(f"*_seed1_*/{TRUTH}.npz")))
     assert np.corrcoef(kept.projection.ravel(), truth.projection.ravel())[0, 1] > 0.95  # it lies on the truth
     assert kept.curve[:8].min() > 0.5
-
-
-def test_first_maps_and_refined_ones_are_counted_apart_and_unfinished_ones_not_at_all(
-    request_for: Callable[..., AbinitioRequest],
-) -> None:
-    results = request_for((RELION,)).results()
-    rows: list[Row] = [
-        {"first_right": False, "right": True, "first_05_px": 6.0, "fsc_05_px": 3.0},
-        {"first_right": True, "right": True, "first_05_px": 4.0, "fsc_05_px": 2.0},
-        {"first_right": True, "right": True, "first_05_px": 1.0, "fsc_05_px": 1.0, "lower_bound": True},
-    ]
-    for seed, row in enumerate(rows):
-        results.put({"entry": "molecule-105", "seed": seed, "ctf": "on", "snr": 0.5, "method": RELION, **row})
-    summarise(results)
-    (told,) = results.summary.values()
-    assert told.startswith("first map right 1 of 2 (0.50); refined right 2 of 2 (1.00); first map's FSC 0.5 5.00 px")
-    assert "refined 2.50 px" in told
-    assert told.endswith("1 left out, their time having run out")
-    results.rows = results.rows[2:]
-    summarise(results)
-    assert list(results.summary.values()) == ["1 left out, their time having run out"]
 
 
 def test_a_first_map_that_could_not_be_refined_is_still_told_of(

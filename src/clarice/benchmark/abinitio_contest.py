@@ -14,6 +14,7 @@ from pathlib import Path
 
 from clarice.benchmark.abinitio_methods import MapMethod
 from clarice.benchmark.abinitio_pictures import draw_cell, stack_name
+from clarice.benchmark.abinitio_summary import summarise
 from clarice.benchmark.protocol import (
     FAILED,
     FINEST_PIXEL_ANGSTROM,
@@ -22,7 +23,7 @@ from clarice.benchmark.protocol import (
     StackSettings,
     make_stack,
 )
-from clarice.benchmark.records import Column, Results, Row, bootstrap_interval, grouped, with_interval
+from clarice.benchmark.records import Column, Results, Row
 from clarice.benchmark.row_by_row import Task, measure_rows
 from clarice.benchmark.structures import Subject
 from clarice.core.errors import ClariceError
@@ -143,46 +144,3 @@ def _rows(make: Callable[[], SimulatedStack], method: MapMethod, ctf: str) -> li
     if row["apart"]:
         notes.append(f"pixel below {FINEST_PIXEL_ANGSTROM} Å: apart, not in the summary")
     return [{**row, **found, "note": "; ".join(notes) or None}]
-
-
-def summarise(results: Results) -> None:
-    """For each cell and method shares of right maps and resolutions, with 95 % intervals over structures."""
-    results.summary = {}
-    apart = sorted({row["entry"] for row in results.rows if row.get("apart")})
-    if apart:
-        results.summary["apart, their pixel being finer than the CTF allows in so small a box"] = ", ".join(apart)
-    counted = [
-        {**row, "first_found": float(bool(row.get("first_right"))), "found": float(bool(row.get("right")))}
-        for row in results.rows
-        if not row.get("apart") and "not installed" not in str(row.get("note"))
-    ]
-    for ctf, snr in dict.fromkeys((row["ctf"], row["snr"]) for row in counted):
-        cell = [row for row in counted if (row["ctf"], row["snr"]) == (ctf, snr)]
-        for method in dict.fromkeys(row["method"] for row in cell):
-            rows = [row for row in cell if row["method"] == method]
-            results.summary[f"CTF and shifts {ctf}, SNR {snr:g}, {method}"] = _summary(rows)
-
-
-def _summary(rows: Sequence[Row]) -> str:
-    """Of first maps and of refined ones. Rows that time ran out for show no method at its end: they are left out."""
-    ended = [row for row in rows if not row.get("lower_bound")]
-    parts = [_share(ended, "first_found", "first map"), _share(ended, "found", "refined")] if ended else []
-    for name, key, form, unit in (
-        ("first map's FSC 0.5", "first_05_px", "{:.2f}", " px"),
-        ("refined", "fsc_05_px", "{:.2f}", " px"),
-        ("time of the first map", "first_seconds", "{:.0f}", " s"),
-        ("with refinement", "seconds", "{:.0f}", " s"),
-    ):
-        value = with_interval([row for row in ended if not row.get("failed")], key, form, unit)
-        parts += [] if value is None else [f"{name} {value}"]
-    if len(ended) < len(rows):
-        parts.append(f"{len(rows) - len(ended)} left out, their time having run out")
-    return "; ".join(parts)
-
-
-def _share(rows: Sequence[Row], key: str, name: str) -> str:
-    found = grouped(rows, key)
-    share = sum(map(sum, found.values())) / sum(map(len, found.values()))
-    interval = bootstrap_interval(found, lambda drawn: float(drawn.mean()))
-    within = "" if interval is None else f", 95 %: {interval[0]:.2f} to {interval[1]:.2f}"
-    return f"{name} right {sum(row[key] for row in rows):.0f} of {len(rows)} ({share:.2f}{within})"
