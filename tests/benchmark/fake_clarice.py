@@ -72,8 +72,9 @@ def classify(stack: Path, folder: Path, classes: int) -> None:
     write_star(folder / "class_members.star", {"optics": truth["optics"], "particles": table})
 
 
-if __name__ == "__main__":
-    command, source, words = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
+def main(command: str, stack: str, *words: str) -> None:
+    """One call of the program."""
+    source = Path(stack)
     options = dict(zip(words[::2], words[1::2], strict=True))
     if command == "run":
         run(source, Path(options["-o"]), int(options["--seed"]), options["--method"])
@@ -92,3 +93,7 @@ if __name__ == "__main__":
         denoise(source, made, read_mrc(source.parent / "map.mrc")[1], options["--method"])
     else:
         classify(source, Path(options["-o"]), int(options["--classes"]))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

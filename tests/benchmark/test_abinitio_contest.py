@@ -24,6 +24,7 @@ from clarice.benchmark.structures import load_subject
 from clarice.cli.benchmark_abinitio import benchmark_abinitio, tell_row
 from clarice.core.errors import ResourceError, UsageError
 
+pytestmark = pytest.mark.usefixtures("at_once")
 LINES = "lines+covariance-wiener"
 # A program in ASPIRE's place, whose map is a ball that stands off the centre.
 STAND_IN = f"""#!{sys.executable}

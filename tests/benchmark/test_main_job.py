@@ -42,6 +42,7 @@ def test_right_wrong_and_failed_runs_are_told_apart(small_request: Make) -> None
     assert "| molecule-105 | 14 | covariance-wiener | not found |" in (request.out / "main-job.md").read_text()
 
 
+@pytest.mark.usefixtures("at_once")
 def test_each_denoiser_is_a_row_judged_by_its_images(small_request: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
 
@@ -60,6 +61,7 @@ def test_each_denoiser_is_a_row_judged_by_its_images(small_request: Make, monkey
     assert said["covariance-wiener: denoised images, relative MSE"].startswith("0.000")
 
 
+@pytest.mark.usefixtures("at_once")
 def test_resuming_does_only_what_is_missing(small_request: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     main_job(small_request(seeds=(1, 13)), ONE, shown=nothing)
     done: list[int] = []
@@ -86,6 +88,7 @@ def test_resuming_does_only_what_is_missing(small_request: Make, monkeypatch: py
     assert done == [2, 13, 1]
 
 
+@pytest.mark.usefixtures("at_once")
 def test_structures_of_too_fine_a_pixel_stand_apart(small_request: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "FINEST_PIXEL_ANGSTROM", 100.0)
     results = main_job(small_request(), ONE, shown=nothing)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from tests.benchmark.conftest import FAKE
+from tests.benchmark.conftest import FAKE, run_at_once
 from typer.testing import CliRunner
 
 from clarice.benchmark import main_job as job
@@ -27,6 +27,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CLARICE_DATA", raising=False)
     monkeypatch.setattr(benchmark, "Request", partial(job.Request, program=FAKE))
+    monkeypatch.setattr(job, "run_measured", run_at_once)
 
     def run(*words: str):
         return CliRunner().invoke(app, ["benchmark", *words])
