@@ -101,6 +101,7 @@ def test_a_network_is_judged_as_shipped_and_fine_tuned(
     # The map is the structure itself, once pixels are as large as they are; a ball of its size is not.
     assert of_map["mean_fsc"] > 0.99
     assert of_map["mean_fsc_round"] < 0.8
+    assert of_map["mean_fsc_rest"] > 0.98
     assert of_map["fsc_05_angstrom"] == pytest.approx(2 * PIXEL, rel=0.01)
     assert of_map["stated_angstrom"] == pytest.approx(9.9)
     assert of_map["over_phases"] == 20.0
