@@ -209,7 +209,7 @@ def test_autocorrelations_need_no_errors() -> None:
         assert (found.values[known:, a, b] == 0).all()
 
 
-@pytest.mark.parametrize("ctf", [False, True])
+@pytest.mark.parametrize("ctf", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_autocorrelations_of_noisy_projections_agree_within_their_errors(ctf: bool) -> None:
     """Kam's C_l from 10,000 projections: root mean square of (found − true) / foretold error is 1.
 

@@ -53,6 +53,7 @@ def test_the_start_that_explains_held_out_particles_best_is_kept(found: InitialM
     assert found.starts[found.chosen].log_likelihood > 50
 
 
+@pytest.mark.slow
 def test_a_map_of_pure_noise_explains_no_particle_it_has_not_seen(simulated: SimulatedSet) -> None:
     found = initial_map(noise_only(simulated, seed=2), start_settings(2))
     assert not found.is_likelier_than_noise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from clarice.abinitio.moment_fit import model_for
+from clarice.abinitio.moment_fit import FitSettings, model_for
 from clarice.abinitio.moments import Moments
+from clarice.benchmark import moment_contest
 from clarice.benchmark import moment_particles as particles
 from clarice.benchmark.main_job import Request
 from clarice.benchmark.moment_contest import paired_gains, summarise
@@ -95,6 +97,7 @@ def test_moments_of_denoised_particles_are_those_of_the_same_structure(tmp_path:
 
 def test_a_small_call_makes_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(particles.CASES, "10,000", particles.Case(200, 0.1, 2))
+    monkeypatch.setattr(moment_contest, "FitSettings", partial(FitSettings, iterations=10, last_iterations=40))
     out, work = tmp_path / "out", tmp_path / "work"
     options = ["--molecules", "--entries", "molecule-101,molecule-104", "--box", str(BOX), "--starts", "1"]
     told = CliRunner().invoke(app, ["benchmark", "moments", *options, "--out", str(out), "--work", str(work)])

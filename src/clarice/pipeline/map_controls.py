@@ -131,7 +131,7 @@ class MapControls:
         made = "" if power is None else f"; the map that noise makes there has {100 * max(power, 0):.1f} % of the power"
         return (
             "particles fit the map of the other half set, which they had no part in since the first map, better than "
-            f"pure noise does by {_text(self.over_noise)} in log-likelihood each, than with random phases by "
+            f"pure noise does by {_text(self.over_noise)} in log-likelihood each, better than with random phases by "
             f"{_text(self.over_phases)}, and better than a wrong molecule by "
             f"{_text(self.over_wrong)}{made}: the map is what its particles show"
         )
