@@ -64,6 +64,16 @@ def test_laid_closely_poses_are_as_good_as_the_finest_grid(symmetric: SimulatedS
     assert np.median(distance) < 0.4
 
 
+def test_where_rings_need_no_closer_views_than_those_everywhere_none_are_looked_at(
+    symmetric: SimulatedSet, symmetry: str
+) -> None:
+    """Views around the last one would be further apart than those it was found among."""
+    noisy, volume = white_set(symmetric.particles), torch.from_numpy(symmetric.volume)
+    settings = Settings(DIAMETER_PX, symmetry=symmetry, max_shift_px=MAX_SHIFT_PX, start_radius_px=4.0)
+    once, closely = lay_on(noisy, volume, settings), lay_closely(noisy, volume, settings, 4.0)
+    assert np.array_equal(once.poses.rotations, closely.poses.rotations)
+
+
 def test_shifts_are_right(symmetric: SimulatedSet, laid: Laid) -> None:
     distance = np.linalg.norm(laid.poses.shifts_px - symmetric.poses.shifts_px, axis=1)
     unmoved = np.linalg.norm(symmetric.poses.shifts_px, axis=1)

@@ -31,51 +31,36 @@ class Laid:
 
 def lay_on(particles: RingSource, volume: Tensor, settings: Settings) -> Laid:
     """Particles on a finished map (L, L, L), searched for over all views up to `settings.start_radius_px`."""
-    count = len(particles)
-    search = _everywhere(particles, settings)
-    grid = search.grid(particles.box)
-    rotations, shifts = search.rotations.copy(), np.zeros((count, 2))
-    confidence, evidence = np.zeros(count), np.zeros(count)
-    parts = search.parts(particles, grid, grid.references(volume), np.arange(count), averaging=False)
-    for rows, _, result in parts:
-        rotations[rows] = grid.poses(result)
-        shifts[rows] = result.shift_px.double().numpy()
-        confidence[rows] = result.confidence.double().numpy()
-        evidence[rows] = result.log_evidence.double().numpy() - math.log(2 * len(grid))
-    return Laid(Poses(rotations, shifts), confidence, evidence)
+    return _laid(particles, volume, _everywhere(particles, settings))
 
 
 def lay_closely(particles: RingSource, volume: Tensor, settings: Settings, radius_px: float) -> Laid:
     """Particles on a finished map (L, L, L) as closely as refinement's last iteration would lay them on it.
 
     First over all views, which are far apart, to rings that need no closer ones; then, twice, around the last view and
-    shift of each, up to `radius_px`.
+    shift of each, up to `radius_px`. Where those rings need no closer views either, that is left out.
     """
     first = min(radius_px, compared_radius(particles.box, settings.diameter_px))
     laid = lay_on(particles, volume, replace(settings, start_radius_px=first))
     for radius in (math.sqrt(first * radius_px), radius_px):
-        laid = _around(particles, volume, settings, radius, laid)
+        search = _around(particles, settings, radius, laid.poses)
+        if search.spacing_deg < GLOBAL_SPACING_DEG:
+            laid = _laid(particles, volume, search)
     return laid
 
 
-def _around(particles: RingSource, volume: Tensor, settings: Settings, radius_px: float, last: Laid) -> Laid:
-    """Particles looked at once more, up to `radius_px`, around their last poses."""
-    box = particles.box
-    rings = FourierRings.matching(box, min(radius_px, box / 2 - 1), settings.diameter_px)
-    spacing = view_spacing_deg(rings, settings.diameter_px, FINEST_SPACING_DEG)
-    symmetry, before = so3.symmetry_rotations(settings.symmetry), last.poses
-    search = PoseSearch(
-        rings, spacing, True, settings.seed + 1, before.rotations, before.shifts_px, settings.max_shift_px, symmetry
-    )
-    grid = search.grid(box)
-    rotations, shifts = before.rotations.copy(), before.shifts_px.copy()
-    confidence, evidence = last.confidence.copy(), last.log_evidence.copy()
-    parts = search.parts(particles, grid, grid.references(volume), np.arange(len(particles)), averaging=False)
+def _laid(particles: RingSource, volume: Tensor, search: PoseSearch) -> Laid:
+    """Each particle in the most probable of the poses that are looked at."""
+    count = len(particles)
+    grid = search.grid(particles.box)
+    rotations, shifts = search.rotations.copy(), np.zeros((count, 2))
+    confidence, evidence = np.zeros(count), np.zeros(count)
+    parts = search.parts(particles, grid, grid.references(volume), np.arange(count), averaging=False)
     for rows, views, result in parts:
         rotations[rows] = replace(grid, rotations=grid.rotations[views]).poses(result)
         shifts[rows] = result.shift_px.double().numpy()
         confidence[rows] = result.confidence.double().numpy()
-        evidence[rows] = result.log_evidence.double().numpy() - math.log(len(views))
+        evidence[rows] = result.log_evidence.double().numpy() - math.log(len(views) * (1 if search.is_local else 2))
     return Laid(Poses(rotations, shifts), confidence, evidence)
 
 
@@ -106,6 +91,15 @@ def lay_halves_on(particles: RingSource, volumes: Tensor, half_set: HalfSets, se
         sums.append(grid.sums(numerator, denominator, search.symmetry))
     seen = torch.arange(box // 2 + 1) <= int(search.rings.radii[-1]) + 1
     return LaidHalves(open_halves(sums, seen), evidence)
+
+
+def _around(particles: RingSource, settings: Settings, radius_px: float, last: Poses) -> PoseSearch:
+    """A search of every particle around its last pose, up to `radius_px`."""
+    box = particles.box
+    rings = FourierRings.matching(box, min(radius_px, box / 2 - 1), settings.diameter_px)
+    spacing = view_spacing_deg(rings, settings.diameter_px, FINEST_SPACING_DEG)
+    symmetry, seed = so3.symmetry_rotations(settings.symmetry), settings.seed + 1
+    return PoseSearch(rings, spacing, True, seed, last.rotations, last.shifts_px, settings.max_shift_px, symmetry)
 
 
 def _everywhere(particles: RingSource, settings: Settings) -> PoseSearch:
