@@ -8,6 +8,7 @@ from torch import Tensor
 
 from clarice.abinitio.ring_source import RingSource
 from clarice.abinitio.views import ViewGrid
+from clarice.core.particles import spread_rows
 from clarice.geometry.polar import FourierRings
 
 # Radius in cycles per particle diameter up to which power is compared, and particles looked at.
@@ -27,7 +28,7 @@ def matched_scale(particles: RingSource, volume: Tensor, diameter_px: float) -> 
     """
     box = particles.box
     rings = FourierRings.up_to(box, compared_radius(box, diameter_px), diameter_px)
-    rows = np.unique(np.linspace(0, len(particles) - 1, min(SAMPLE, len(particles))).astype(np.int64))
+    rows = spread_rows(np.arange(len(particles)), SAMPLE)
     stack = particles.rings(rings, rows)
     weights = rings.area_weights()
     measured = stack.filtered.abs().square().mean(dim=-1) - stack.power * box**2

@@ -91,9 +91,11 @@ def retrieve_learned(
         scores += of_draws
     chosen = min(range(len(ended)), key=lambda place: ended[place][0])
     misfits = [turns.misfit(z) for _, turns, z in ended]
-    structures = [turns.coefficients(z)[0] for _, turns, z in ended]
-    as_well = [place for place, each in enumerate(misfits) if place != chosen and each <= AS_WELL * misfits[chosen]]
-    others = [structures[place] for place in as_well]
+    others = [
+        turns.coefficients(z)[0]
+        for place, (_, turns, z) in enumerate(ended)
+        if place != chosen and misfits[place] <= AS_WELL * misfits[chosen]
+    ]
     _, turns, z = ended[chosen]
     x, c = turns.coefficients(z)
     agreement = degree_agreement(model.ball, targets.rings.radii, x, others).tolist()

@@ -26,10 +26,8 @@ def summarise(results: Results) -> None:
     for ctf, snr in dict.fromkeys((row["ctf"], row["snr"]) for row in counted):
         cell = [row for row in counted if (row["ctf"], row["snr"]) == (ctf, snr)]
         for method in dict.fromkeys(row["method"] for row in cell):
-            rows, name = (
-                [row for row in cell if row["method"] == method],
-                f"CTF and shifts {ctf}, SNR {snr:g}, {method}",
-            )
+            name = f"CTF and shifts {ctf}, SNR {snr:g}, {method}"
+            rows = [row for row in cell if row["method"] == method]
             usual = [row for row in rows if not row.get("apart")]
             if usual:
                 results.summary[name] = _summary(usual)

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import psutil
 
+from clarice.pipeline.resources import MEGABYTE
+
 LAUNCHER = Path(__file__).with_name("measured_launcher.py")
 CLARICE = (sys.executable, "-c", "from clarice.cli.app import main; main()")
 MESSAGE_LENGTH = 300
 # What a command used where nobody counted it: of one that was killed, or that several processes had a part in.
 UNKNOWN = 0.0
-MEGABYTE = 1024 * 1024
 # How often the memory of several processes together is looked up.
 LOOK_UP_SECONDS = 0.5
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")

@@ -78,7 +78,8 @@ def methods_of(case: Case, box: int) -> tuple[str, ...]:
         return fits
     if not learnable(box, radii):
         return (*fits, RETRIEVAL)
-    return (*fits, RETRIEVAL, LEARNED) if case.particles is None else (*fits, RETRIEVAL, LEARNED, LEARNED_DENOISED)
+    learned_from = (LEARNED,) if case.particles is None else (LEARNED, LEARNED_DENOISED)
+    return (*fits, RETRIEVAL, *learned_from)
 
 
 def measure_rows_of(request: MomentRequest, entry: str, seed: int, name: str, progress: Progress = silent) -> list[Row]:

@@ -143,9 +143,8 @@ def real(request: RealRequest, *, shown: Callable[[Row], None]) -> Results:
     def tasks() -> Iterator[Task]:
         for number, method in enumerate(request.methods):
             kinds = (SHIPPED, TUNED, MAP) if number == 0 else (SHIPPED, TUNED)  # no weights have a part in the map
-            names = {MAP: "–"}
             keys: list[Row] = [
-                {"entry": stack.name, "method": names.get(kind, method), "weights": kind} for kind in kinds
+                {"entry": stack.name, "method": "–" if kind == MAP else method, "weights": kind} for kind in kinds
             ]
             yield Task(tuple(keys), partial(measure, method, request, of_map=MAP in kinds))
 

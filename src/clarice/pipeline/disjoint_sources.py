@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clarice.core.particles import FloatArray, RowIndex
+from clarice.core.particles import FloatArray, RowIndex, spread_rows
 from clarice.core.progress import Progress, silent
 from clarice.core.seeds import generator_of
 from clarice.denoise.learned import NEIGHBOURHOOD, look_alikes
@@ -76,8 +76,7 @@ class SharedPower:
 def telling_groups(groups: Sequence[RowIndex], twice: NDArray[np.bool_]) -> list[RowIndex]:
     """Those, at most 32 and evenly chosen, that have particles with `twice` (n,) and two others at least."""
     able = [rows for rows in groups if twice[rows].any() and (~twice[rows]).sum() > 1]
-    chosen = np.unique(np.linspace(0, max(len(able) - 1, 0), _GROUPS).astype(np.int64)) if able else ()
-    return [able[number] for number in chosen]
+    return [able[number] for number in spread_rows(np.arange(len(able)), _GROUPS)]
 
 
 def shared_power(

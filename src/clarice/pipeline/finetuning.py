@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +143,7 @@ def finetune(
     if not trained.kind.denoises:
         raise UsageError(f"{trained.kind.name} cannot be fine-tuned: choose a network that denoises")
     start = trained if start is None else start
-
-    def grouping(shown: Tensor | None) -> list[RowIndex]:
-        return source_groups(noisy, trained, progress, shown)
-
-    task = FinetuningTask(noisy, grouping, start, settings, seed)
+    task = FinetuningTask(noisy, partial(source_groups, noisy, trained, progress), start, settings, seed)
     recipe = _recipe(folder, task, settings, training, seed)
     outcome = train(recipe, folder / TRAINING, minutes=minutes, started=started, tell=tell, progress=progress)
     if outcome.end != "images":

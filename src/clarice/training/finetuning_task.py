@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from clarice.core.errors import UsageError
-from clarice.core.particles import ParticleSet, RowIndex
+from clarice.core.particles import ParticleSet, RowIndex, spread_rows
 from clarice.core.seeds import generator_of
 from clarice.denoise.network_input import explicit_transfer, known_band, network_input
 from clarice.denoise.networks import network_kind
@@ -238,19 +238,17 @@ class FinetuningTask:
             generator = generator_of(self.seed, _JUDGED, use, number)
             shown = drawn_mask(self.trained.box, 1, self.settings.shown, generator)[0]
             groups = self.grouping(shown)
-            chosen = np.unique(np.linspace(0, len(groups) - 1, -(-wanted // parts)).astype(np.int64))
-            for group in (groups[place] for place in chosen):
-                sets += self._judging(group, np.intersect1d(group, members), shown, generator)
+            for group in (groups[place] for place in spread_rows(np.arange(len(groups)), -(-wanted // parts))):
+                here = np.intersect1d(group, members)
+                if len(here):
+                    sets.append(self._judging(here, np.setdiff1d(group, judging), shown, generator))
         return sets
 
-    def _judging(self, group: RowIndex, members: RowIndex, shown: Tensor, generator: torch.Generator) -> list[SplitSet]:
-        """The set that judges by `members` of a group beside some of its others; none where it has no members."""
-        if not len(members):
-            return []
-        others = np.setdiff1d(group, np.flatnonzero(self.use == self.use[members[0]]))
+    def _judging(self, members: RowIndex, others: RowIndex, shown: Tensor, generator: torch.Generator) -> SplitSet:
+        """The set that judges by `members` of a group, beside some of its `others`."""
         drawn = torch.randperm(len(others), generator=generator).numpy()
         rows = np.sort(np.concatenate([members, others[drawn]])[: self.images_per_batch])
-        return [split_set(self.noisy, rows, self.trained.box, shown, np.isin(rows, members))]
+        return split_set(self.noisy, rows, self.trained.box, shown, np.isin(rows, members))
 
     @torch.no_grad()
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
