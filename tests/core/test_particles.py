@@ -18,6 +18,7 @@ def numbered(count: int = 10) -> ParticleSet:
         poses=Poses(np.broadcast_to(rows[:, None, None], (count, 3, 3)), np.stack([rows, rows], axis=1)),
         half_set=(rows % 2 + 1).astype(np.int8),
         micrograph=np.array([f"m{int(row)}" for row in rows]),
+        centre_angstrom=np.stack([rows, -rows], axis=1),
     )
 
 
@@ -33,6 +34,8 @@ def test_a_subset_of_a_subset_is_a_view_of_the_source() -> None:
     np.testing.assert_array_equal(chosen.optics.defocus_u_angstrom, [5, 7])
     np.testing.assert_array_equal(chosen.poses.shifts_px[:, 0], [5, 7])
     assert chosen.micrograph.tolist() == ["m5", "m7"]
+    assert chosen.centre_angstrom is not None
+    np.testing.assert_array_equal(chosen.centre_angstrom, [[5, -5], [7, -7]])
     assert chosen.class_number is None
 
 

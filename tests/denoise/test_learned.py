@@ -182,11 +182,11 @@ def test_the_error_told_has_the_shells_of_the_set_s_own_box(box: int) -> None:
 def test_a_set_that_memory_cannot_hold_is_denoised_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, sizes = PolarTransformer.denoise_rings, []
 
-    def with_little_memory(network: PolarTransformer, measured: MeasuredRings) -> DenoisedRings:
+    def with_little_memory(network: PolarTransformer, measured: MeasuredRings, allowed: None) -> DenoisedRings:
         sizes.append(measured.rings.shape[1])
         if sizes[-1] > 10:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(network, measured)
+        return whole(network, measured, allowed)
 
     monkeypatch.setattr(PolarTransformer, "denoise_rings", with_little_memory)
     notes = Notebook(30)

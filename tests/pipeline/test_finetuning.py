@@ -128,6 +128,29 @@ def test_images_from_disjoint_sources_share_no_noise(trained: TrainedNetwork) ->
     assert min(changes) < 0.01 * max(changes)  # rounded to bfloat16 where the processor has it
 
 
+def test_disjoint_sources_do_not_overlap_on_the_micrograph(trained: TrainedNetwork) -> None:
+    """Of particles in a row each overlaps two on either side: what lies nearer than that has no part in an image."""
+    placed, plain = PlacedNetwork(trained), noise(40)
+    centre = np.stack([30.0 * np.arange(40), np.zeros(40)], axis=1)  # boxes of 24 pixels of 3 Å
+
+    def denoised(images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        stack = ParticleSet(ArraySource(images), 3.0, micrograph=np.full(40, "m"), centre_angstrom=centre)
+        pair = denoised_twice(placed, white_set(stack), np.array([20]), np.array([2, 3, 10, 18, 19, 21, 22, 30]), 1)
+        return [image.numpy()[0] for image in pair]
+
+    images = plain.particles.read()
+    before, notice = denoised(images), {}
+    for row in (2, 3, 10, 18, 19, 21, 22, 30):
+        changed = np.array(images)
+        changed[row] = np.random.default_rng(9).normal(size=(BOX, BOX))
+        notice[row] = [
+            not np.allclose(now, then, atol=1e-5) for now, then in zip(denoised(changed), before, strict=True)
+        ]
+    assert all(sum(sides) <= 1 for sides in notice.values())
+    assert notice[2] == notice[3]
+    assert sum(notice[10]) == sum(notice[30]) == sum(notice[2]) == 1
+
+
 def test_the_frc_is_of_the_particles_that_are_asked_for(trained: TrainedNetwork) -> None:
     placed, noisy = PlacedNetwork(trained), noise(40)
     twice = np.arange(40) % 5 == 0

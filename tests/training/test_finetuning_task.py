@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from tests.training.finetuning_sets import BOX, CPU, noise, settings_of, task, trained
 
 from clarice.core.errors import UsageError
+from clarice.core.overlap import overlapping
 from clarice.core.particles import ArraySource, ParticleSet
 from clarice.denoise.estimate import Estimate
 from clarice.denoise.learned import look_alikes
+from clarice.denoise.networks import network_kind
 from clarice.denoise.trained import TrainedNetwork
 from clarice.physics.noisy_set import white_set
-from clarice.training.finetuning_task import CHOSEN_BY, JUDGED_BY, TRAINED_ON, FinetuningTask
+from clarice.training.finetuning_task import CHOSEN_BY, JUDGED_BY, TRAINED_ON, FinetuningTask, split_set
 
 __all__ = ["trained"]  # a fixture
 
@@ -29,6 +31,23 @@ def test_the_network_is_not_shown_what_it_is_judged_by(trained: TrainedNetwork) 
     with torch.no_grad():
         first, second = (network(images, batch.transfer * batch.shown).images for images in (batch.noisy, changed))
     assert torch.allclose(first, second, atol=1e-3)
+
+
+def test_sets_know_which_of_their_particles_overlap(trained: TrainedNetwork) -> None:
+    stack = noise(60).particles
+    centre = np.stack([np.zeros(60), 20.0 * np.arange(60)], axis=1)  # boxes of 24 pixels of 3 Å
+    noisy = white_set(replace(stack, micrograph=np.full(60, "m"), centre_angstrom=centre))
+    made = task(noisy, trained, empty=0, empty_sets=0)
+    for one in (made.batch(0, 0, 1, CPU), *made.sets_to_choose_by):
+        rows = [int(np.flatnonzero((stack.read() == image).all(axis=(1, 2)))[0]) for image in one.noisy[0].numpy()]
+        assert one.allowed is not None
+        assert torch.equal(one.allowed[0], ~torch.from_numpy(overlapping(noisy.particles, np.array(rows))))
+        without = replace(one, allowed=None)
+        model = made.model().eval()
+        with torch.no_grad():
+            assert not torch.allclose(one.images(model), without.images(model), atol=1e-4)
+    alone = replace(trained, kind=network_kind("polar-cnn"))
+    assert split_set(noisy, np.arange(9), alone, torch.ones((BOX, BOX // 2 + 1), dtype=torch.bool)).allowed is None
 
 
 def test_training_shows_from_half_to_four_fifths_and_judging_four_fifths(trained: TrainedNetwork) -> None:

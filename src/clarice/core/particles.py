@@ -90,8 +90,9 @@ class Poses:
 class ParticleSet:
     """n particle images of one box and one pixel size, with everything known about each row.
 
-    `optics`, `poses`, `half_set` (1 or 2; 0 where unknown), `micrograph` and `class_number` are None where the
-    source says nothing about them. `table` is the source's own metadata, for writing back; None for made sets.
+    `optics`, `poses`, `half_set` (1 or 2; 0 where unknown), `micrograph`, `centre_angstrom` and `class_number` are None
+    where the source says nothing about them. `centre_angstrom` (n, 2) is where on its micrograph a box was cut, (x, y)
+    in Å, NaN where unknown. `table` is the source's own metadata, for writing back; None for made sets.
     """
 
     images: ImageSource
@@ -100,6 +101,7 @@ class ParticleSet:
     poses: Poses | None = None
     half_set: NDArray[np.int8] | None = None
     micrograph: NDArray[np.str_] | None = None
+    centre_angstrom: FloatArray | None = None
     class_number: NDArray[np.int32] | None = None
     optics_group: NDArray[np.int32] | None = None
     table: ParticleTable | None = None
@@ -123,7 +125,7 @@ class ParticleSet:
         for name in ("optics", "poses", "table"):
             value = getattr(self, name)
             changed[name] = None if value is None else value.subset(rows)
-        for name in ("half_set", "micrograph", "class_number", "optics_group"):
+        for name in ("half_set", "micrograph", "centre_angstrom", "class_number", "optics_group"):
             value = getattr(self, name)
             changed[name] = None if value is None else value[rows]
         return replace(self, **changed)

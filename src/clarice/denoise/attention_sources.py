@@ -17,7 +17,8 @@ from clarice.denoise.notes import Sources
 def sources_of(attended: Sequence[AngularWeights], rows: RowIndex, wanted: int) -> Sources:
     """The `wanted` heaviest sources of each image of a single set (B = 1), whose numbers in the stack are `rows`.
 
-    Weights are means over blocks and heads; the angle is where a source's weight peaks, to a fraction of a step.
+    Those without any weight are not listed: no image attends to some. Weights are means over blocks and heads; the
+    angle is where a source's weight peaks, to a fraction of a step.
     """
     posterior = torch.stack([weights.posterior[:, 0].float().mean(dim=1) for weights in attended]).mean(dim=0)
     by_source = posterior.sum(dim=0)  # (n, j)
@@ -27,7 +28,7 @@ def sources_of(attended: Sequence[AngularWeights], rows: RowIndex, wanted: int) 
     angle = _peak_deg(posterior.gather(2, chosen.expand(len(posterior), -1, -1)))
     shape = (count, wanted)
     found = Sources(np.full(shape, -1), np.zeros(shape), np.zeros(shape), np.zeros(count))
-    found.row[:, :listed] = rows[chosen.cpu().numpy()]
+    found.row[:, :listed] = np.where(weight.cpu().numpy() > 0, rows[chosen.cpu().numpy()], -1)
     found.angle_deg[:, :listed] = angle.double().cpu().numpy()
     found.weight[:, :listed] = weight.double().cpu().numpy()
     found.kept[:] = (1 - by_source.sum(dim=-1)).clamp(0, 1).double().cpu().numpy()

@@ -17,7 +17,13 @@ from clarice.core.progress import Progress, silent
 from clarice.denoise.angular_attention import MeasuredRings
 from clarice.denoise.attention_sources import sources_of
 from clarice.denoise.neighbourhoods import invariants, neighbourhoods
-from clarice.denoise.network_input import error_from_network, explicit_transfer, from_network, network_input
+from clarice.denoise.network_input import (
+    allowed_sources,
+    error_from_network,
+    explicit_transfer,
+    from_network,
+    network_input,
+)
 from clarice.denoise.networks import NETWORKS
 from clarice.denoise.notes import Notes, Sources
 from clarice.denoise.placed_network import PlacedNetwork
@@ -160,7 +166,8 @@ class _Transformer(PlacedNetwork):
         """Rotation-invariant features (k, F) of `rows`, looked through as one set."""
         network = self._transformer()
         with self.precision():
-            sketch = network.early_sketch(self._measured(network, noisy, rows), BLOCKS_LOOKED_THROUGH)
+            allowed = self.optional(allowed_sources(noisy, rows))
+            sketch = network.early_sketch(self._measured(network, noisy, rows), BLOCKS_LOOKED_THROUGH, allowed)
         return invariants(sketch[0], network.ring_area).cpu()
 
     def joint(self, noisy: NoisySet, rows: RowIndex, sources_wanted: int) -> Arrays:
@@ -180,7 +187,8 @@ class _Transformer(PlacedNetwork):
     def _as_one_set(self, noisy: NoisySet, rows: RowIndex, sources_wanted: int) -> Arrays:
         network = self._transformer()
         with self.precision():
-            found = network.denoise_rings(self._measured(network, noisy, rows))
+            allowed = self.optional(allowed_sources(noisy, rows))
+            found = network.denoise_rings(self._measured(network, noisy, rows), allowed)
             estimate = network.estimate_of(found)
         told = {"images": as_array(from_network(estimate.images[0].cpu(), noisy.box))}
         if sources_wanted and estimate.log_error is not None:

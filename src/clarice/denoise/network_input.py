@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from clarice.core.overlap import overlapping
 from clarice.core.particles import RowIndex
 from clarice.geometry.fourier import fourier_resize
 from clarice.physics.noisy_set import NoisySet
@@ -47,6 +48,15 @@ def network_input(noisy: NoisySet, rows: RowIndex, box: int) -> tuple[Tensor, Te
     if plain and noisy.box == box:
         return images, None
     return images, resized_transfer(noisy.transfer_of(rows), noisy.box, box)
+
+
+def allowed_sources(noisy: NoisySet, rows: RowIndex) -> Tensor | None:
+    """Which particles of a set may be sources of which, (1, k, k) bool; None where all may.
+
+    None whose boxes overlap may: on the noise they share they would find each other, and it would be taken for signal.
+    """
+    together = overlapping(noisy.particles, rows)
+    return ~torch.from_numpy(together)[None] if together.any() else None
 
 
 def error_from_network(by_shell: Tensor, box: int) -> Tensor:

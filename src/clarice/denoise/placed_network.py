@@ -31,4 +31,8 @@ class PlacedNetwork:
 
     def placed(self, images: Tensor, transfer: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Images and their W H, on the network's device."""
-        return images.to(self.device), None if transfer is None else transfer.to(self.device)
+        return images.to(self.device), self.optional(transfer)
+
+    def optional(self, tensor: Tensor | None) -> Tensor | None:
+        """A tensor, if there is one, on the network's device."""
+        return None if tensor is None else tensor.to(self.device)

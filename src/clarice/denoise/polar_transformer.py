@@ -170,12 +170,12 @@ class PolarTransformer(nn.Module):
         """Images, and their expected error; what foretells it leaves the features to the images."""
         return Estimate(self.images_of(found.rings), self.foretell(found.told.detach()))
 
-    def early_sketch(self, measured: MeasuredRings, blocks: int) -> Tensor:
+    def early_sketch(self, measured: MeasuredRings, blocks: int, allowed: Tensor | None = None) -> Tensor:
         """Fourier rings (B, N, T, K) of the estimate after so many blocks, all but the last at most."""
         features = self._entered(measured)
         last = min(blocks, len(self.attention) - 1)
         for block in self.attention[:last]:
-            features, _, _ = block(features, measured, None)
+            features, _, _ = block(features, measured, allowed)
         block = self.attention[last]
         assert isinstance(block, JointBlock)
         return block.sketched(features)

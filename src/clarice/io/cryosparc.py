@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from clarice.core.errors import InputError
-from clarice.core.particles import Optics, Poses, RowIndex
+from clarice.core.particles import FloatArray, Optics, Poses, RowIndex
 from clarice.io.pixel_size import is_one_size
 from clarice.io.refusals import OptionNeededError, empty_file
 
@@ -35,6 +35,8 @@ CTF_FIELDS = {
     "defocus_angle_deg": ("ctf/df_angle_rad", 180 / np.pi),
 }
 _DEFOCUS = {"ctf/df1_A", "ctf/df2_A", "ctf/df_angle_rad"}
+PLACE = ("location/center_x_frac", "location/center_y_frac", "location/micrograph_shape")
+MICROGRAPH_PIXEL_SIZE = "location/micrograph_psize_A"
 OPTIONAL_CTF_FIELDS = {
     "phase_shift_deg": ("ctf/phase_shift_rad", 180 / np.pi),
     "bfactor_angstrom2": ("ctf/bfactor", 1.0),
@@ -204,13 +206,16 @@ def missing_ctf_fields(table: CryosparcTable) -> list[str]:
 
 
 def read_fields(table: CryosparcTable, pixel_size_angstrom: float) -> dict[str, Any]:
-    """Optics, poses, half sets, micrographs, classes and exposure groups, as `ParticleSet` names them."""
+    """Optics, poses, half sets, micrographs and places on them, classes and exposure groups, as `ParticleSet` names
+    them.
+    """
     fields: dict[str, Any] = {"optics": _optics(table), "poses": _poses(table, pixel_size_angstrom)}
     if "alignments3D/split" in table.fields:
         # cryoSPARC counts halves 0 and 1.
         fields["half_set"] = (table.numbers("alignments3D/split") + 1).astype(np.int8)
     if "location/micrograph_path" in table.fields:
         fields["micrograph"] = table.texts("location/micrograph_path")
+        fields["centre_angstrom"] = _centres_angstrom(table, pixel_size_angstrom)
     for name in ("alignments2D/class", "alignments3D/class"):
         if name in table.fields:
             fields["class_number"] = (table.numbers(name) + 1).astype(np.int32)
@@ -228,6 +233,27 @@ def _optics(table: CryosparcTable) -> Optics | None:
         known = field in table.fields
         values[name] = table.numbers(field) * unit if known else np.zeros(len(table))
     return Optics(**values)
+
+
+def _centres_angstrom(table: CryosparcTable, pixel_size_angstrom: float) -> FloatArray | None:
+    """Where on its micrograph each particle lies, (n, 2) as (x, y); None without all of its fields.
+
+    They are shares of the micrograph's shape (rows, columns), whose pixels count as the images' where their size is not
+    stated.
+    """
+    if not set(PLACE) <= set(table.fields):
+        return None
+    size = np.full(len(table), pixel_size_angstrom)
+    if MICROGRAPH_PIXEL_SIZE in table.fields:
+        stated = table.rows[MICROGRAPH_PIXEL_SIZE].astype(np.float64)
+        size = np.where(stated > 0, stated, size)
+    return coordinates_px(table.rows) * size[:, None]
+
+
+def coordinates_px(rows: NDArray[np.void]) -> FloatArray:
+    """Where on its micrograph each particle lies, in pixels of the micrograph, (n, 2) as (x, y)."""
+    share = np.stack([rows[name].astype(np.float64) for name in PLACE[:2]], axis=1)
+    return share * rows[PLACE[2]].astype(np.float64)[:, ::-1]
 
 
 def _poses(table: CryosparcTable, pixel_size_angstrom: float) -> Poses | None:

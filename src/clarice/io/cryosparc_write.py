@@ -14,8 +14,16 @@ from scipy.spatial.transform import Rotation
 from clarice.core.errors import OutputError
 from clarice.core.particles import ParticleSet, Poses
 from clarice.io.atomic import writing
-from clarice.io.cryosparc import CTF_FIELDS, OPTIONAL_CTF_FIELDS, CryosparcTable, with_fields
-from clarice.io.pixel_size import is_stated
+from clarice.io.cryosparc import (
+    CTF_FIELDS,
+    MICROGRAPH_PIXEL_SIZE,
+    OPTIONAL_CTF_FIELDS,
+    PLACE,
+    CryosparcTable,
+    coordinates_px,
+    with_fields,
+)
+from clarice.io.pixel_size import implied_size, is_one_size, is_stated
 
 
 def updated_rows(
@@ -41,6 +49,9 @@ def updated_rows(
     known = rows["blob/psize_A"] if "blob/psize_A" in (rows.dtype.names or ()) else None
     if known is None or len(known) == 0 or not is_stated(known, particles.pixel_size_angstrom):
         values["blob/psize_A"] = pixel_size
+    micrograph_pixel_size = _unstated_micrograph_pixel_size(rows, particles)
+    if micrograph_pixel_size is not None:
+        values[MICROGRAPH_PIXEL_SIZE] = np.full(len(rows), micrograph_pixel_size, dtype=np.float32)
     poses = particles.poses if poses is None and made else poses
     if poses is not None:
         vectors = Rotation.from_matrix(poses.rotations.swapaxes(1, 2)).as_rotvec()
@@ -60,6 +71,16 @@ def updated_rows(
     result = with_fields(rows, values)
     kept = [name for name in result.dtype.names or () if name not in drop_columns]
     return result if len(kept) == len(result.dtype.names or ()) else _only(result, kept)
+
+
+def _unstated_micrograph_pixel_size(rows: NDArray[np.void], particles: ParticleSet) -> float | None:
+    """The size in Å of a micrograph's pixels, where coordinates are in them, nothing says it and images' is another."""
+    names = set(rows.dtype.names or ())
+    stated = MICROGRAPH_PIXEL_SIZE in names and bool((rows[MICROGRAPH_PIXEL_SIZE] > 0).any())  # 0: it was never set
+    if particles.centre_angstrom is None or stated or not set(PLACE) <= names:
+        return None
+    size = implied_size(particles.centre_angstrom, coordinates_px(rows))
+    return None if size is None or is_one_size(np.array([size, particles.pixel_size_angstrom])) else size
 
 
 def _only(rows: NDArray[np.void], names: Sequence[str]) -> NDArray[np.void]:

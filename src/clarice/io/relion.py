@@ -20,6 +20,8 @@ from clarice.io.refusals import OptionNeededError, no_such_group
 from clarice.io.star import floats, integers, read_star, texts
 
 IMAGE_NAME = "rlnImageName"
+COORDINATES = ("rlnCoordinateX", "rlnCoordinateY")
+MICROGRAPH_PIXEL_SIZE = "rlnMicrographOriginalPixelSize"
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 ORIGINS_ANGSTROM = ("rlnOriginXAngst", "rlnOriginYAngst")
 ORIGINS_PX = ("rlnOriginX", "rlnOriginY")
@@ -163,7 +165,7 @@ def common_pixel_size(table: RelionTable) -> float | None:
 
 
 def read_fields(table: RelionTable, pixel_size_angstrom: float) -> dict[str, Any]:
-    """Optics, poses, half sets, micrographs, classes and optics groups, as `ParticleSet` names them."""
+    """Optics, poses, half sets, micrographs, places on them, classes and optics groups, as `ParticleSet` names them."""
     particles, origin = table.particles, str(table.path)
     fields: dict[str, Any] = {"optics": _optics(table), "poses": _poses(table, pixel_size_angstrom)}
     if "rlnRandomSubset" in particles:
@@ -171,6 +173,7 @@ def read_fields(table: RelionTable, pixel_size_angstrom: float) -> dict[str, Any
         fields["half_set"] = np.where((halves == 1) | (halves == 2), halves, 0).astype(np.int8)
     if "rlnMicrographName" in particles:
         fields["micrograph"] = texts(particles, "rlnMicrographName")
+        fields["centre_angstrom"] = _centres_angstrom(table, pixel_size_angstrom)
     if "rlnClassNumber" in particles:
         fields["class_number"] = integers(particles, "rlnClassNumber", origin)
     if "rlnOpticsGroup" in particles:
@@ -187,6 +190,23 @@ def _optics(table: RelionTable) -> Optics | None:
         found = table.column(column)
         values[name] = zeros if found is None else found
     return Optics(**{name: zeros if value is None else value for name, value in values.items()})
+
+
+def _centres_angstrom(table: RelionTable, pixel_size_angstrom: float) -> FloatArray | None:
+    """Where on its micrograph each particle lies, (n, 2) as (x, y), NaN where its row has no such numbers; None without
+    coordinates. These are in pixels of the micrograph; where no size of those is stated, in pixels of the images.
+    """
+    if not set(COORDINATES) <= set(table.particles):
+        return None
+    px = coordinates_px(table.particles)
+    size = table.column(MICROGRAPH_PIXEL_SIZE)
+    return px * (np.full(len(table), pixel_size_angstrom) if size is None else size)[:, None]
+
+
+def coordinates_px(rows: pd.DataFrame) -> FloatArray:
+    """The coordinates of rows that have both, (n, 2), NaN where they are no numbers."""
+    columns = [pd.to_numeric(rows[name], errors="coerce") for name in COORDINATES]
+    return np.stack([column.to_numpy(dtype=np.float64) for column in columns], axis=1)
 
 
 def _poses(table: RelionTable, pixel_size_angstrom: float) -> Poses | None:

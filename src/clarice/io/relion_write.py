@@ -13,16 +13,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from clarice.core.errors import OutputError
 from clarice.core.particles import Optics, ParticleSet, Poses
-from clarice.io.pixel_size import is_stated
+from clarice.io.pixel_size import implied_size, is_one_size, is_stated
 from clarice.io.relion import (
     ANGLES,
+    COORDINATES,
     CTF_COLUMNS,
     IMAGE_NAME,
+    MICROGRAPH_PIXEL_SIZE,
     OPTIONAL_CTF_COLUMNS,
     ORIGINS_ANGSTROM,
     ORIGINS_PX,
     RelionTable,
     common_pixel_size,
+    coordinates_px,
     euler_angles_deg,
     origin_angstrom,
 )
@@ -68,6 +71,7 @@ def star_blocks(
             if column in block:
                 del block[column]
     _state_image_size(optics, particles)
+    _state_micrograph_pixel_size(optics, rows, particles)
     return {"optics": optics, name: rows, **others}
 
 
@@ -202,3 +206,13 @@ def _state_image_size(optics: pd.DataFrame, particles: ParticleSet) -> None:
             optics[column] = np.full(len(optics), value)
     if "rlnImageDimensionality" not in optics:
         optics["rlnImageDimensionality"] = np.full(len(optics), 2)
+
+
+def _state_micrograph_pixel_size(optics: pd.DataFrame, rows: pd.DataFrame, particles: ParticleSet) -> None:
+    """Says of which size the pixels of coordinates are, where nothing did and images no longer have it."""
+    known = MICROGRAPH_PIXEL_SIZE in optics or MICROGRAPH_PIXEL_SIZE in rows
+    if known or particles.centre_angstrom is None or not set(COORDINATES) <= set(rows):
+        return
+    size = implied_size(particles.centre_angstrom, coordinates_px(rows))
+    if size is not None and not is_one_size(np.array([size, particles.pixel_size_angstrom])):
+        optics[MICROGRAPH_PIXEL_SIZE] = np.full(len(optics), size)

@@ -1,9 +1,8 @@
 """How reproducible denoised particles are: each denoised twice, from sources that have nothing in common.
 
 Once one half of all Fourier coefficients is shown, of the particle and of one half of the others; once the other half,
-and the other others. The noise of particles that overlap on their micrograph is in different coefficients then. What
-both results share came from the signal, or from the network itself: the same figure for a stack of noise tells how much
-is the network's.
+and the other others, none of which overlaps one of the first on its micrograph. What both results share came from the
+signal, or from the network itself: the same figure for a stack of noise tells how much is the network's.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clarice.core.overlap import halves_apart, overlapping
 from clarice.core.particles import FloatArray, RowIndex, spread_rows
 from clarice.core.progress import Progress, silent
 from clarice.core.seeds import generator_of
@@ -103,20 +103,24 @@ def shared_power(
 def denoised_twice(
     placed: PlacedNetwork, noisy: NoisySet, rows: RowIndex, sources: RowIndex, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Both images (k, L, L) of at most 16 of the particles `rows`, each from one half of the `sources`."""
+    """Both images (k, L, L) of at most 16 of the particles `rows`, each from one half of the `sources`.
+
+    On their micrograph no source overlaps the particle, nor any source of its other image.
+    """
     generator = generator_of(seed, int(rows[0]))
     some = rows[torch.randperm(len(rows), generator=generator).numpy()][:_TWICE]
     others = sources[torch.randperm(len(sources), generator=generator).numpy()]
     shown = drawn_mask(placed.box, 1, 0.5, generator)
-    return _denoised(placed, noisy, some, others[0::2], shown), _denoised(placed, noisy, some, others[1::2], ~shown)
+    first, second = halves_apart(noisy.particles, others)
+    return _denoised(placed, noisy, some, first, shown), _denoised(placed, noisy, some, second, ~shown)
 
 
 def _denoised(placed: PlacedNetwork, noisy: NoisySet, rows: RowIndex, sources: RowIndex, shown: Tensor) -> Tensor:
     """Particles of `rows` from `sources`, all shown the same part of their coefficients."""
-    count = len(rows)
-    images, transfer = network_input(noisy, np.concatenate([rows, sources]), placed.box)
+    count, everyone = len(rows), np.concatenate([rows, sources])
+    images, transfer = network_input(noisy, everyone, placed.box)
+    allowed = ~torch.from_numpy(overlapping(noisy.particles, everyone))[None].to(placed.device)
     # Particles that are denoised twice are no sources: both of their images would have them in common.
-    allowed = torch.ones((1, len(images), len(images)), dtype=torch.bool, device=placed.device)
     allowed[:, :, :count] = False
     with placed.precision():
         seen = placed.placed(images[None], (explicit_transfer(transfer, images) * shown)[None])

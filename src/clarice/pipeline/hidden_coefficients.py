@@ -57,7 +57,7 @@ def foretold(noisy: NoisySet, trained: TrainedNetwork, seed: int) -> Foretold:
     gains: list[Tensor] = []
     for number in range(sets):
         shown = drawn_mask(trained.box, 1, _SHOWN, generator_of(seed, number))[0]
-        one = split_set(some, np.arange(number, len(some), sets), trained.box, shown)
+        one = split_set(some, np.arange(number, len(some), sets), trained, shown)
         with placed.precision(), torch.no_grad():
             error = one.to(placed.device).error(placed.network).cpu()
         gains.append((one.error_of_nothing() - error).double())

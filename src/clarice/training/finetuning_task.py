@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from clarice.core.errors import UsageError
 from clarice.core.particles import ParticleSet, RowIndex, spread_rows
 from clarice.core.seeds import generator_of
-from clarice.denoise.network_input import explicit_transfer, known_band, network_input
+from clarice.denoise.network_input import allowed_sources, explicit_transfer, known_band, network_input
 from clarice.denoise.networks import network_kind
 from clarice.denoise.trained import TrainedNetwork
 from clarice.physics.noisy_set import NoisySet
@@ -68,7 +68,8 @@ class FinetuningSettings(SettingsPart):
 class SplitSet:
     """One set of particles: whitened images (1, n, L, L), W H and what is `shown` (1, n, L, L // 2 + 1).
 
-    `judged` (1, n): by which particles the network is judged. `empty` (1, n): which images are pure noise.
+    `judged` (1, n): by which particles the network is judged. `empty` (1, n): which images are pure noise. `allowed`
+    (1, n, n): which may be sources of which; None where all may, or the network sees each by itself.
     """
 
     noisy: Tensor
@@ -76,14 +77,19 @@ class SplitSet:
     shown: Tensor
     judged: Tensor
     empty: Tensor
+    allowed: Tensor | None = None
 
     def to(self, device: torch.device) -> SplitSet:
         """The same set on another device."""
-        return SplitSet(*(t.to(device) for t in (self.noisy, self.transfer, self.shown, self.judged, self.empty)))
+        allowed = None if self.allowed is None else self.allowed.to(device)
+        held = (self.noisy, self.transfer, self.shown, self.judged, self.empty)
+        noisy, transfer, shown, judged, empty = (tensor.to(device) for tensor in held)
+        return SplitSet(noisy, transfer, shown, judged, empty, allowed)
 
     def images(self, network: nn.Module) -> Tensor:
         """What a network makes of it, (n, L, L)."""
-        found: Tensor = network(self.noisy, self.transfer * self.shown).images[0]
+        sources = {} if self.allowed is None else {"allowed": self.allowed}
+        found: Tensor = network(self.noisy, self.transfer * self.shown, **sources).images[0]
         return found
 
     def error(self, network: nn.Module) -> Tensor:
@@ -102,20 +108,22 @@ class SplitSet:
 def split_set(
     noisy: NoisySet,
     rows: RowIndex,
-    box: int,
+    trained: TrainedNetwork,
     shown: Tensor,
     judged: NDArray[np.bool_] | None = None,
 ) -> SplitSet:
-    """Particles of `rows` in a network's `box`, of which coefficients (b, b // 2 + 1) are `shown`; judged by all, if
+    """Particles of `rows` in a network's box b, of which coefficients (b, b // 2 + 1) are `shown`; judged by all, if
     None.
 
     Nothing is hidden, and so judged by, where the stack's own box has no coefficients.
     """
+    box = trained.box
     images, transfer = network_input(noisy, rows, box)
     shown = (shown | ~known_band(noisy.box, box)).expand(len(rows), -1, -1)
     judging = torch.ones(len(rows), dtype=torch.bool) if judged is None else torch.as_tensor(judged)
-    empty = torch.zeros_like(judging)
-    return SplitSet(images[None], explicit_transfer(transfer, images)[None], shown[None], judging[None], empty[None])
+    allowed = allowed_sources(noisy, rows) if trained.kind.joint else None
+    seen = (images[None], explicit_transfer(transfer, images)[None], shown[None])
+    return SplitSet(*seen, judging[None], torch.zeros_like(judging)[None], allowed)
 
 
 class FinetuningTask:
@@ -172,7 +180,7 @@ class FinetuningTask:
         rows = np.sort(group[drawn[: self.images_per_batch].numpy()])
         generator = generator_of(self.seed, _HIDDEN, position)
         shown = drawn_mask(self.trained.box, 1, self._share(generator), generator)[0]
-        split = split_set(self.noisy, rows, self.trained.box, shown, self.use[rows] == TRAINED_ON)
+        split = split_set(self.noisy, rows, self.trained, shown, self.use[rows] == TRAINED_ON)
         return self._with_noise(split, generator_of(self.seed, _NOISE, 0, position), self.settings.empty_sets).to(
             device
         )
@@ -248,7 +256,7 @@ class FinetuningTask:
         """The set that judges by `members` of a group, beside some of its `others`."""
         drawn = torch.randperm(len(others), generator=generator).numpy()
         rows = np.sort(np.concatenate([members, others[drawn]])[: self.images_per_batch])
-        return split_set(self.noisy, rows, self.trained.box, shown, np.isin(rows, members))
+        return split_set(self.noisy, rows, self.trained, shown, np.isin(rows, members))
 
     @torch.no_grad()
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
