@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,8 @@ from numpy.typing import NDArray
 from scipy.linalg import expm
 
 from clarice.core.errors import InputError
-from clarice.core.particles import ArraySource, Poses
+from clarice.core.particles import Poses
 from clarice.io.cryosparc import CryosparcTable, read_cs, read_fields, with_fields
-from clarice.io.cryosparc_write import write_cs
 from clarice.io.mrc import write_mrc
 from clarice.io.refusals import OptionNeededError
 from clarice.io.stack import open_particles, write_particles
@@ -55,30 +53,6 @@ def written(tmp_path: Path) -> Path:
     with (tmp_path / "p.cs").open("wb") as file:
         np.save(file, dataset())
     return tmp_path / "p.cs"
-
-
-def test_places_on_a_micrograph_are_shares_of_its_shape(tmp_path: Path) -> None:
-    places = {
-        "location/micrograph_path": np.array([b"m.mrc"] * 4),
-        "location/center_x_frac": np.array([0.5, 0.25, 0.0, 1.0], dtype=np.float32),
-        "location/center_y_frac": np.array([0.5, 0.5, 0.125, 0.0], dtype=np.float32),
-        "location/micrograph_shape": np.array([[800, 400]] * 4, dtype=np.uint32),
-    }
-    expected = np.array([[200, 400], [100, 400], [0, 100], [400, 0]])
-    path = written(tmp_path)
-    for stated, size in ((None, 1.5), (0.75, 0.75), (0.0, 1.5)):  # 0: it was never set
-        more = {} if stated is None else {"location/micrograph_psize_A": np.full(4, stated, dtype=np.float32)}
-        write_cs(path, with_fields(dataset(), {**places, **more}))
-        particles = open_particles(path)
-        assert particles.centre_angstrom is not None
-        np.testing.assert_allclose(particles.centre_angstrom, size * expected)
-        smaller = replace(particles, images=ArraySource(np.zeros((4, 4, 4), dtype=np.float32)), pixel_size_angstrom=3.0)
-        write_particles(smaller, tmp_path / "small.cs", images_path=tmp_path / "s.mrcs")
-        again = CryosparcTable(path, np.load(tmp_path / "small.cs"))
-        found = read_fields(again, 3.0)["centre_angstrom"]
-        np.testing.assert_allclose(found, particles.centre_angstrom)
-    without = with_fields(dataset(), {name: values for name, values in places.items() if "shape" not in name})
-    assert read_fields(CryosparcTable(path, without), 1.5)["centre_angstrom"] is None
 
 
 def test_fields_and_pose_convention(tmp_path: Path) -> None:

@@ -186,31 +186,6 @@ def test_new_images_of_another_size_restate_the_optics(shared_data: Path, tmp_pa
     assert read_star(tmp_path / "small.star")["particles"]["rlnImageName"][4] == "000005@small.mrcs"
 
 
-def test_coordinates_keep_their_meaning_when_images_are_made_smaller(tmp_path: Path, make_stack: StackMaker) -> None:
-    """Where a table does not say how large a micrograph's pixels are, they are those of its images as they were."""
-    make_stack("a.mrcs", 2)
-    loop = "\n".join(["rlnImageName #1", "_rlnMicrographName #2", "_rlnCoordinateX #3", "_rlnCoordinateY #4"])
-    optics = "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnImagePixelSize #2\n1 2.0\n"
-    rows = "000001@a.mrcs m.mrc 100 0\n000002@a.mrcs m.mrc 12.5 40\n"
-    (tmp_path / "p.star").write_text(f"{optics}\ndata_particles\n\nloop_\n_{loop}\n{rows}")
-    particles = open_particles(tmp_path / "p.star")
-    assert particles.centre_angstrom is not None
-    assert particles.centre_angstrom.tolist() == [[200, 0], [25, 80]]
-    small = dataclasses.replace(
-        particles, images=ArraySource(np.zeros((2, 4, 4), dtype=np.float32)), pixel_size_angstrom=4.0
-    )
-    for name in ("small.star", "small.cs"):
-        write_mrc(tmp_path / "small.mrcs", small.read(), 4.0)
-        write_particles(small, tmp_path / name, images_path=tmp_path / "small.mrcs")
-    again = open_particles(tmp_path / "small.star")
-    assert again.pixel_size_angstrom == 4.0
-    np.testing.assert_allclose(again.centre_angstrom, particles.centre_angstrom)
-    assert read_star(tmp_path / "small.star")["optics"]["rlnMicrographOriginalPixelSize"].tolist() == ["2.000000"]
-    # Images of the old size say it already.
-    write_particles(particles, tmp_path / "same.star", images_path=tmp_path / "a.mrcs")
-    assert "rlnMicrographOriginalPixelSize" not in read_star(tmp_path / "same.star")["optics"]
-
-
 def test_lengths_that_differ_are_refused(shared_data: Path, tmp_path: Path) -> None:
     particles = open_particles(shared_data / "particles/relion31_filament_5/relion31.star")
     for wrong in ({"class_number": [1, 2]}, {"poses": random_poses(4)}, {"extra_columns": {"x": [1]}}):
