@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clarice.abinitio.reconstruct import spherical_mean
-from clarice.benchmark.measured import CLARICE, Usage, run_measured
+from clarice.benchmark.measured import CLARICE, Usage, run_with_weights
 from clarice.benchmark.protocol import laid_on
 from clarice.benchmark.records import Column, Results, Row
 from clarice.benchmark.row_by_row import Task, measure_rows
@@ -209,13 +209,8 @@ def _used(usage: Usage) -> Row:
 
 def _measured(command: Sequence[str | Path], folder: Path, request: RealRequest, weights: Path | None = None) -> Usage:
     """A command of the program, with the weights of a folder, or with those that come with it."""
-    by = ["env", "-u", "CLARICE_WEIGHTS", *([] if weights is None else [f"CLARICE_WEIGHTS={weights}"])]
-    return run_measured(
-        [*by, *request.program, *command],
-        folder=folder.parent,
-        log=folder.with_name(f"{folder.name}.log"),
-        threads=request.threads,
-        timeout_seconds=request.timeout_seconds,
+    return run_with_weights(
+        request.program, command, folder, weights, threads=request.threads, timeout_seconds=request.timeout_seconds
     )
 
 

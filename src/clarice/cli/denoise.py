@@ -31,7 +31,7 @@ from clarice.denoise.trained import trained_network, weights_digest, weights_of
 from clarice.io.kept_results import results_kept
 from clarice.io.stack import open_particles
 from clarice.physics.noisy_set import NoisySet
-from clarice.pipeline.denoised_files import DEVIATIONS, IMAGES, RECORD, TABLE, write_denoised
+from clarice.pipeline.denoised_files import DEVIATIONS, IMAGES, RECORD, TABLE, add_to_record, write_denoised
 from clarice.pipeline.denoised_notes import ERRORS, NOTES
 from clarice.pipeline.hidden_coefficients import foretold
 from clarice.pipeline.launched import process_count
@@ -127,7 +127,7 @@ def denoise(
     with shared_stack(particles, stack, read, output, names, box, contrast, ctf_state, job, **options) as shared:
         how: dict[str, Any] = {"halves_apart": apart, "progress": shared.progress, "first": shared.first}
         seconds = write_denoised(particles, shared.prepared, chosen, output, **how)
-        blind = shared.first and is_denoising_network(method) and _is_blind(method, shared.prepared.noisy_set)
+        blind = shared.first and is_denoising_network(method) and _is_blind(method, shared.prepared.noisy_set, output)
     console.print(
         f"{counted(len(particles), 'particle')} denoised by {method} in {seconds:.1f} s: {output / 'denoised.star'}",
         markup=False,
@@ -151,10 +151,12 @@ def _job(chosen: Denoiser) -> dict[str, Any]:
     }
 
 
-def _is_blind(method: str, noisy: NoisySet) -> bool:
-    """Whether what is hidden of the particles is foretold no better than by zeros."""
+def _is_blind(method: str, noisy: NoisySet, output: Path) -> bool:
+    """Whether what is hidden of the particles is foretold no better than by zeros; the record keeps the figures."""
     with results_kept(None):  # the first process alone asks
-        return not foretold(noisy, trained_network(method), 0).sees
+        found = foretold(noisy, trained_network(method), 0)
+    add_to_record(output, {"foretold": found.as_record})
+    return not found.sees
 
 
 def _chosen(method: str, given: dict[str, Any]) -> Denoiser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -122,6 +123,12 @@ def write_denoised(
     }
     write_json(folder / RECORD, record)
     return round(time.monotonic() - started, 2)
+
+
+def add_to_record(folder: Path, found: dict[str, Any]) -> None:
+    """Adds what was found out about the images of a folder to their record. Raises OutputError."""
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    write_json(folder / RECORD, {**record, **found})
 
 
 def _parts(images: NDArray[np.float32], box: int) -> Iterator[NDArray[np.float32]]:

@@ -6,8 +6,10 @@ told nothing of the particles, however clean its images look.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +45,12 @@ class Foretold:
     def sees(self) -> bool:
         """Whether it errs less than zeros do, beyond chance."""
         return beyond_chance(self.gain, self.error, self.sets)
+
+    @property
+    def as_record(self) -> dict[str, Any]:
+        """The same for a file; the error is None where one set alone cannot tell it."""
+        error = self.error if math.isfinite(self.error) else None
+        return {"gain": self.gain, "error": error, "sets": self.sets, "sees": self.sees}
 
 
 def foretold(noisy: NoisySet, trained: TrainedNetwork, seed: int) -> Foretold:
