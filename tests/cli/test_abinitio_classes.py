@@ -45,6 +45,9 @@ def test_junk_gets_a_class_of_its_own(mixed: Path, stack: SmallStack, tmp_path: 
     assert record["has_junk"]
     assert kept + junk == COUNT
     assert f"{kept} particles, and {junk} of junk" in said
+    (evidence,) = record["random_phases"]
+    assert evidence["gain"] > max(0, 2 * evidence["randomised"])
+    assert "phases" not in said
     table = read_star(tmp_path / "particles.star")["particles"]
     number = table["rlnClassNumber"].astype(int).to_numpy()
     assert np.mean(number[::5] == 2) > 0.8

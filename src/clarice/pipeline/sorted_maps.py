@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clarice.abinitio import projection_matching
+from clarice.abinitio.evidence import RandomPhases, laid_sample, random_phases
 from clarice.abinitio.pose_assignment import lay_on
+from clarice.abinitio.refinement import Settings
 from clarice.core.counting import counted
 from clarice.core.errors import UsageError
 from clarice.core.particles import FloatArray, Poses
 from clarice.core.progress import Progress, silent
 from clarice.physics.noisy_set import NoisySet
-from clarice.pipeline.first_map_settings import FirstMapSettings, Method
+from clarice.pipeline.first_map import RANDOM_PHASES_AS_LIKELY
+from clarice.pipeline.first_map_settings import FEWEST_HELD_OUT, FirstMapSettings, Method
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def sort_by_map(particles: NoisySet, settings: FirstMapSettings, progress: Progr
     rotations = np.broadcast_to(np.eye(3), (len(label), 3, 3)).copy()
     shifts, confidence = np.zeros((len(label), 2)), np.zeros(len(label))
     on_map = settings.laying(particles.box, found.radius_px)
+    evidence: list[RandomPhases | None] = []
     for done, chosen in enumerate(order):
         rows = np.flatnonzero(label == chosen)
         progress("laying particles", done, settings.classes)
@@ -68,6 +72,7 @@ def sort_by_map(particles: NoisySet, settings: FirstMapSettings, progress: Progr
             laid = lay_on(particles.subset(rows), found.volumes[chosen], on_map)
             rotations[rows], shifts[rows] = laid.poses.rotations, laid.poses.shifts_px
             confidence[rows] = laid.confidence
+        evidence.append(_evidence(particles.subset(rows), found.volumes[chosen], on_map))
     counts = [int(sizes[chosen]) for chosen in order] + [int(size) for size in sizes[settings.classes :]]
     return SortedMaps(
         tuple(found.volumes[chosen] for chosen in order),
@@ -80,14 +85,27 @@ def sort_by_map(particles: NoisySet, settings: FirstMapSettings, progress: Progr
             **found.record(),
             "particles": counts,
             "has_junk": len(sizes) > settings.classes,
+            "random_phases": [None if phases is None else asdict(phases) for phases in evidence],
         },
-        _doubts(found, counts[: settings.classes]),
+        _doubts(found, counts[: settings.classes], evidence),
     )
 
 
-def _doubts(found: projection_matching.InitialMap, counts: list[int]) -> str | None:
+def _evidence(shown: NoisySet, volume: Tensor, laying: Settings) -> RandomPhases | None:
+    """What becomes of the likelihood of a map's own particles with random phases; None where they are too few."""
+    if len(shown) < FEWEST_HELD_OUT:
+        return None
+    return random_phases(shown, volume, laying, laid_sample(shown, volume, laying))
+
+
+def _doubts(
+    found: projection_matching.InitialMap, counts: list[int], evidence: list[RandomPhases | None]
+) -> str | None:
     """Why the maps are not to be trusted, and which of them nothing shows."""
     doubts = [] if found.doubt is None else [found.doubt]
+    for number, phases in enumerate(evidence, start=1):
+        if phases is not None and not phases.stands_out:
+            doubts.append(f"map {number}: {RANDOM_PHASES_AS_LIKELY}")
     empty = sum(count == 0 for count in counts)
     if empty:
         doubts.append(f"{empty} of {len(counts)} maps are shown by no particle: pass fewer --classes")
