@@ -14,7 +14,7 @@ from PIL import Image
 from tests.denoise.sampling_weights import write_random_weights
 from typer.testing import CliRunner
 
-from clarice.benchmark import real_frames
+from clarice.benchmark import real_data
 from clarice.benchmark.measured import Usage
 from clarice.benchmark.real_frames import RAW, SHIPPED, TUNED, FramesRequest, Movie, frames
 from clarice.cli.app import app
@@ -62,11 +62,17 @@ def request_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FramesRequest
         rows = "".join(f"{x:g},{y:g}\n" for x, y in centres)
         (folder / "picks" / f"{name}.csv").write_text("x,y\n" + rows)
     write_star(folder / "micrographs_ctf.star", ctf_blocks())
-    monkeypatch.setattr(real_frames, "run_with_weights", in_this_process)
+    monkeypatch.setattr(real_data, "run_measured", in_this_process)
     monkeypatch.setenv("CLARICE_WEIGHTS", str(tmp_path / "shipped"))
     movie_of = Movie("rings", "movie", COUNT, PIXEL, BOX, BOX)
     return FramesRequest(
-        tmp_path / "data", tmp_path / "out", tmp_path / "work", ("covariance-wiener",), threads=1, movie=movie_of
+        data=tmp_path / "data",
+        out=tmp_path / "out",
+        work=tmp_path / "work",
+        methods=("covariance-wiener",),
+        threads=1,
+        program=("clarice",),
+        movie=movie_of,
     )
 
 
@@ -84,25 +90,21 @@ def ctf_blocks() -> dict[str, pd.DataFrame]:
     return {"optics": pd.DataFrame({**optics, **scope}), "micrographs": pd.DataFrame(rows)}
 
 
-def in_this_process(
-    program: Sequence[str],
-    command: Sequence[str | Path],
-    out: Path,
-    weights: Path | None,
-    **limits: float,
-) -> Usage:
+def in_this_process(command: Sequence[str | Path], *, threads: int, **_: object) -> Usage:
     """The program itself, but for fine-tuning, which here says that weights with random numbers are better."""
-    del program
-    assert limits["threads"] == 1
-    if command[0] == "finetune":
-        images = int(str(command[command.index("--images") + 1]))
+    assert threads == 1
+    words = list(map(str, command))
+    given = {
+        name: value for name, _, value in (word.partition("=") for word in words[: words.index("clarice")]) if value
+    }
+    words = words[words.index("clarice") + 1 :]
+    if words[0] == "finetune":
+        images, out = int(words[words.index("--images") + 1]), Path(words[words.index("-o") + 1])
         write_random_weights(out / "weights")
         told = {"images": images, "better": images > 100, "sentence": "no gain beyond chance"}
         (out / "finetuning.json").write_text(json.dumps(told))
         return Usage(0, 1.0, 1.0, 100.0)
-    result = CliRunner().invoke(
-        app, list(map(str, command)), env={} if weights is None else {"CLARICE_WEIGHTS": str(weights)}
-    )
+    result = CliRunner().invoke(app, words, env=given)
     return Usage(int(result.exception is not None), 2.0, 1.0, 100.0, str(result.exception))
 
 

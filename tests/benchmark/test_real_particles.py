@@ -75,11 +75,11 @@ def request_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RealRequest:
     (tmp_path / "fake.py").write_text(FAKE)
     program = (sys.executable, str(tmp_path / "fake.py"))
     return RealRequest(
-        tmp_path / "data",
-        tmp_path / "out",
-        tmp_path / "work",
-        ("polar-transformer",),
-        5000,
+        data=tmp_path / "data",
+        out=tmp_path / "out",
+        work=tmp_path / "work",
+        methods=("polar-transformer",),
+        images=5000,
         threads=1,
         program=program,
         timeout_seconds=60,
@@ -151,7 +151,7 @@ def test_missing_particles_and_data_are_told(request_of: RealRequest, tmp_path: 
 
 
 def test_real_apoferritin_and_its_structure_are_where_they_are_looked_for(shared_data: Path, tmp_path: Path) -> None:
-    request = RealRequest(shared_data, tmp_path, tmp_path)
+    request = RealRequest(data=shared_data, out=tmp_path, work=tmp_path)
     particles = open_particles(request.star)
     assert (len(particles), particles.box) == (1620, 64)
     atoms = load_subject(request.stack.entry, structures_folder(shared_data)).atoms

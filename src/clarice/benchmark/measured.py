@@ -98,29 +98,6 @@ def run_measured(
     return usage if not usage.failed else replace(usage, message=last_line(log))
 
 
-def run_with_weights(
-    program: Sequence[str],
-    command: Sequence[str | Path],
-    out: Path,
-    weights: Path | None,
-    *,
-    threads: int,
-    timeout_seconds: float,
-) -> Usage:
-    """Runs a command of `program` that makes the folder `out`, its output into a log beside that.
-
-    Networks have the weights of a folder, or those that come with the program.
-    """
-    by = ["env", "-u", "CLARICE_WEIGHTS", *([] if weights is None else [f"CLARICE_WEIGHTS={weights}"])]
-    return run_measured(
-        [*by, *program, *command],
-        folder=out.parent,
-        log=out.with_name(f"{out.name}.log"),
-        threads=threads,
-        timeout_seconds=timeout_seconds,
-    )
-
-
 class MemoryTogether:
     """Watches, from its making to `stop`, how much memory a process and all that it starts hold at one time.
 

@@ -24,7 +24,8 @@ from clarice.benchmark.frame_targets import (
     mean_of_others,
     raw_spectra,
 )
-from clarice.benchmark.measured import CLARICE, Usage, run_with_weights
+from clarice.benchmark.measured import Usage
+from clarice.benchmark.real_data import RealDataRequest
 from clarice.benchmark.records import Column, Results, Row
 from clarice.benchmark.row_by_row import Task, measure_rows
 from clarice.core.errors import InputError, ResourceError
@@ -71,20 +72,12 @@ class Movie:
 APOFERRITIN = Movie("apoferritin", "micrographs/apoferritin", 50, 1.5, 128, 64)
 
 
-@dataclass(frozen=True)
-class FramesRequest:
-    """A call of the protocol: denoisers, images to tune each network on (0: none is tuned), places."""
+@dataclass(frozen=True, kw_only=True)
+class FramesRequest(RealDataRequest):
+    """A call of the protocol: denoisers, and images to tune each network on (0: none is tuned)."""
 
-    data: Path
-    out: Path
-    work: Path
     methods: Sequence[str] = METHODS
     images: int = 0
-    seed: int = 0
-    threads: int = 2
-    resume: bool = False
-    program: Sequence[str] = CLARICE
-    timeout_seconds: float = 7200.0
     movie: Movie = APOFERRITIN
 
     @property
@@ -118,7 +111,7 @@ def frames(request: FramesRequest, *, shown: Callable[[Row], None]) -> Results:
         "threads": request.threads,
     }
     results = Results(NAME, VERSION, settings, KEYS, columns_of(movie))
-    results.places = tuple(str(path) for path in (request.work, request.out, request.data))
+    results.places = request.places
     results.trained_on = (
         "the training structures, as the card of each network's weights says; tuned on the frames themselves"
     )
@@ -195,10 +188,7 @@ class FramesContest:
         self._run(["extract", micrographs, folder / "picks", "-o", out, *options, "--ctf", ctf, "--invert"], out)
 
     def _run(self, command: Sequence[str | Path], out: Path, weights: Path | None = None) -> Usage:
-        request = self.request
-        usage = run_with_weights(
-            request.program, command, out, weights, threads=request.threads, timeout_seconds=request.timeout_seconds
-        )
+        usage = self.request.run(command, out, weights)
         if usage.failed:
             raise ResourceError(f"clarice {command[0]}: {usage.message}")
         return usage

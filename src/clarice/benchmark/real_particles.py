@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clarice.abinitio.reconstruct import spherical_mean
-from clarice.benchmark.measured import CLARICE, Usage, run_with_weights
+from clarice.benchmark.measured import Usage
 from clarice.benchmark.protocol import laid_on
+from clarice.benchmark.real_data import RealDataRequest
 from clarice.benchmark.records import Column, Results, Row
 from clarice.benchmark.row_by_row import Task, measure_rows
 from clarice.benchmark.structures import load_subject, structures_folder
@@ -88,20 +89,12 @@ class RealStack:
 APOFERRITIN = RealStack("apoferritin", "particles/apoferritin/particles.star", "4v1w", "O", 130.0, 1.52 / 1.5)
 
 
-@dataclass(frozen=True)
-class RealRequest:
-    """A call of the protocol: networks, images to tune each on (None: as many as `clarice finetune` takes), places."""
+@dataclass(frozen=True, kw_only=True)
+class RealRequest(RealDataRequest):
+    """A call of the protocol: networks, and images to tune each on (None: as many as `clarice finetune` takes)."""
 
-    data: Path
-    out: Path
-    work: Path
     methods: Sequence[str] = METHODS
     images: int | None = None
-    seed: int = 0
-    threads: int = 2
-    resume: bool = False
-    program: Sequence[str] = CLARICE
-    timeout_seconds: float = 7200.0
     stack: RealStack = APOFERRITIN
 
     @property
@@ -132,7 +125,7 @@ def real(request: RealRequest, *, shown: Callable[[Row], None]) -> Results:
         "threads": request.threads,
     }
     results = Results(NAME, VERSION, settings, KEYS, COLUMNS)
-    results.places = tuple(str(path) for path in (request.work, request.out, request.data))
+    results.places = request.places
     results.trained_on = (
         "the training structures, as the card of each network's weights says; tuned on the particles themselves"
     )
@@ -161,7 +154,7 @@ def measure(method: str, request: RealRequest, *, of_map: bool) -> list[Row]:
         shutil.rmtree(older, ignore_errors=True)
     command: list[str | Path] = ["finetune", request.star, "-o", tuned, "--network", method]
     command += ["--seed", str(request.seed), *([] if request.images is None else ["--images", str(request.images)])]
-    tuning = _measured(command, tuned, request)  # goes on where an earlier call stopped
+    tuning = request.run(command, tuned)  # goes on where an earlier call stopped
     if tuning.failed:
         raise ResourceError(f"fine-tuning of {method}: {tuning.message}")
     told = json.loads((tuned / "finetuning.json").read_text(encoding="utf-8"))
@@ -197,7 +190,7 @@ def _run(method: str, run: Path, request: RealRequest, weights: Path | None = No
     stack = request.stack
     command: list[str | Path] = ["run", request.star, "-o", run, "--method", method, "--symmetry", stack.symmetry]
     command += ["--diameter", f"{stack.diameter_angstrom:g}", "--first-map", FIRST_MAP, "--seed", str(request.seed)]
-    usage = _measured(command, run, request, weights)
+    usage = request.run(command, run, weights)
     if usage.failed:
         raise ResourceError(f"run with {method}: {usage.message}")
     return usage
@@ -205,13 +198,6 @@ def _run(method: str, run: Path, request: RealRequest, weights: Path | None = No
 
 def _used(usage: Usage) -> Row:
     return {"seconds": round(usage.seconds, 1), "peak_memory_mb": round(usage.peak_memory_mb)}
-
-
-def _measured(command: Sequence[str | Path], folder: Path, request: RealRequest, weights: Path | None = None) -> Usage:
-    """A command of the program, with the weights of a folder, or with those that come with it."""
-    return run_with_weights(
-        request.program, command, folder, weights, threads=request.threads, timeout_seconds=request.timeout_seconds
-    )
 
 
 def _record(run: Path, name: str) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from clarice.cli.benchmark_abinitio import register as register_abinitio
 from clarice.cli.benchmark_ablations import register as register_ablations
 from clarice.cli.benchmark_denoise import numbers
 from clarice.cli.benchmark_denoise import register as register_denoise
-from clarice.cli.benchmark_frames import register as register_frames
 from clarice.cli.benchmark_nulls import register as register_null
 from clarice.cli.benchmark_options import (
     BoxOption,
@@ -105,7 +104,6 @@ def register(app: typer.Typer) -> None:
     register_synchronization(protocols)
     register_null(protocols)
     register_real(protocols)
-    register_frames(protocols)
     app.add_typer(protocols, name="benchmark")
 
 

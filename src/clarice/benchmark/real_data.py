@@ -1,0 +1,42 @@
+"""What calls of protocols on real data have in common: places, limits, and commands that are run and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clarice.benchmark.measured import CLARICE, Usage, run_measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealDataRequest:
+    """A call of such a protocol."""
+
+    data: Path
+    out: Path
+    work: Path
+    seed: int = 0
+    threads: int = 2
+    resume: bool = False
+    program: Sequence[str] = CLARICE
+    timeout_seconds: float = 7200.0
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Folders that published text must not name."""
+        return tuple(str(path) for path in (self.work, self.out, self.data))
+
+    def run(self, command: Sequence[str | Path], out: Path, weights: Path | None = None) -> Usage:
+        """Runs a command that makes the folder `out`, its output into a log beside that.
+
+        Networks have the weights of a folder, or those that come with the program.
+        """
+        by = ["env", "-u", "CLARICE_WEIGHTS", *([] if weights is None else [f"CLARICE_WEIGHTS={weights}"])]
+        return run_measured(
+            [*by, *self.program, *command],
+            folder=out.parent,
+            log=out.with_name(f"{out.name}.log"),
+            threads=self.threads,
+            timeout_seconds=self.timeout_seconds,
+        )
