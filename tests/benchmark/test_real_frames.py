@@ -109,7 +109,9 @@ def in_this_process(command: Sequence[str | Path], *, threads: int, **_: object)
 
 
 def test_denoisers_are_held_against_what_no_noise_of_theirs_is_in(request_of: FramesRequest) -> None:
-    raw, denoised = frames(request_of, shown=lambda _: None).rows
+    started: list[str] = []
+    raw, denoised = frames(replace(request_of, tell=started.append), shown=lambda _: None).rows
+    assert [line.split(":")[0] for line in started] == ["extract", "extract", "denoise"]
     assert (raw["method"], denoised["method"], denoised["weights"]) == (RAW, "covariance-wiener", None)
     assert 0.02 < raw["explained"] < denoised["explained"] < 1
     assert 0 < denoised["explained_error"] < 0.1

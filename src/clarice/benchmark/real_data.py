@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from clarice.benchmark.measured import CLARICE, Usage, run_measured
+from clarice.pipeline.run_folder import nobody
 
 
 @dataclass(frozen=True, kw_only=True)
 class RealDataRequest:
-    """A call of such a protocol."""
+    """A call of such a protocol; `tell` hears of each command that is started, and where its output goes."""
 
     data: Path
     out: Path
@@ -21,6 +22,7 @@ class RealDataRequest:
     resume: bool = False
     program: Sequence[str] = CLARICE
     timeout_seconds: float = 7200.0
+    tell: Callable[[str], None] = nobody
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -33,10 +35,12 @@ class RealDataRequest:
         Networks have the weights of a folder, or those that come with the program.
         """
         by = ["env", "-u", "CLARICE_WEIGHTS", *([] if weights is None else [f"CLARICE_WEIGHTS={weights}"])]
+        log = out.with_name(f"{out.name}.log")
+        self.tell(f"{command[0]}: its progress is in {log}")
         return run_measured(
             [*by, *self.program, *command],
             folder=out.parent,
-            log=out.with_name(f"{out.name}.log"),
+            log=log,
             threads=self.threads,
             timeout_seconds=self.timeout_seconds,
         )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from clarice.benchmark import real_frames, real_particles
-from clarice.benchmark.real_frames import FramesRequest, frames
+from clarice.benchmark.real_frames import KEYS, FramesRequest, frames
 from clarice.benchmark.real_particles import RealRequest, real
 from clarice.benchmark.records import Row
 from clarice.benchmark.structures import words
@@ -23,7 +23,7 @@ from clarice.cli.benchmark_options import (
     make_folders,
 )
 from clarice.cli.benchmark_results import tell
-from clarice.cli.console import console
+from clarice.cli.console import told
 from clarice.cli.seed_option import seed_option
 from clarice.core.errors import UsageError
 from clarice.denoise.trained import trained_network
@@ -76,6 +76,7 @@ def benchmark_real(
         threads=threads,
         resume=resume,
         timeout_seconds=60 * timeout,
+        tell=told,
     )
     make_folders(out, work)
     tell(real(request, shown=tell_row), out)
@@ -92,7 +93,7 @@ def tell_row(row: Row) -> None:
             f"held-out error less that of zeros {row['over_zeros']:+.4f}, FRC of disjoint sources "
             f"{row['disjoint_frc']:.2f}, {row.get('verdict', 'not kept')}"
         )
-    console.print(f"{row['entry']}, {row['method']} {row['weights']}: {said}", markup=False)
+    told(f"{row['entry']}, {row['method']} {row['weights']}: {said}")
 
 
 def benchmark_frames(
@@ -127,6 +128,7 @@ def benchmark_frames(
         threads=threads,
         resume=resume,
         timeout_seconds=60 * timeout,
+        tell=told,
     )
     make_folders(out, work)
     tell(frames(request, shown=tell_frames_row), out)
@@ -138,4 +140,5 @@ def tell_frames_row(row: Row) -> None:
         said = f"explains {row['explained']:.1%} ± {row['explained_error']:.1%} of what clean images would"
     else:
         said = str(row.get("note"))
-    console.print(f"{row['entry']}, {row['method']} {row['weights'] or ''}: {said}", markup=False)
+    named = ", ".join(str(row[key]) for key in KEYS if row[key] is not None)
+    told(f"{named}: {said}")
