@@ -246,17 +246,18 @@ def test_known_poses_are_found(box: int, mirror: bool) -> None:
     torch.testing.assert_close(found.denominator[1], torch.ones(rings.count), rtol=0, atol=1e-3)
 
 
-def test_shifts_between_the_trials_are_found() -> None:
-    """Noise spreads the posterior over the trial shifts; its mean is nearer the truth than the likeliest of them."""
+@pytest.mark.parametrize(("gain", "share"), [(0.6, 0.85), (3.0, 0.15)])
+def test_shifts_between_the_trials_are_found(gain: float, share: float) -> None:
+    """Noise alone, and no longer the step of the trials, limits how near the truth they are: the less the fainter."""
     rings, generator = FourierRings.up_to(24, 8.0, 16.0), seeded(3)
     true = torch.rand((200, 2), generator=generator) * 2 - 1
     clean = torch.stack([blob_image(24, CENTRES - np.array([x, y, 0.0])) for x, y in true.double().tolist()])
-    images = 0.6 * clean.float() + torch.randn(clean.shape, generator=generator)
-    references = hartley(rings.sample(0.6 * blob_image(24, CENTRES)[None].float()))
+    images = gain * clean.float() + torch.randn(clean.shape, generator=generator)
+    references = hartley(rings.sample(gain * blob_image(24, CENTRES)[None].float()))
     stack, trials = RingStack.of(images, None, rings), shift_grid(2.0, 1.0)
-    mean = expectation(stack, references, trials).shift_px
+    found = expectation(stack, references, trials).shift_px
     of_each = torch.stack([expectation(stack, references, trial[None]).log_evidence for trial in trials])
-    assert (mean - true).square().sum() < 0.9 * (trials[of_each.argmax(dim=0)] - true).square().sum()
+    assert (found - true).square().sum() < share * (trials[of_each.argmax(dim=0)] - true).square().sum()
 
 
 def test_ring_stacks() -> None:

@@ -21,6 +21,7 @@ from clarice.core.parallel import ordered_map
 from clarice.geometry import angular
 from clarice.geometry.angular_scores import Factors
 from clarice.geometry.polar import FourierRings, hartley
+from clarice.geometry.shift_peak import peak_between
 
 # Scores are passed over several times: on a CPU a chunk must stay in its last cache (twice as fast as from memory);
 # an accelerator wants large ones.
@@ -71,8 +72,8 @@ class Expectation:
     """Result of one expectation step over n images and J references (2J with mirrors folded back to J).
 
     `numerator` (J, R, T) Hartley rings Σ p H y turned and shifted back; `denominator` (J, R) Σ p H²;
-    `log_evidence` (n,); `reference`, `angle_rad`, `mirrored`: the most probable pose, and `shift_px` (n, 2) the mean of
-    the posterior over shifts at its reference, which lies between the trial shifts; `confidence` (n,): the posterior
+    `log_evidence` (n,); `reference`, `angle_rad`, `mirrored`: the most probable pose, and `shift_px` (n, 2) the peak
+    of the posterior over shifts at its reference, which lies between the trial shifts; `confidence` (n,): the posterior
     mass of its reference; `reference_mass` (n, J). Where poses alone were asked for, `numerator` and `denominator` are
     zero.
     """
@@ -172,7 +173,7 @@ class _Part:
     rows: slice
     log_evidence: Tensor
     best: Tensor  # (b, 3): shift index, reference, angle index
-    mean_shift: Tensor
+    peak_shift: Tensor
     mass: Tensor
     numerator: Tensor | None  # None where nothing is averaged
 
@@ -203,13 +204,12 @@ def _posterior(
     every = torch.arange(count, device=flat.device)
     weights = scores.plus(base - peak.repeat_interleave(n_shifts)[:, None])
     angle = scores.angles[weights[:, every * n_shifts + shift_index, reference].argmax(dim=0)]
+    moved = every[:, None] * n_shifts + torch.arange(n_shifts, device=flat.device)
+    peak_shift = peak_between(weights[:, moved, reference[:, None]].float().logsumexp(dim=0), shifts)
     weights = weights.clamp_min_(FAINTEST_LOG_WEIGHT).exp_()
     averaged = scores.mass(weights) if averaging else None
     total = weights.sum(dim=0, dtype=torch.float32) if averaged is None else averaged.total
-    by_shift = total.view(count, n_shifts, n_references)
-    by_reference = by_shift.sum(dim=1)
-    at_best = by_shift[every, :, reference]
-    mean_shift = ((at_best / at_best.sum(dim=1, keepdim=True))[..., None] * shifts).sum(dim=1)
+    by_reference = total.view(count, n_shifts, n_references).sum(dim=1)
     normaliser = by_reference.sum(dim=1)
     mass = by_reference / normaliser[:, None]
     numerator = None
@@ -220,7 +220,7 @@ def _posterior(
         rows,
         temperature * (peak + normaliser.log() - math.log(n_angles * n_shifts)),
         torch.stack([shift_index, reference, angle], dim=1),
-        mean_shift,
+        peak_shift,
         mass,
         numerator,
     )
@@ -233,7 +233,7 @@ class _Accumulator:
     denominator: Tensor
     log_evidence: Tensor
     best: Tensor  # (n, 3): shift index, reference, angle index
-    mean_shift: Tensor
+    peak_shift: Tensor
     confidence: Tensor
     mass: Tensor
 
@@ -256,7 +256,7 @@ class _Accumulator:
         rows = part.rows
         self.log_evidence[rows] = part.log_evidence
         self.best[rows] = part.best
-        self.mean_shift[rows] = part.mean_shift
+        self.peak_shift[rows] = part.peak_shift
         self.confidence[rows] = part.mass.gather(1, part.best[:, 1:2])[:, 0]
         self.mass[rows] = part.mass
         if part.numerator is not None:
@@ -281,7 +281,7 @@ class _Accumulator:
             self.log_evidence,
             reference,
             self.best[:, 2].float() * (2 * math.pi / n_angles),
-            self.mean_shift,
+            self.peak_shift,
             mirrored,
             self.confidence,
             mass,
