@@ -102,10 +102,13 @@ def test_a_network_sees_particles_and_nothing_in_noise() -> None:
     found = foretold(white_set(simulate(make_molecule(3, mass_kda=60), settings).particles), usual, 1)
     assert found.sees
     assert found.gain > 0.01
+    assert found.gain > 0.2 * found.power > 0
     images = np.random.default_rng(1).normal(size=(200, 64, 64)).astype(np.float32)
     nothing = foretold(white_set(ParticleSet(ArraySource(images), 3.0)), usual, 1)
     assert not nothing.sees
     assert abs(nothing.gain) < 0.001
+    # A gain beyond chance, but next to none of what there is, is no sight.
+    assert not replace(found, gain=0.01 * found.power, error=1e-4 * found.power).sees
 
 
 def test_images_from_disjoint_sources_share_no_noise(trained: TrainedNetwork) -> None:

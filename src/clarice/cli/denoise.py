@@ -134,7 +134,7 @@ def denoise(
     )
     if blind:
         console.print(
-            f"warning: what was hidden from {method} of these particles it foretells no better than images of zeros "
+            f"warning: what was hidden from {method} of these particles it foretells hardly better than zeros "
             "would: do not believe its images; compare those of covariance-wiener, or adapt it by clarice finetune",
             markup=False,
         )
@@ -152,7 +152,7 @@ def _job(chosen: Denoiser) -> dict[str, Any]:
 
 
 def _is_blind(method: str, noisy: NoisySet, output: Path) -> bool:
-    """Whether what is hidden of the particles is foretold no better than by zeros; the record keeps the figures."""
+    """Whether what is hidden of the particles is foretold hardly better than by zeros; the record keeps the figures."""
     with results_kept(None):  # the first process alone asks
         found = foretold(noisy, trained_network(method), 0)
     add_to_record(output, {"foretold": found.as_record})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +44,7 @@ def record_of(found: Controls) -> dict[str, object]:
         "images": found.images,
         "invents": bool(found.inventions),
         "sentence": found.sentence,
-        "foretold": None if found.foretold is None else asdict(found.foretold),
+        "foretold": None if found.foretold is None else found.foretold.as_record,
         "kinds": [
             {
                 "kind": control.kind,

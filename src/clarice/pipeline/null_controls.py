@@ -100,7 +100,7 @@ class Controls:
             if shared is not None and shared > MOST_SHARED:
                 told.append(f"two images of {control.kind} from disjoint sources share {shared:.0%} of that power")
         if self.foretold is not None and not self.foretold.sees:
-            told.append("what was hidden of the particles is foretold no better than by images of zeros")
+            told.append("what was hidden of the particles is foretold hardly better than by images of zeros")
         return told
 
     @property
