@@ -104,3 +104,7 @@ def test_progress_is_shown_told_to_a_function_or_to_nobody(
     clarice.run(stack, tmp_path / "silent", until="check", progress=False)
     assert heard[-1][1:] == (120, 120)
     assert capsys.readouterr().out == ""
+
+
+def test_public_names_are_listed_before_their_first_use() -> None:
+    assert set(clarice.__all__) <= set(dir(clarice))

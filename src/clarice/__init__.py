@@ -24,6 +24,11 @@ _PUBLIC = {
 }
 
 
+def __dir__() -> list[str]:
+    """The public names as well, though they are not imported yet."""
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     """Imports the public names on first use, so that `import clarice` and the command line start at once."""
     if name not in _PUBLIC:

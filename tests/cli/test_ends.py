@@ -61,3 +61,20 @@ def test_so_has_an_error_that_nobody_reads() -> None:
         assert process.stderr is not None
         process.stderr.close()
     assert process.returncode == 141
+
+
+def test_an_interruption_while_the_program_still_starts_is_answered_in_words() -> None:
+    program = (
+        "import builtins\n"
+        "usual = builtins.__import__\n"
+        "def interrupted(name, *rest):\n"
+        "    if name == 'clarice.cli.app':\n"
+        "        raise KeyboardInterrupt\n"
+        "    return usual(name, *rest)\n"
+        "from clarice.cli.start import main\n"
+        "builtins.__import__ = interrupted\n"
+        "main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 130
+    assert ended.stderr == "clarice: interrupted before anything was done\n"

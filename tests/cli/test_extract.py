@@ -86,6 +86,9 @@ def test_what_cannot_be_is_refused_and_nothing_written(fields: Path) -> None:
         extract_particles(mic, picks, out, box=32, scale_to=64, **OPTICS)
     with pytest.raises(UsageError, match="--background-radius 20"):
         extract_particles(mic, picks, out, box=32, background_radius=20.0, **OPTICS)
+    for given in ((fields / "nothing", picks), (mic, fields / "nothing")):
+        with pytest.raises(InputError, match="nothing does not exist"):
+            extract_particles(*given, out, box=32, **OPTICS)
     with pytest.raises(InputError, match="does not say which micrograph"):
         extract_particles(mic, picks / "a.csv", out, box=32, **OPTICS)
     with pytest.raises(InputError, match=r"none of 4 picks leaves room for a box of 190 pixels .*mic/a\.mrc"):

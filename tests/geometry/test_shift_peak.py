@@ -1,6 +1,8 @@
-"""The peak of a posterior between trial shifts: exact for Gaussians, the mean where no parabola can be laid."""
+"""Trial shifts, and the peak between them: exact for Gaussians, the mean where no parabola can be laid."""
 
 from __future__ import annotations
+
+import itertools
 
 import pytest
 import torch
@@ -42,3 +44,12 @@ def test_at_the_rim_beside_what_is_forbidden_and_off_a_grid_it_is_the_mean() -> 
     for others in (trials[:, [0, 4, 8, 2, 6, 1, 3, 5, 7]], trials[:, :4], trials[:, 4:5]):
         posterior = gaussian(others, torch.tensor([[0.2, 0.1]]), torch.ones((1, 2)))
         torch.testing.assert_close(peak_between(posterior, others), mean(posterior, others))
+
+
+def test_shift_grid() -> None:
+    grid = shift_grid(2.0, 1.0)
+    assert grid.shape == (25, 2)
+    assert sorted(map(tuple, grid.tolist())) == sorted(itertools.product((-2.0, -1.0, 0.0, 1.0, 2.0), repeat=2))
+    assert shift_grid(0.0, 1.0).tolist() == [[0.0, 0.0]]
+    assert shift_grid(1.0, 0.3).shape == (49, 2)
+    torch.testing.assert_close(shift_grid(0.3, 0.1).amax(dim=0), torch.tensor([0.3, 0.3]))

@@ -49,6 +49,16 @@ def test_a_file_of_picks_belongs_to_one_micrograph(tmp_path: Path) -> None:
     assert told == [f"warning: 5 picks of 2 micrographs left out, not found in {tmp_path}/mic: a_DW.box and others"]
 
 
+def test_picks_named_after_another_micrograph_are_taken_with_a_warning(tmp_path: Path) -> None:
+    files, _, picks = folders(tmp_path, ("a.mrc",), ("a_autopick.box", "b.box"))
+    told: list[str] = []
+    (source,) = find_sources(files, files[0], picks / "b.box", None, told.append)
+    assert len(source.centres_px) == 2
+    assert told == [f"warning: {picks}/b.box names no micrograph: its picks are taken for those of a.mrc"]
+    find_sources(files, files[0], picks / "a_autopick.box", None, told.append)
+    assert len(told) == 1
+
+
 def test_picks_that_a_table_has_of_missing_micrographs_are_counted(tmp_path: Path) -> None:
     files, given, _ = folders(tmp_path, ("a.mrc", "b.mrc"), ())
     table = tmp_path / "picks.star"

@@ -47,7 +47,8 @@ RadiusOption = Annotated[
     float | None, _O(help="Radius, pixels, beyond which an image is background; 3/8 of the box if absent.")
 ]
 StepsOption = Annotated[
-    int | None, _O(help="Steps from noise to image, of methods that sample; 10, or 2 with a refiner, if absent.")
+    int | None,
+    _O(help="Steps from noise to image, of methods that sample (diffusion); 10, or 2 with a refiner, if absent."),
 ]
 SamplesOption = Annotated[
     int | None,

@@ -69,6 +69,9 @@ def extract_particles(
     The CTF comes from a STAR file, or is fitted to each micrograph's power spectrum; how well is told and written as
     rlnCtfFigureOfMerit. Picks without room for a whole box, or without their micrograph, are left out, and counted.
     """
+    for path in (micrographs, coordinates):
+        if not path.exists():
+            raise InputError(f"{path} does not exist")
     table = None if ctf is None else read_micrograph_ctf(ctf)
     microscope = _microscope(table, voltage_kv, cs_mm, amplitude_contrast)
     radius = 3 / 8 * box if background_radius is None else background_radius

@@ -82,7 +82,7 @@ def telling_groups(groups: Sequence[RowIndex], twice: NDArray[np.bool_]) -> list
 def shared_power(
     placed: PlacedNetwork, noisy: NoisySet, groups: Sequence[RowIndex], twice: NDArray[np.bool_], seed: int
 ) -> SharedPower:
-    """What two images of particles with `twice` (n,) have in common, in the network's box.
+    """What two images of particles with `twice` (n,) have in common, in the network's box, up to the stack's Nyquist.
 
     They are of evenly chosen groups with two others at least, which are their sources.
     """
@@ -96,7 +96,8 @@ def shared_power(
     # Re(a b*) = (|a + b|² − |a − b|²) / 4
     shared = (power_by_shell(first + second) - power_by_shell(first - second)).mean(dim=0) / 4
     one, other = (power_by_shell(images).mean(dim=0) for images in (first, second))
-    return SharedPower(shared.double().numpy(), (one * other).sqrt().double().numpy())
+    known = slice(min(placed.box, noisy.box) // 2 + 1)
+    return SharedPower(shared[known].double().numpy(), (one * other).sqrt()[known].double().numpy())
 
 
 @torch.no_grad()

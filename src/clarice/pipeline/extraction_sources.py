@@ -13,6 +13,7 @@ from clarice.core.particles import FloatArray
 from clarice.io.micrograph import stated_pixel_size, stem_of
 from clarice.io.micrograph_ctf import MicrographCtf, MicrographCtfTable
 from clarice.io.picks import Picks, picks_stem, read_picks
+from clarice.io.refusals import OptionNeededError
 from clarice.pipeline.run_folder import nobody
 
 # What programs put behind a micrograph's name and an underscore: autopick, manualpick, topazpicks, automatch, coords …
@@ -54,6 +55,9 @@ def find_sources(
         picked, left = _from_folder(coordinates, micrographs)
     else:
         picked, left = _from_file(coordinates, micrographs)
+        named, only = picks_stem(coordinates), stem_of(micrographs[0].name)
+        if picked[micrographs[0]].micrograph is None and named != only and not str(named).startswith(f"{only}_"):
+            tell(f"warning: {coordinates} names no micrograph: its picks are taken for those of {micrographs[0].name}")
     if left:
         tell(
             f"warning: {counted(sum(left.values()), 'pick')} of {counted(len(left), 'micrograph')} left out, not found "
@@ -90,7 +94,7 @@ def settled_pixel_size(
     headers = {source.path: stated_pixel_size(source.path) for source in sources}
     stated = [(path, size) for path, size in {**tables, **picks, **headers}.items() if size is not None]
     if not stated and given_angstrom is None:
-        raise InputError(f"{sources[0].path} does not state its pixel size: pass --pixel-size, in Å")
+        raise OptionNeededError(f"{sources[0].path} does not state its pixel size: pass --pixel-size, in Å")
     size = stated[0][1] if given_angstrom is None else given_angstrom
     for path, other in stated:
         if abs(other - size) <= _SAME_SIZE * size:
