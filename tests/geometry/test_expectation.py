@@ -94,10 +94,14 @@ def plain_expectation(
             denominator[j] += p * power
             mass[i, j] += p
         s, m, j, phi = poses[int(total.argmax())]
+        before, peak, after = (scores[int(total.argmax()) - phi + (phi + k) % n_angles] for k in (-1, 0, 1))
+        between = phi + 0.5 * (before - after) / (before - 2 * peak + after)
         there = [(float(p), shifts[i, pose[0]]) for p, pose in zip(share, poses, strict=True) if pose[1:3] == (m, j)]
         confidence, shift = sum(p for p, _ in there), sum(p * moved_by for p, moved_by in there)
         evidence = temperature * (float(total.logsumexp(dim=0)) - math.log(n_angles * n_shifts))
-        rows.append((evidence, j, 2 * math.pi * phi / n_angles, (shift / confidence).tolist(), m, confidence))
+        rows.append(
+            (evidence, j, 2 * math.pi * (between % n_angles) / n_angles, (shift / confidence).tolist(), m, confidence)
+        )
     evidence, reference, angle, shift, mirrored, confidence = (list(column) for column in zip(*rows, strict=True))
     return Expectation(
         hartley(numerator[..., : n_angles // 2]).float(),

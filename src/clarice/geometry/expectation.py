@@ -21,7 +21,7 @@ from clarice.core.parallel import ordered_map
 from clarice.geometry import angular
 from clarice.geometry.angular_scores import Factors
 from clarice.geometry.polar import FourierRings, hartley
-from clarice.geometry.shift_peak import peak_between
+from clarice.geometry.posterior_peak import peaks
 
 # Scores are passed over several times: on a CPU a chunk must stay in its last cache (twice as fast as from memory);
 # an accelerator wants large ones.
@@ -72,8 +72,8 @@ class Expectation:
     """Result of one expectation step over n images and J references (2J with mirrors folded back to J).
 
     `numerator` (J, R, T) Hartley rings Σ p H y turned and shifted back; `denominator` (J, R) Σ p H²;
-    `log_evidence` (n,); `reference`, `angle_rad`, `mirrored`: the most probable pose, and `shift_px` (n, 2) the peak
-    of the posterior over shifts at its reference, which lies between the trial shifts; `confidence` (n,): the posterior
+    `log_evidence` (n,); `reference`, `mirrored`: of the most probable pose; `angle_rad` (n,) and `shift_px` (n, 2):
+    the peaks of the posterior at its reference, which lie between the trials; `confidence` (n,): the posterior
     mass of its reference; `reference_mass` (n, J). Where poses alone were asked for, `numerator` and `denominator` are
     zero.
     """
@@ -172,8 +172,9 @@ class _Part:
 
     rows: slice
     log_evidence: Tensor
-    best: Tensor  # (b, 3): shift index, reference, angle index
-    peak_shift: Tensor
+    reference: Tensor
+    angle_steps: Tensor
+    shift_px: Tensor
     mass: Tensor
     numerator: Tensor | None  # None where nothing is averaged
 
@@ -201,11 +202,10 @@ def _posterior(
         correction, flat = nearer.view(count, -1).max(dim=1)
         peak = peak + correction
     shift_index, reference = flat // n_references, flat % n_references
-    every = torch.arange(count, device=flat.device)
     weights = scores.plus(base - peak.repeat_interleave(n_shifts)[:, None])
-    angle = scores.angles[weights[:, every * n_shifts + shift_index, reference].argmax(dim=0)]
-    moved = every[:, None] * n_shifts + torch.arange(n_shifts, device=flat.device)
-    peak_shift = peak_between(weights[:, moved, reference[:, None]].float().logsumexp(dim=0), shifts)
+    of_all_shifts = torch.arange(len(spectrum[0]), device=flat.device).view(count, n_shifts)
+    at_best = weights[:, of_all_shifts, reference[:, None]].float()  # (T, b, S)
+    angle_steps, shift_px = peaks(at_best, scores.angles, shift_index, shifts)
     weights = weights.clamp_min_(FAINTEST_LOG_WEIGHT).exp_()
     averaged = scores.mass(weights) if averaging else None
     total = weights.sum(dim=0, dtype=torch.float32) if averaged is None else averaged.total
@@ -219,8 +219,9 @@ def _posterior(
     return _Part(
         rows,
         temperature * (peak + normaliser.log() - math.log(n_angles * n_shifts)),
-        torch.stack([shift_index, reference, angle], dim=1),
-        peak_shift,
+        reference,
+        angle_steps,
+        shift_px,
         mass,
         numerator,
     )
@@ -232,8 +233,9 @@ class _Accumulator:
     numerator: Tensor  # packed spectrum (M, J', 2R)
     denominator: Tensor
     log_evidence: Tensor
-    best: Tensor  # (n, 3): shift index, reference, angle index
-    peak_shift: Tensor
+    reference: Tensor
+    angle_steps: Tensor
+    shift_px: Tensor
     confidence: Tensor
     mass: Tensor
 
@@ -246,7 +248,8 @@ class _Accumulator:
             new((n_angles // 2 + 1, n_references, 2 * n_rings)),
             new((n_references, n_rings)),
             new(count),
-            torch.zeros((count, 3), dtype=torch.long, device=references.device),
+            torch.zeros(count, dtype=torch.long, device=references.device),
+            new(count),
             new((count, 2)),
             new(count),
             new((count, n_references)),
@@ -255,9 +258,10 @@ class _Accumulator:
     def add(self, part: _Part) -> None:
         rows = part.rows
         self.log_evidence[rows] = part.log_evidence
-        self.best[rows] = part.best
-        self.peak_shift[rows] = part.peak_shift
-        self.confidence[rows] = part.mass.gather(1, part.best[:, 1:2])[:, 0]
+        self.reference[rows] = part.reference
+        self.angle_steps[rows] = part.angle_steps
+        self.shift_px[rows] = part.shift_px
+        self.confidence[rows] = part.mass.gather(1, part.reference[:, None])[:, 0]
         self.mass[rows] = part.mass
         if part.numerator is not None:
             self.numerator += part.numerator
@@ -265,7 +269,7 @@ class _Accumulator:
 
     def result(self, mirror: bool) -> Expectation:
         numerator, denominator, mass = self.numerator, self.denominator, self.mass
-        reference = self.best[:, 1]
+        reference = self.reference
         mirrored = torch.zeros_like(reference, dtype=torch.bool)
         if mirror:
             count = denominator.shape[0] // 2
@@ -280,8 +284,8 @@ class _Accumulator:
             denominator,
             self.log_evidence,
             reference,
-            self.best[:, 2].float() * (2 * math.pi / n_angles),
-            self.peak_shift,
+            self.angle_steps * (2 * math.pi / n_angles),
+            self.shift_px,
             mirrored,
             self.confidence,
             mass,
