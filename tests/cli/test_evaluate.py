@@ -168,6 +168,9 @@ def test_poses_are_compared_by_image_name(tmp_path: Path, rotations: np.ndarray)
     truth = particle_star(tmp_path / "truth.star", rotations)
     found = in_plane(6.0) @ rotations[::-1] @ rotations[7]
     table = {"rlnImageName": [f"{row:06d}@raw/particles.mrcs" for row in range(60, 0, -1)]}
+    # The structure lies 4 Å off along x in its box, and every shift is off by 1.5 Å along x of its image.
+    moved = 4.0 * found[:, :2, 0]
+    table |= {"rlnOriginXAngst": moved[:, 0] + 1.5 * (-1.0) ** np.arange(60), "rlnOriginYAngst": moved[:, 1]}
     path = particle_star(tmp_path / "found.star", found, **table)
     output = run("poses", path, "--truth", truth, "--json", tmp_path / "f.json")
     told = json.loads((tmp_path / "f.json").read_text())
@@ -177,6 +180,8 @@ def test_poses_are_compared_by_image_name(tmp_path: Path, rotations: np.ndarray)
     assert told["median_deg"]["in_plane"] == pytest.approx(6, abs=0.7)
     assert told["median_deg"]["view"] < 1
     assert told["mirrored"] is False
+    assert told["median_shift_angstrom"] == pytest.approx(1.5, abs=0.3)
+    assert re.search(r"of the shift median 1\.[345]\d? Å", output)
     assert told["common_line_share"] == 1
     assert told["share_within_10_deg"] == 1
 

@@ -29,6 +29,7 @@ from clarice.metrics.clusters import adjusted_rand_index, purity, view_spread
 from clarice.metrics.image import Fit, ImageScores, image_scores
 from clarice.metrics.orientation import common_line_share, orientation_errors
 from clarice.metrics.shells import frc, resolution_at
+from clarice.metrics.shift_error import shift_errors
 from clarice.pipeline.fsc_files import resolution_text
 
 _A = typer.Argument
@@ -112,12 +113,14 @@ def evaluate_poses(
     seed: SeedOption = 1,
     json_path: JsonOption = None,
 ) -> None:
-    """Orientation errors after the best global rotation and hand, modulo symmetry; common lines within 10°."""
+    """Errors of orientations after the best global rotation and hand, modulo symmetry, and of shifts; common lines
+    within 10°.
+    """
     keep_files_apart({"--json": json_path}, (particles, truth))
     found_table, true_table = read_pose_table(particles), read_pose_table(truth)
     matched, how = matching_rows(found_table, true_table)
-    found = found_table.needed_poses().rotations
-    true = true_table.needed_poses().rotations[matched]
+    found_poses, true_poses = found_table.needed_poses(), true_table.needed_poses().subset(matched)
+    found, true = found_poses.rotations, true_poses.rotations
     errors = orientation_errors(found, true, symmetry=symmetry, both_hands=mirror)
     angles = {"angle": errors.angle_deg, "view": errors.view_deg, "in_plane": errors.in_plane_deg}
     figures: dict[str, Any] = {
@@ -138,6 +141,9 @@ def evaluate_poses(
         ("in_plane", "in the plane"),
     ):
         rows.append((label, f"median {figures['median_deg'][name]:.2f}°, mean {figures['mean_deg'][name]:.2f}°"))
+    shifts = shift_errors(found_poses, true_poses)  # in Å, as the tables state them
+    figures["median_shift_angstrom"], figures["mean_shift_angstrom"] = float(np.median(shifts)), float(shifts.mean())
+    rows.append(("of the shift", f"median {np.median(shifts):.2f} Å, mean {shifts.mean():.2f} Å"))
     rows.append(("within 10°", f"{100 * figures['share_within_10_deg']:.1f} % of the particles"))
     hand = "mirrored" if errors.mirrored else "as it is"
     other = errors.other_hand_median_deg

@@ -17,7 +17,7 @@ from clarice.io.stack import files_behind
 from clarice.io.star import read_star
 
 ImageKey = tuple[int, str]
-# Orientations and classes, of which these tables are read, do not depend on it.
+# Orientations and classes do not depend on it, and shifts come out in Å where a table states its pixel size or theirs.
 ANY_PIXEL_SIZE_ANGSTROM = 1.0
 
 
