@@ -62,7 +62,7 @@ def test_every_method_is_run_on_every_stack_and_held_against_half_of_it(
     assert named == [("covariance-wiener", 30), ("wiener", 30), ("covariance-wiener", 60), ("wiener", 60)]
     assert made == [30, 60]
     for row in results.rows:
-        assert row["images_per_second"] == pytest.approx(row["particles"] / row["seconds"], rel=0.01)
+        assert row["images_per_second"] == pytest.approx(row["particles"] / row["seconds"], rel=0.01, abs=0.06)
         assert row["relative_mse"] == (0.25 if row["method"] == "wiener" else 0)
         assert row["peak_memory_mb"] > 20
     assert "over_half" not in results.rows[0]
@@ -84,6 +84,7 @@ def test_a_failure_is_a_row_without_a_ratio(tmp_path: Path) -> None:
 def test_two_processes_killed_halfway_are_held_against_one(tmp_path: Path) -> None:
     asked = request_in(tmp_path, counts=(60,), methods=(CLASSES,), processes=2, program=CLARICE, threads=1)
     one, two = speed(asked, shown=nothing).rows
+    assert not two.get("failed"), two["note"]
     assert (one["processes"], two["processes"], two["same_files"]) == (1, 2, "yes")
     assert two["results_kept"] >= 0
     assert two["killed_after_seconds"] == pytest.approx(one["seconds"] / 2, abs=0.1)
