@@ -11,6 +11,7 @@ from clarice.classify.select import (
     KEPT,
     NOISE,
     ClassQuality,
+    can_be_judged,
     judge_classes,
     select_all,
     select_automatically,
@@ -45,7 +46,10 @@ def test_noise_and_edges_go_rare_and_blurred_views_stay() -> None:
 
 
 def test_nothing_is_judged_where_no_class_stands_out() -> None:
-    assert set(judge_classes(quality([(50, 1.5, 0.1), (40, 0.2, 0.01), (30, 2.0, 0.3)]))) == {KEPT}
+    faint = quality([(50, 1.5, 0.1), (40, 0.2, 0.01), (30, 2.0, 0.3)])
+    assert set(judge_classes(faint)) == {KEPT}
+    assert not can_be_judged(faint)
+    assert can_be_judged(quality([(50, 15.0, 0.3), (40, 0.2, 0.01)]))
 
 
 def test_automatic_selection_keeps_rows_in_order() -> None:

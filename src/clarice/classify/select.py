@@ -92,17 +92,23 @@ class Selection:
         }
 
 
+def can_be_judged(quality: ClassQuality) -> bool:
+    """Whether the classes of most particles stand out of their surroundings: the others are held against those."""
+    return _typical(quality.contrast, quality) >= TYPICAL_CONTRAST
+
+
 def judge_classes(quality: ClassQuality) -> tuple[str, ...]:
     """Why each class is kept or not, (K,): junk goes only when it is evident, so rare and blurred views stay."""
     filled = quality.population > 0
     contrast, fit = _typical(quality.contrast, quality), _typical(quality.class_fit, quality)
+    judged = can_be_judged(quality)
     verdicts = []
     for index in range(len(quality)):
         own_contrast, own_fit = quality.contrast[index], quality.class_fit[index]
         reason = KEPT
         if not filled[index]:
             reason = EMPTY
-        elif contrast >= TYPICAL_CONTRAST:
+        elif judged:
             if own_contrast < NOISE_CONTRAST * contrast and own_fit < NOISE_FIT * fit:
                 reason = NOISE
             elif own_contrast < EDGE_CONTRAST * contrast:

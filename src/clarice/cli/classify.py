@@ -13,7 +13,15 @@ from rich.table import Table
 
 from clarice.classify.classes import Classes2D, classify
 from clarice.classify.files import IMAGES, MEMBERS, RECORD, TABLE, quality_of, read_quality, write_classes
-from clarice.classify.select import IMPROBABLE, KEPT, Selection, judge_classes, select_automatically, select_classes
+from clarice.classify.select import (
+    IMPROBABLE,
+    KEPT,
+    Selection,
+    can_be_judged,
+    judge_classes,
+    select_automatically,
+    select_classes,
+)
 from clarice.cli.console import console
 from clarice.cli.matched_tables import ANY_PIXEL_SIZE_ANGSTROM, class_columns, insist_on_same_rows
 from clarice.cli.output_folder import (
@@ -128,9 +136,13 @@ def _show_classes(classes: Classes2D) -> None:
             f"{value:.{digits}f}" if np.isfinite(value) else "–"
             for value, digits in zip(measures, (1, 1, 2), strict=True)
         ]
-        said = "good" if verdict == KEPT else verdict
-        table.add_row(str(index + 1), str(int(classes.population[index])), *shown, said)
+        table.add_row(str(index + 1), str(int(classes.population[index])), *shown, verdict)
     console.print(table)
+    if not can_be_judged(quality_of(classes)):
+        console.print(
+            "warning: no class is judged, because those of most particles hardly stand out of their surroundings: look "
+            "at the averages before anything is made of them"
+        )
 
 
 def select(
