@@ -115,8 +115,8 @@ def test_the_margin_of_the_unit_is_an_angle(symmetry: str, mirrored: bool) -> No
 
 @pytest.mark.parametrize("box", [24, 25])
 @pytest.mark.parametrize("behind", [False, True])
-def test_poses_on_the_grid_come_back_exactly(box: int, behind: bool) -> None:
-    """Images made from blobs turned by `in_plane(α) @ [BEHIND] @ view`, and shifted."""
+def test_poses_on_the_grid_come_back(box: int, behind: bool) -> None:
+    """Images made from blobs turned by `in_plane(α) @ [BEHIND] @ view`, and shifted; peaks are not quite parabolas."""
     volume, rings = blob_volume(box), FourierRings.up_to(box, 9.0, 16.0)
     grid = ViewGrid.spread(30.0, rings, box, TURN, mirrored=True)
     chosen, steps = np.array([1, 4, 7, 9]), np.array([0, 3, 10, 21])
@@ -127,8 +127,8 @@ def test_poses_on_the_grid_come_back_exactly(box: int, behind: bool) -> None:
     result = match(images, grid, volume, mirror=True, shifts=shift_grid(1.0, 1.0))
     assert result.mirrored.tolist() == [behind] * 4
     np.testing.assert_array_equal(result.reference, chosen)
-    np.testing.assert_allclose(result.shift_px, shifts_px, atol=1e-6)
-    np.testing.assert_allclose(grid.poses(result), true, atol=1e-5)
+    np.testing.assert_allclose(result.shift_px, shifts_px, atol=0.03)
+    assert so3.angle_between_deg(grid.poses(result), true).max() < 0.03 * 360 / rings.n_angles
 
 
 def nearest_deg(true: FloatArray, grid: ViewGrid, mirror: bool) -> FloatArray:
@@ -161,7 +161,7 @@ def test_views_sum_up_to_the_map(box: int) -> None:
     views = np.where((np.arange(len(grid)) % 2 == 0)[:, None, None], BEHIND @ grid.rotations, grid.rotations)
     true = so3.in_plane(360.0 * steps / rings.n_angles) @ views
     result = match(project(volume, true), grid, volume, mirror=True)
-    np.testing.assert_allclose(grid.poses(result), true, atol=1e-5)
+    assert so3.angle_between_deg(grid.poses(result), true).max() < 0.1 * 360 / rings.n_angles
     sums = grid.sums(result.numerator, result.denominator, np.eye(3)[None])
     found = solve_map(sums, 1e3 * spectral_prior(volume), iterations=40)
     assert fsc(found.numpy(), volume.numpy())[:8].min() > 0.99  # shell 8 lies half beyond the last ring

@@ -47,7 +47,15 @@ print(json.dumps([before, peak_mb(), reconstruction(count, box, box, 1).memory_m
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks of memory are told elsewhere on other systems")
-@pytest.mark.parametrize(("box", "count", "workers"), [(48, 600, 1), (64, 60, 1), (88, 60, 1), (88, 60, 2)])
+@pytest.mark.parametrize(
+    ("box", "count", "workers"),
+    [
+        (48, 600, 1),
+        (64, 60, 2),
+        pytest.param(88, 60, 1, marks=pytest.mark.slow),
+        pytest.param(88, 60, 2, marks=pytest.mark.slow),
+    ],
+)
 def test_a_reconstruction_takes_what_is_foretold(box: int, count: int, workers: int) -> None:
     command = [sys.executable, "-c", MAP_OF_NOISE, str(box), str(count)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(workers)}
