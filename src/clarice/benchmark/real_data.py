@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clarice.benchmark.measured import CLARICE, Usage, run_measured
+from clarice.core.errors import ResourceError
 from clarice.pipeline.run_folder import nobody
+
+# Weights of a network.
+SHIPPED, TUNED = "as shipped", "fine-tuned"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,3 +51,16 @@ class RealDataRequest:
             threads=self.threads,
             timeout_seconds=self.timeout_seconds,
         )
+
+    def tune(self, network: str, stack: Path, out: Path, images: int | None) -> tuple[dict[str, Any], Usage]:
+        """Fine-tunes a network on a stack, in a folder where a resumed call goes on: what it tells, and what it used.
+
+        `images`: as many as `clarice finetune` takes, if None. Raises ResourceError where it fails.
+        """
+        if not self.resume:
+            shutil.rmtree(out, ignore_errors=True)
+        command: list[str | Path] = ["finetune", stack, "-o", out, "--network", network, "--seed", str(self.seed)]
+        usage = self.run([*command, *([] if images is None else ["--images", str(images)])], out)
+        if usage.failed:
+            raise ResourceError(f"fine-tuning of {network}: {usage.message}")
+        return json.loads((out / "finetuning.json").read_text(encoding="utf-8")), usage

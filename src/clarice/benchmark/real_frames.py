@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clarice.benchmark.frame_pictures import draw_particles
 from clarice.benchmark.frame_targets import (
@@ -25,7 +26,7 @@ from clarice.benchmark.frame_targets import (
     raw_spectra,
 )
 from clarice.benchmark.measured import Usage
-from clarice.benchmark.real_data import RealDataRequest
+from clarice.benchmark.real_data import SHIPPED, TUNED, RealDataRequest
 from clarice.benchmark.records import Column, Results, Row
 from clarice.benchmark.row_by_row import Task, measure_rows
 from clarice.core.errors import InputError, ResourceError
@@ -40,7 +41,7 @@ from clarice.pipeline.extraction import TABLE
 NAME = "frames"
 VERSION = 1
 _TUNED_ENDING = "-tuned"
-RAW, SHIPPED, TUNED = "none: the frame", "as shipped", "fine-tuned"
+RAW = "none: the frame"
 METHODS = ("wiener", "covariance-wiener", "polar-cnn", "polar-transformer")
 # Fourier shells of the box, and what they are in Å: a correlation is told as the mean of each.
 BANDS = ((3, 4), (5, 6), (7, 9), (10, 16))
@@ -199,9 +200,10 @@ class FramesContest:
         return agreement(raw_spectra(frame), others, self._micrographs)
 
     @property
-    def _micrographs(self) -> Any:
-        frame, _ = self.stacks
-        return np.zeros(len(frame), dtype=str) if frame.micrograph is None else frame.micrograph
+    def _micrographs(self) -> NDArray[np.str_]:
+        micrograph = self.stacks[0].micrograph
+        assert micrograph is not None  # extraction names them
+        return micrograph
 
     def raw_rows(self) -> list[Row]:
         """The row of the frame as it is."""
@@ -223,12 +225,8 @@ class FramesContest:
         """The same of a network that was fine-tuned on the frames, where that gained anything."""
         request = self.request
         out = request.place / f"tuned-{method}-{request.images}-{request.seed}"
-        if not request.resume:
-            shutil.rmtree(out, ignore_errors=True)
-        command: list[str | Path] = ["finetune", request.place / "frame" / TABLE, "-o", out, "--network", method]
         _ = self.stacks
-        self._run([*command, "--seed", str(request.seed), "--images", str(request.images)], out)
-        told = json.loads((out / "finetuning.json").read_text(encoding="utf-8"))
+        told, _ = request.tune(method, request.place / "frame" / TABLE, out, request.images)
         images: Row = {"images": told["images"]}
         if not told["better"]:
             return [{**images, "note": "not kept: " + told["sentence"]}]

@@ -23,7 +23,7 @@ from torch import Tensor
 from clarice.abinitio.reconstruct import spherical_mean
 from clarice.benchmark.measured import Usage
 from clarice.benchmark.protocol import laid_on
-from clarice.benchmark.real_data import RealDataRequest
+from clarice.benchmark.real_data import SHIPPED, TUNED, RealDataRequest
 from clarice.benchmark.records import Column, Results, Row
 from clarice.benchmark.row_by_row import Task, measure_rows
 from clarice.benchmark.structures import load_subject, structures_folder
@@ -34,7 +34,7 @@ from clarice.physics.potential import atoms_to_volume
 
 NAME = "real"
 VERSION = 1
-SHIPPED, TUNED, MAP = "as shipped", "fine-tuned", "none: raw particles"
+MAP = "none: raw particles"
 METHODS = ("polar-transformer", "polar-cnn")
 # Fourier shells over which images from disjoint sources are compared: of less, brightness and size are most.
 COMPARED = slice(4, 9)
@@ -150,14 +150,8 @@ def measure(method: str, request: RealRequest, *, of_map: bool) -> list[Row]:
     folder.mkdir(parents=True, exist_ok=True)
     tuned = folder / f"tuned-{request.images or 'usual'}-{request.seed}"
     run = folder / "run"
-    for older in (run, *([] if request.resume else [tuned])):
-        shutil.rmtree(older, ignore_errors=True)
-    command: list[str | Path] = ["finetune", request.star, "-o", tuned, "--network", method]
-    command += ["--seed", str(request.seed), *([] if request.images is None else ["--images", str(request.images)])]
-    tuning = request.run(command, tuned)  # goes on where an earlier call stopped
-    if tuning.failed:
-        raise ResourceError(f"fine-tuning of {method}: {tuning.message}")
-    told = json.loads((tuned / "finetuning.json").read_text(encoding="utf-8"))
+    shutil.rmtree(run, ignore_errors=True)
+    told, tuning = request.tune(method, request.star, tuned, request.images)
     whole = _run(method, run, request)
     rows = [{**_foretold(told, "before"), **_denoiser(run)}]
     made_map = {**_map(run, request), **_used(whole)} if of_map else None

@@ -129,8 +129,8 @@ def _show_classes(classes: Classes2D) -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("class", "particles", "resolution Å", "contrast", "fit", "verdict"):
         table.add_column(name, justify="left" if name == "verdict" else "right")
-    verdicts = judge_classes(quality_of(classes))
-    for index, verdict in enumerate(verdicts):
+    quality = quality_of(classes)
+    for index, verdict in enumerate(judge_classes(quality)):
         measures = (classes.resolution_angstrom[index], classes.contrast[index], classes.class_fit[index])
         shown = [
             f"{value:.{digits}f}" if np.isfinite(value) else "–"
@@ -138,7 +138,7 @@ def _show_classes(classes: Classes2D) -> None:
         ]
         table.add_row(str(index + 1), str(int(classes.population[index])), *shown, verdict)
     console.print(table)
-    if not can_be_judged(quality_of(classes)):
+    if not can_be_judged(quality):
         console.print(
             "warning: no class is judged, because those of most particles hardly stand out of their surroundings: look "
             "at the averages before anything is made of them"

@@ -268,8 +268,7 @@ class _Accumulator:
             self.denominator += part.mass.T @ self.stack.power[rows]
 
     def result(self, mirror: bool) -> Expectation:
-        numerator, denominator, mass = self.numerator, self.denominator, self.mass
-        reference = self.reference
+        numerator, denominator, mass, reference = self.numerator, self.denominator, self.mass, self.reference
         mirrored = torch.zeros_like(reference, dtype=torch.bool)
         if mirror:
             count = denominator.shape[0] // 2

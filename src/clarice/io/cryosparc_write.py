@@ -23,7 +23,7 @@ from clarice.io.cryosparc import (
     coordinates_px,
     with_fields,
 )
-from clarice.io.pixel_size import implied_size, is_one_size, is_stated
+from clarice.io.pixel_size import is_stated, unlike_images
 
 
 def updated_rows(
@@ -79,8 +79,7 @@ def _unstated_micrograph_pixel_size(rows: NDArray[np.void], particles: ParticleS
     stated = MICROGRAPH_PIXEL_SIZE in names and bool((rows[MICROGRAPH_PIXEL_SIZE] > 0).any())  # 0: it was never set
     if particles.centre_angstrom is None or stated or not set(PLACE) <= names:
         return None
-    size = implied_size(particles.centre_angstrom, coordinates_px(rows))
-    return None if size is None or is_one_size(np.array([size, particles.pixel_size_angstrom])) else size
+    return unlike_images(particles.centre_angstrom, coordinates_px(rows), particles.pixel_size_angstrom)
 
 
 def _only(rows: NDArray[np.void], names: Sequence[str]) -> NDArray[np.void]:

@@ -15,10 +15,15 @@ def is_one_size(sizes: FloatArray) -> bool:
     return bool(sizes.max() - sizes.min() <= TOLERANCE * sizes.min())
 
 
-def implied_size(angstrom: FloatArray, px: FloatArray) -> float | None:
-    """The size of the pixels in which places `px` (n, 2) lie at `angstrom` (n, 2); None where no place tells."""
+def unlike_images(angstrom: FloatArray, px: FloatArray, image_size_angstrom: float) -> float | None:
+    """The size of the pixels in which places `px` (n, 2) lie at `angstrom` (n, 2); None where no place tells, or where
+    it is that of the images.
+    """
     telling = np.isfinite(angstrom) & np.isfinite(px) & (px != 0)
-    return float(np.median(angstrom[telling] / px[telling])) if telling.any() else None
+    if not telling.any():
+        return None
+    size = float(np.median(angstrom[telling] / px[telling]))
+    return None if is_one_size(np.array([size, image_size_angstrom])) else size
 
 
 def is_stated(sizes: FloatArray, size: float) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from clarice.core.errors import OutputError
 from clarice.core.particles import Optics, ParticleSet, Poses
-from clarice.io.pixel_size import implied_size, is_one_size, is_stated
+from clarice.io.pixel_size import is_stated, unlike_images
 from clarice.io.relion import (
     ANGLES,
     COORDINATES,
@@ -213,6 +213,6 @@ def _state_micrograph_pixel_size(optics: pd.DataFrame, rows: pd.DataFrame, parti
     known = MICROGRAPH_PIXEL_SIZE in optics or MICROGRAPH_PIXEL_SIZE in rows
     if known or particles.centre_angstrom is None or not set(COORDINATES) <= set(rows):
         return
-    size = implied_size(particles.centre_angstrom, coordinates_px(rows))
-    if size is not None and not is_one_size(np.array([size, particles.pixel_size_angstrom])):
+    size = unlike_images(particles.centre_angstrom, coordinates_px(rows), particles.pixel_size_angstrom)
+    if size is not None:
         optics[MICROGRAPH_PIXEL_SIZE] = np.full(len(optics), size)
